@@ -1,0 +1,28 @@
+//! What a known principal tried and was refused.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{authority::Actor, ids::OrganizationId};
+
+/// Events of the stream `attempts` of a workspace or an organization.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AttemptsEvent {
+    /// Something was refused: the first time in its minute with count 1, the repeats of
+    /// that minute together when it has ended.
+    AttemptRefused {
+        organization: OrganizationId,
+        actor: Actor,
+        /// What was tried, named as the audit log names actions: `member.invite`.
+        action: String,
+        /// What it aimed at: the id of a resource.
+        target: String,
+        /// The stable code that the caller was told.
+        code: String,
+        /// Minutes since 1970.
+        minute: i64,
+        count: u64,
+        /// Whether these are the repeats of a minute rather than its first.
+        repeats: bool,
+    },
+}

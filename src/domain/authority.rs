@@ -1,0 +1,220 @@
+//! Who may do what: roles, permissions, and the one matrix that joins them.
+//!
+//! The matrix is data ([`Permission::roles`]); the aggregates ask it inside the append, the
+//! queries ask it before they answer, and `docs/permissions.md` is printed from it.
+//!
+//! To add a permission: a variant, its row in `roles`, its name, and the routes that need
+//! it name it in `api`.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{SessionId, UserId};
+
+/// A role in a workspace, weakest first, so that `<` means "may less".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Read-only.
+    Viewer,
+    /// Works inside crews.
+    Member,
+    /// Manages crews and people.
+    Admin,
+    /// Everything, billing and deletion included.
+    Owner,
+}
+
+impl Role {
+    /// Strongest first, as tables show them.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Admin, Self::Member, Self::Viewer];
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Member => "member",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+/// A role in an organization; none of them reaches into a crew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrganizationRole {
+    /// Its members, workspaces, roll-up and audit.
+    Owner,
+    /// Usage and statements.
+    Billing,
+    /// Audit.
+    Auditor,
+}
+
+impl OrganizationRole {
+    /// Strongest first, as tables show them.
+    pub const ALL: [Self; 3] = [Self::Owner, Self::Billing, Self::Auditor];
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Billing => "billing",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+/// What a role in a workspace may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Permission {
+    /// See the workspace and who is in it.
+    SeeWorkspace,
+    /// Leave it: what every member may, but for the last owner.
+    LeaveWorkspace,
+    /// Invite, and see, resend and revoke invitations.
+    InviteMembers,
+    /// Change roles, up to one's own.
+    ChangeRoles,
+    /// Remove members, up to one's own role.
+    RemoveMembers,
+    /// Read the workspace's audit log.
+    ReadAudit,
+    /// Rename the workspace.
+    RenameWorkspace,
+    /// Choose the plan.
+    SelectPlan,
+}
+
+impl Permission {
+    /// Every permission, in the order that the printed matrix has.
+    pub const ALL: [Self; 8] = [
+        Self::SeeWorkspace,
+        Self::LeaveWorkspace,
+        Self::InviteMembers,
+        Self::ChangeRoles,
+        Self::RemoveMembers,
+        Self::ReadAudit,
+        Self::RenameWorkspace,
+        Self::SelectPlan,
+    ];
+
+    /// The matrix: the roles that hold this permission, strongest first.
+    pub fn roles(self) -> &'static [Role] {
+        use Role::{Admin, Member, Owner, Viewer};
+        match self {
+            Self::SeeWorkspace | Self::LeaveWorkspace => &[Owner, Admin, Member, Viewer],
+            Self::InviteMembers | Self::ChangeRoles | Self::RemoveMembers | Self::ReadAudit => {
+                &[Owner, Admin]
+            }
+            Self::RenameWorkspace | Self::SelectPlan => &[Owner],
+        }
+    }
+
+    /// Whether `role` holds this permission.
+    pub fn allows(self, role: Role) -> bool {
+        self.roles().contains(&role)
+    }
+
+    /// The name that refusals, `can` and the printed matrix use, `<thing>.<verb>`: what the
+    /// audit log shows as the action of a refused attempt.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SeeWorkspace => "workspace.read",
+            Self::LeaveWorkspace => "member.leave",
+            Self::InviteMembers => "member.invite",
+            Self::ChangeRoles => "member.change_role",
+            Self::RemoveMembers => "member.remove",
+            Self::ReadAudit => "audit.read",
+            Self::RenameWorkspace => "workspace.rename",
+            Self::SelectPlan => "plan.select",
+        }
+    }
+}
+
+/// What a role in an organization may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OrganizationPermission {
+    /// See the organization.
+    See,
+    /// Rename it.
+    Rename,
+    /// Make workspaces in it.
+    CreateWorkspaces,
+    /// Read its audit log, which leaves out what changed inside crews.
+    ReadAudit,
+}
+
+impl OrganizationPermission {
+    /// Every permission, in the order that the printed matrix has.
+    pub const ALL: [Self; 4] = [
+        Self::See,
+        Self::Rename,
+        Self::CreateWorkspaces,
+        Self::ReadAudit,
+    ];
+
+    /// The matrix: the roles that hold this permission.
+    pub fn roles(self) -> &'static [OrganizationRole] {
+        use OrganizationRole::{Auditor, Billing, Owner};
+        match self {
+            Self::See => &[Owner, Billing, Auditor],
+            Self::Rename | Self::CreateWorkspaces => &[Owner],
+            Self::ReadAudit => &[Owner, Auditor],
+        }
+    }
+
+    /// Whether `role` holds this permission.
+    pub fn allows(self, role: OrganizationRole) -> bool {
+        self.roles().contains(&role)
+    }
+
+    /// The name that refusals and the printed matrix use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::See => "organization.read",
+            Self::Rename => "organization.rename",
+            Self::CreateWorkspaces => "workspace.create",
+            Self::ReadAudit => "organization_audit.read",
+        }
+    }
+}
+
+/// Who acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Actor {
+    /// A person.
+    User {
+        /// Their account.
+        id: UserId,
+    },
+    /// Crewlog itself: due work, such as an expiry.
+    System,
+}
+
+impl Actor {
+    /// The person, where it is one.
+    pub fn user(self) -> Option<UserId> {
+        match self {
+            Self::User { id } => Some(id),
+            Self::System => None,
+        }
+    }
+}
+
+/// One link of the chain that a decision stood on, with the position of the event that
+/// gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AuthorityLink {
+    /// A live session proved who the person is.
+    Session { id: SessionId, position: u64 },
+    /// A role in the workspace.
+    Role { role: Role, position: u64 },
+    /// A role in the organization.
+    OrganizationRole {
+        role: OrganizationRole,
+        position: u64,
+    },
+}

@@ -1,0 +1,71 @@
+//! Every event of every aggregate, for folds over more than one kind of stream.
+//!
+//! To add an aggregate: a variant here, its arm in [`Event::decode`]; the compiler then
+//! names every fold that must think of it.
+
+use cqrs_es::{Aggregate, DomainEvent};
+
+use super::{
+    attempts::{Attempts, AttemptsEvent},
+    organization::{Organization, OrganizationEvent},
+    user::{User, UserEvent},
+    workspace::{Workspace, WorkspaceEvent},
+};
+
+/// An event of any stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Of a person's account.
+    User(UserEvent),
+    /// Of an organization.
+    Organization(OrganizationEvent),
+    /// Of a workspace.
+    Workspace(WorkspaceEvent),
+    /// Refused attempts in a workspace or an organization.
+    Attempts(AttemptsEvent),
+}
+
+/// An event that this program cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnknownEvent {
+    /// Written by a newer program, most likely.
+    #[error("there is no aggregate type `{0}` in this version of Crewlog")]
+    AggregateType(String),
+    /// The payload is not what its type promises.
+    #[error("the payload is not an event of `{aggregate_type}`: {source}")]
+    Payload {
+        aggregate_type: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Event {
+    /// Reads the externally tagged payload of one event of the current schema versions.
+    ///
+    /// # Errors
+    /// When the type or the payload is unknown to this version of Crewlog.
+    pub fn decode(aggregate_type: &str, payload: &str) -> Result<Self, UnknownEvent> {
+        let decoded = match aggregate_type {
+            User::TYPE => serde_json::from_str(payload).map(Self::User),
+            Organization::TYPE => serde_json::from_str(payload).map(Self::Organization),
+            Workspace::TYPE => serde_json::from_str(payload).map(Self::Workspace),
+            Attempts::TYPE => serde_json::from_str(payload).map(Self::Attempts),
+            other => return Err(UnknownEvent::AggregateType(other.to_owned())),
+        };
+        decoded.map_err(|source| UnknownEvent::Payload {
+            aggregate_type: aggregate_type.to_owned(),
+            source,
+        })
+    }
+
+    /// The name of what happened, `member_invited`.
+    pub fn event_type(&self) -> String {
+        match self {
+            Self::User(event) => event.event_type(),
+            Self::Organization(event) => event.event_type(),
+            Self::Workspace(event) => event.event_type(),
+            Self::Attempts(event) => event.event_type(),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What may happen: the rules of Crewlog, pure.
+//!
+//! One folder an aggregate: its events, its commands, its state and the rules between
+//! them. Nothing here does I/O, reads a clock, draws a random number, or knows of SQL or
+//! HTTP; ids, time, hashes and sealed values come in with the command.
+//!
+//! To add an aggregate: a folder with `events.rs` and `commands.rs`, the
+//! `cqrs_es::Aggregate` and [`Stream`] implementations in its `mod.rs`, its rules as
+//! given/when/then tests beside it, and a variant in [`event::Event`].
+
+pub mod attempts;
+pub mod authority;
+pub mod event;
+pub mod ids;
+pub mod organization;
+pub mod plans;
+mod refusal;
+pub mod sealed;
+mod stream;
+pub mod time;
+pub mod user;
+pub mod workspace;
+
+pub use refusal::Refusal;
+pub use stream::Stream;
+pub use time::{Moment, Timestamp};

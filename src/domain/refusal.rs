@@ -1,0 +1,124 @@
+//! Why a command was refused. Knows nothing of HTTP: `api::problem` maps each to a status.
+
+use super::{
+    authority::{OrganizationPermission, OrganizationRole, Permission, Role},
+    plans::PlanName,
+    time::Timestamp,
+};
+
+/// A rule that said no. A refused command has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It does not exist, or the caller may not know that it does.
+    #[error("there is no such {what}, or you may not see it")]
+    NotFound {
+        /// What was looked for: `workspace`, `invitation`, …
+        what: &'static str,
+        /// Whether it exists, and this is said to somebody with no right to know.
+        hidden: bool,
+    },
+    /// The session is over, or was never there.
+    #[error("the session has ended; sign in again")]
+    SessionEnded,
+    /// A member without the permission.
+    #[error("a {} may not do this; it takes the role {}", role.name(), names(permission.roles()))]
+    NotPermitted { permission: Permission, role: Role },
+    /// A member of the organization without the permission.
+    #[error("the organization role {} does not allow this", role.name())]
+    NotPermittedInOrganization {
+        permission: OrganizationPermission,
+        role: OrganizationRole,
+    },
+    /// Giving, taking or touching a role above one's own.
+    #[error("the role {} is above your own, {}", role.name(), own.name())]
+    RoleAboveOwn { role: Role, own: Role },
+    /// The workspace would be left without an owner.
+    #[error(
+        "this is the last owner of the workspace; make somebody else an owner first"
+    )]
+    LastOwner,
+    /// The person is a member already.
+    #[error("this person is already a member of the workspace")]
+    AlreadyMember,
+    /// The id was used before.
+    #[error("this {what} exists already")]
+    AlreadyExists { what: &'static str },
+    /// The invitation is not pending any more.
+    #[error("the invitation is {status}")]
+    InvitationNotPending {
+        /// `accepted`, `declined`, `revoked` or `expired`.
+        status: &'static str,
+    },
+    /// The invitation's time has not run out yet.
+    #[error("the invitation lives until {}", expires_at.to_rfc3339())]
+    InvitationStillPending { expires_at: Timestamp },
+    /// There is a newer token.
+    #[error("this token was replaced by a newer one; use the latest e-mail")]
+    InvitationTokenReplaced,
+    /// Somebody else's invitation.
+    #[error("this invitation was sent to another e-mail address; sign in with that one")]
+    InvitationForAnother,
+    /// Who invited may no longer give that role.
+    #[error("whoever sent this invitation may no longer give the role {}", role.name())]
+    InvitationExceedsInviter { role: Role },
+    /// Too many pending invitations.
+    #[error("the workspace has {limit} pending invitations, which is the most there may be")]
+    TooManyInvitations { limit: usize },
+    /// A claim that somebody else holds.
+    #[error("this {what} is already in use")]
+    AlreadyClaimed { what: &'static str },
+    /// The plan is what it is asked to become.
+    #[error("the workspace is on the plan {plan} already")]
+    PlanUnchanged { plan: PlanName },
+}
+
+fn names(roles: &[Role]) -> String {
+    let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
+    names.join(" or ")
+}
+
+impl Refusal {
+    /// The stable code, `snake_case`, that clients match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::SessionEnded => "session_ended",
+            Self::NotPermitted { .. } | Self::NotPermittedInOrganization { .. } => "not_permitted",
+            Self::RoleAboveOwn { .. } => "role_above_own",
+            Self::LastOwner => "last_owner",
+            Self::AlreadyMember => "already_member",
+            Self::AlreadyExists { .. } => "already_exists",
+            Self::InvitationNotPending { .. } => "invitation_not_pending",
+            Self::InvitationStillPending { .. } => "invitation_still_pending",
+            Self::InvitationTokenReplaced => "invitation_token_replaced",
+            Self::InvitationForAnother => "invitation_for_another",
+            Self::InvitationExceedsInviter { .. } => "invitation_exceeds_inviter",
+            Self::TooManyInvitations { .. } => "too_many_invitations",
+            Self::AlreadyClaimed { .. } => "already_claimed",
+            Self::PlanUnchanged { .. } => "plan_unchanged",
+        }
+    }
+
+    /// Whether this is a matter of authority, which the audit log of what was aimed at
+    /// keeps as a refused attempt.
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::NotFound { hidden, .. } => *hidden,
+            Self::NotPermitted { .. }
+            | Self::NotPermittedInOrganization { .. }
+            | Self::RoleAboveOwn { .. }
+            | Self::InvitationForAnother
+            | Self::InvitationExceedsInviter { .. } => true,
+            Self::SessionEnded
+            | Self::LastOwner
+            | Self::AlreadyMember
+            | Self::AlreadyExists { .. }
+            | Self::InvitationNotPending { .. }
+            | Self::InvitationStillPending { .. }
+            | Self::InvitationTokenReplaced
+            | Self::TooManyInvitations { .. }
+            | Self::AlreadyClaimed { .. }
+            | Self::PlanUnchanged { .. } => false,
+        }
+    }
+}

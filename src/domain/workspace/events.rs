@@ -1,0 +1,100 @@
+//! What can be said to have happened to a workspace.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    authority::Role,
+    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
+    plans::PlanName,
+    sealed::Sealed,
+    time::Timestamp,
+};
+
+/// Events of the stream `workspace`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WorkspaceEvent {
+    /// A workspace was made in an organization.
+    WorkspaceCreated {
+        workspace: WorkspaceId,
+        organization: OrganizationId,
+        name: String,
+        created_by: UserId,
+    },
+    /// Its name changed.
+    WorkspaceRenamed { from: String, to: String },
+    /// Its plan was chosen, or changed.
+    PlanSelected {
+        from: Option<PlanName>,
+        to: PlanName,
+    },
+    /// Somebody became a member.
+    MemberJoined {
+        user: UserId,
+        role: Role,
+        source: MembershipSource,
+    },
+    /// A member's role changed.
+    MemberRoleChanged {
+        user: UserId,
+        from: Role,
+        to: Role,
+        changed_by: UserId,
+    },
+    /// A member was taken out by somebody.
+    MemberRemoved {
+        user: UserId,
+        role: Role,
+        removed_by: UserId,
+    },
+    /// A member left.
+    MemberLeft { user: UserId, role: Role },
+    /// Somebody was invited. The token was shown once; this is its hash.
+    MemberInvited {
+        invitation: InvitationId,
+        email: Sealed,
+        role: Role,
+        invited_by: UserId,
+        /// Standard base64 of SHA-256(token).
+        token_hash: String,
+        /// First moment at which it can no longer be accepted.
+        expires_at: Timestamp,
+    },
+    /// A new token replaced the old one, which no longer works.
+    InvitationResent {
+        invitation: InvitationId,
+        resent_by: UserId,
+        token_hash: String,
+        expires_at: Timestamp,
+    },
+    /// The invited person came in; `member_joined` follows in the same unit.
+    InvitationAccepted {
+        invitation: InvitationId,
+        user: UserId,
+    },
+    /// The invited person said no.
+    InvitationDeclined { invitation: InvitationId },
+    /// It was taken back.
+    InvitationRevoked {
+        invitation: InvitationId,
+        revoked_by: UserId,
+    },
+    /// Its time ran out.
+    InvitationExpired {
+        invitation: InvitationId,
+        expires_at: Timestamp,
+    },
+}
+
+/// What made somebody a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum MembershipSource {
+    /// They made the workspace.
+    Creation,
+    /// They accepted an invitation.
+    Invitation {
+        invitation: InvitationId,
+        invited_by: UserId,
+    },
+}
