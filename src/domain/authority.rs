@@ -218,3 +218,85 @@ pub enum AuthorityLink {
         position: u64,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Permission as P;
+
+    const YES: bool = true;
+    const NO: bool = false;
+
+    /// A row of the product's table of roles: what it says, the permissions that carry it
+    /// out, and who may: Owner, Admin, Member, Viewer.
+    type Row = (&'static str, &'static [Permission], [bool; 4]);
+
+    /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
+    /// first, as everybody holds it; `RenameWorkspace` with the last that changes the
+    /// workspace as a whole.
+    const TABLE: [Row; 4] = [
+        (
+            "see the workspace, crews, dashboards, crew activity",
+            &[P::SeeWorkspace, P::LeaveWorkspace],
+            [YES, YES, YES, YES],
+        ),
+        (
+            "invite, remove, change roles up to their own",
+            &[P::InviteMembers, P::RemoveMembers, P::ChangeRoles],
+            [YES, YES, NO, NO],
+        ),
+        (
+            "read the audit log of the workspace; run access reviews",
+            &[P::ReadAudit],
+            [YES, YES, NO, NO],
+        ),
+        (
+            "plan, billing, usage statements, limits, policy",
+            &[P::SelectPlan, P::RenameWorkspace],
+            [YES, NO, NO, NO],
+        ),
+    ];
+
+    #[test]
+    fn the_matrix_is_the_table_row_by_row() {
+        for (row, permissions, may) in TABLE {
+            for permission in permissions {
+                let holds = Role::ALL.map(|role| permission.allows(role));
+                assert_eq!(holds, may, "{row}: {}", permission.name());
+            }
+        }
+        for permission in Permission::ALL {
+            let rows = TABLE.iter().filter(|row| row.1.contains(&permission));
+            assert_eq!(rows.count(), 1, "{} is in one row", permission.name());
+        }
+    }
+
+    #[test]
+    fn roles_are_listed_strongest_first_and_a_stronger_one_never_may_less() {
+        assert!(Role::ALL.is_sorted_by(|a, b| a > b));
+        for permission in Permission::ALL {
+            let roles = permission.roles();
+            assert!(roles.is_sorted_by(|a, b| a > b), "{}", permission.name());
+            // The first so many of all roles: nobody above a holder is left out.
+            assert_eq!(roles, &Role::ALL[..roles.len()], "{}", permission.name());
+        }
+    }
+
+    #[test]
+    fn the_organization_matrix_is_what_its_roles_are_for() {
+        use OrganizationPermission as O;
+        let holders = |permission: O| OrganizationRole::ALL.map(|role| permission.allows(role));
+        assert_eq!(holders(O::See), [YES, YES, YES]);
+        assert_eq!(holders(O::Rename), [YES, NO, NO]);
+        assert_eq!(holders(O::CreateWorkspaces), [YES, NO, NO]);
+        assert_eq!(holders(O::ReadAudit), [YES, NO, YES]);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = Permission::ALL.iter().map(|p| p.name()).collect();
+        names.extend(OrganizationPermission::ALL.iter().map(|p| p.name()));
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+}

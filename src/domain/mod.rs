@@ -10,17 +10,23 @@
 
 pub mod attempts;
 pub mod authority;
+pub mod email;
 pub mod event;
 pub mod ids;
+pub mod name;
 pub mod organization;
 pub mod plans;
 mod refusal;
 pub mod sealed;
 mod stream;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod user;
 pub mod workspace;
 
+pub use email::EmailAddress;
+pub use name::Name;
 pub use refusal::Refusal;
 pub use stream::Stream;
 pub use time::{Moment, Timestamp};

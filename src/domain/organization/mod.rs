@@ -1,1 +1,274 @@
-pub mod events;
+//! An organization: its name, who has a role in it, and whose profiles it has a copy of.
+//!
+//! None of its roles reaches into a crew, and it knows nothing of its workspaces' members:
+//! a workspace names its organization, not the other way round. It never opens a profile;
+//! it only remembers which version of it the log holds a copy of.
+//!
+//! To add something that can happen to an organization: an event, the command that asks
+//! for it, a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
+
+mod commands;
+mod events;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
+use serde::{Deserialize, Serialize};
+
+pub use commands::OrganizationCommand;
+pub use events::OrganizationEvent;
+
+use super::{
+    Moment, Name, Refusal, Stream,
+    authority::{Actor, AuthorityLink, OrganizationPermission, OrganizationRole},
+    ids::{OrganizationId, UserId},
+    sealed::Sealed,
+};
+
+/// An organization, folded from its events.
+///
+/// Holds at least one owner from its creation on. `persons` has the newest
+/// `profile_sequence` of each person that was ever recorded, and it only grows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Organization {
+    id: Option<OrganizationId>,
+    name: String,
+    members: BTreeMap<UserId, OrganizationMember>,
+    persons: BTreeMap<UserId, u64>,
+}
+
+/// A role in an organization, and the event that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OrganizationMember {
+    /// What they may.
+    pub role: OrganizationRole,
+    /// Position of the event that gave the role; 0 until the log has given it one.
+    pub granted_at: u64,
+}
+
+impl Organization {
+    /// Whether it was made.
+    pub fn exists(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// Its name; empty before it was made.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which version of a person's profile it has a copy of, if of any.
+    pub fn person_sequence(&self, user: UserId) -> Option<u64> {
+        self.persons.get(&user).copied()
+    }
+
+    /// Who has a role in it, in the order of their ids.
+    pub fn members(&self) -> impl Iterator<Item = (UserId, OrganizationMember)> {
+        self.members.iter().map(|(user, member)| (*user, *member))
+    }
+
+    /// That `user` may do what `permission` names, and what gave them that.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when there is no organization, and, marked as hidden, when
+    /// they have no role in it; [`Refusal::NotPermittedInOrganization`] when their role
+    /// does not hold the permission.
+    pub fn authorise(
+        &self,
+        user: UserId,
+        permission: OrganizationPermission,
+    ) -> Result<AuthorityLink, Refusal> {
+        self.existing()?;
+        let member = self.members.get(&user).ok_or(Self::hidden())?;
+        let role = member.role;
+        if !permission.allows(role) {
+            return Err(Refusal::NotPermittedInOrganization { permission, role });
+        }
+        Ok(AuthorityLink::OrganizationRole {
+            role,
+            position: member.granted_at,
+        })
+    }
+
+    /// The events that `command` leads to; nothing has changed yet.
+    fn decide(&self, command: OrganizationCommand) -> Result<Vec<OrganizationEvent>, Refusal> {
+        match command {
+            OrganizationCommand::Create {
+                organization,
+                name,
+                created_by,
+            } => self.create(organization, name, created_by),
+            OrganizationCommand::Rename { actor, name } => self.rename(actor, name),
+            OrganizationCommand::RecordPerson {
+                user,
+                profile_sequence,
+                email,
+                name,
+            } => self.record_person(user, profile_sequence, email, name),
+        }
+    }
+
+    fn existing(&self) -> Result<OrganizationId, Refusal> {
+        self.id.ok_or(Refusal::NotFound {
+            what: "organization",
+            hidden: false,
+        })
+    }
+
+    fn hidden() -> Refusal {
+        Refusal::NotFound {
+            what: "organization",
+            hidden: true,
+        }
+    }
+
+    fn create(
+        &self,
+        organization: OrganizationId,
+        name: Name,
+        created_by: UserId,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        if self.exists() {
+            return Err(Refusal::AlreadyExists {
+                what: "organization",
+            });
+        }
+        Ok(vec![
+            OrganizationEvent::OrganizationCreated {
+                organization,
+                name: name.into(),
+                created_by,
+            },
+            OrganizationEvent::OrganizationMemberAdded {
+                user: created_by,
+                role: OrganizationRole::Owner,
+            },
+        ])
+    }
+
+    fn rename(&self, actor: Actor, name: Name) -> Result<Vec<OrganizationEvent>, Refusal> {
+        self.existing()?;
+        // Due work renames nothing, so Crewlog itself has no more right to it than a stranger.
+        let user = actor.user().ok_or(Self::hidden())?;
+        self.authorise(user, OrganizationPermission::Rename)?;
+        if name.as_str() == self.name {
+            return Ok(Vec::new());
+        }
+        Ok(vec![OrganizationEvent::OrganizationRenamed {
+            from: self.name.clone(),
+            to: name.into(),
+        }])
+    }
+
+    fn record_person(
+        &self,
+        user: UserId,
+        profile_sequence: u64,
+        email: Sealed,
+        name: Sealed,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        self.existing()?;
+        if self.person_sequence(user) >= Some(profile_sequence) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![OrganizationEvent::PersonRecorded {
+            user,
+            profile_sequence,
+            email,
+            name,
+        }])
+    }
+}
+
+impl Aggregate for Organization {
+    const TYPE: &'static str = "organization";
+    type Command = OrganizationCommand;
+    type Event = OrganizationEvent;
+    type Error = Refusal;
+    type Services = Moment;
+
+    async fn handle(
+        &mut self,
+        command: OrganizationCommand,
+        _moment: &Moment,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        // All is decided before the first write, and `write` applies: a refusal changes
+        // nothing, and nothing is applied twice.
+        for event in self.decide(command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: OrganizationEvent) {
+        match event {
+            OrganizationEvent::OrganizationCreated {
+                organization,
+                name,
+                created_by: _,
+            } => {
+                self.id = Some(organization);
+                self.name = name;
+            }
+            OrganizationEvent::OrganizationRenamed { from: _, to } => self.name = to,
+            OrganizationEvent::OrganizationMemberAdded { user, role } => {
+                let granted_at = 0;
+                self.members
+                    .insert(user, OrganizationMember { role, granted_at });
+            }
+            OrganizationEvent::PersonRecorded {
+                user,
+                profile_sequence,
+                email: _,
+                name: _,
+            } => {
+                self.persons.insert(user, profile_sequence);
+            }
+        }
+    }
+}
+
+impl Stream for Organization {
+    const STATE_VERSION: i64 = 1;
+
+    fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
+        match event {
+            OrganizationEvent::OrganizationMemberAdded { user, .. } => {
+                if let Some(member) = self.members.get_mut(user) {
+                    member.granted_at = position;
+                }
+            }
+            OrganizationEvent::OrganizationCreated { .. }
+            | OrganizationEvent::OrganizationRenamed { .. }
+            | OrganizationEvent::PersonRecorded { .. } => {}
+        }
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        self.id
+    }
+
+    fn weight_bytes(&self) -> usize {
+        // 48 bytes an entry of either map, with its share of the node.
+        size_of::<Self>() + self.name.len() + (self.members.len() + self.persons.len()) * 48
+    }
+}
+
+impl DomainEvent for OrganizationEvent {
+    fn event_type(&self) -> String {
+        match self {
+            Self::OrganizationCreated { .. } => "organization_created",
+            Self::OrganizationRenamed { .. } => "organization_renamed",
+            Self::OrganizationMemberAdded { .. } => "organization_member_added",
+            Self::PersonRecorded { .. } => "person_recorded",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}

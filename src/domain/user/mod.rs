@@ -1,1 +1,358 @@
-pub mod events;
+//! A person's account: that it exists, its sealed profile, and which sessions are live.
+//!
+//! It answers "who is this?" for every other rule: a session is the first link of each
+//! chain of authority. It never sees a password, a session token or an opened e-mail
+//! address; those stay outside of the log.
+//!
+//! A change of the profile is one event here and, in later units, one copy an
+//! organization; [`User::profile_to_share`] says whether copies are due.
+//!
+//! To add something that can happen to an account: an event, the command that asks for it,
+//! a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
+
+mod commands;
+mod events;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
+use serde::{Deserialize, Serialize};
+
+pub use commands::UserCommand;
+pub use events::{SessionEnd, UserEvent};
+
+use super::{
+    Moment, Refusal, Stream, Timestamp,
+    authority::AuthorityLink,
+    ids::{OrganizationId, SessionId, UserId},
+    sealed::Sealed,
+};
+
+/// The most sessions of one person that are live at once.
+pub const LIVE_SESSIONS_MAX: usize = 50;
+
+/// An account, folded from its events.
+///
+/// Holds `profile` from sign-up on, and never more than [`LIVE_SESSIONS_MAX`] sessions:
+/// starting one forgets those that had expired by then. `version` is the sequence of the
+/// last event, and `profile_shared` never exceeds `profile_sequence`, which never exceeds
+/// `version`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct User {
+    version: u64,
+    profile: Option<Profile>,
+    profile_sequence: u64,
+    profile_shared: u64,
+    sessions: BTreeMap<SessionId, Session>,
+}
+
+/// What a person is called and reached by, sealed under their account key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Whose it is.
+    pub user: UserId,
+    /// The e-mail address.
+    pub email: Sealed,
+    /// The name.
+    pub name: Sealed,
+}
+
+/// A session that was started and not revoked; it may have expired since.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// First moment at which it no longer counts.
+    pub expires_at: Timestamp,
+    /// Position of the event that began it; 0 until the log has given it one.
+    pub position: u64,
+}
+
+impl Session {
+    /// Whether it still counts at `now`.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expires_at
+    }
+}
+
+impl User {
+    /// Whether somebody signed up.
+    pub fn exists(&self) -> bool {
+        self.profile.is_some()
+    }
+
+    /// The sealed profile as it is now.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
+    /// That `session` proves, at `now`, who the person is.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionEnded`] when it is unknown, revoked or expired.
+    pub fn session(&self, session: SessionId, now: Timestamp) -> Result<AuthorityLink, Refusal> {
+        match self.sessions.get(&session) {
+            Some(found) if found.is_live(now) => Ok(AuthorityLink::Session {
+                id: session,
+                position: found.position,
+            }),
+            Some(_) | None => Err(Refusal::SessionEnded),
+        }
+    }
+
+    /// The sessions that count at `now`, in the order of their ids.
+    pub fn live_sessions(&self, now: Timestamp) -> impl Iterator<Item = (SessionId, Session)> {
+        self.sessions
+            .iter()
+            .map(|(id, session)| (*id, *session))
+            .filter(move |(_, session)| session.is_live(now))
+    }
+
+    /// Sequence of the newest profile event, if the person's organizations have not been
+    /// told of it yet.
+    pub fn profile_to_share(&self) -> Option<u64> {
+        (self.profile_sequence > self.profile_shared).then_some(self.profile_sequence)
+    }
+
+    /// The events that `command` leads to at `now`; nothing has changed yet.
+    fn decide(&self, command: UserCommand, now: Timestamp) -> Result<Vec<UserEvent>, Refusal> {
+        match command {
+            UserCommand::SignUp { user, email, name } => self.sign_up(user, email, name),
+            UserCommand::Rename { name } => self.rename(name),
+            UserCommand::ChangeEmail { email } => self.change_email(email),
+            UserCommand::ShareProfile {
+                profile_sequence,
+                organizations,
+            } => self.share_profile(profile_sequence, organizations),
+            UserCommand::StartSession {
+                session,
+                expires_at,
+            } => self.start_session(session, now, expires_at),
+            UserCommand::RevokeSession { session } => self.revoke_session(session, now),
+            UserCommand::RecordSignInFailed { minute, count } => {
+                self.existing()?;
+                Ok(vec![UserEvent::SignInFailed { minute, count }])
+            }
+        }
+    }
+
+    fn existing(&self) -> Result<&Profile, Refusal> {
+        self.profile.as_ref().ok_or(Refusal::NotFound {
+            what: "user",
+            hidden: false,
+        })
+    }
+
+    fn sign_up(
+        &self,
+        user: UserId,
+        email: Sealed,
+        name: Sealed,
+    ) -> Result<Vec<UserEvent>, Refusal> {
+        if self.exists() {
+            return Err(Refusal::AlreadyExists { what: "user" });
+        }
+        Ok(vec![UserEvent::UserSignedUp { user, email, name }])
+    }
+
+    fn rename(&self, name: Sealed) -> Result<Vec<UserEvent>, Refusal> {
+        let previous = self.existing()?.name.clone();
+        Ok(vec![UserEvent::UserRenamed { name, previous }])
+    }
+
+    fn change_email(&self, email: Sealed) -> Result<Vec<UserEvent>, Refusal> {
+        let previous = self.existing()?.email.clone();
+        Ok(vec![UserEvent::UserEmailChanged { email, previous }])
+    }
+
+    fn share_profile(
+        &self,
+        profile_sequence: u64,
+        organizations: Vec<OrganizationId>,
+    ) -> Result<Vec<UserEvent>, Refusal> {
+        self.existing()?;
+        if profile_sequence > self.profile_sequence {
+            // Taking a profile that does not exist for shared would hide the next one.
+            return Err(Refusal::NotFound {
+                what: "profile",
+                hidden: false,
+            });
+        }
+        if profile_sequence <= self.profile_shared {
+            return Ok(Vec::new());
+        }
+        Ok(vec![UserEvent::UserProfileShared {
+            profile_sequence,
+            organizations,
+        }])
+    }
+
+    fn start_session(
+        &self,
+        session: SessionId,
+        started_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Vec<UserEvent>, Refusal> {
+        self.existing()?;
+        if self.sessions.contains_key(&session) {
+            return Err(Refusal::AlreadyExists { what: "session" });
+        }
+        let mut events = self.sessions_that_give_way(started_at);
+        events.push(UserEvent::SessionStarted {
+            session,
+            started_at,
+            expires_at,
+        });
+        Ok(events)
+    }
+
+    /// The oldest live sessions, as many as must end so that one more fits.
+    fn sessions_that_give_way(&self, now: Timestamp) -> Vec<UserEvent> {
+        let mut live: Vec<_> = self.live_sessions(now).collect();
+        live.sort_by_key(|(id, session)| (session.started_at, *id));
+        let too_many = (live.len() + 1).saturating_sub(LIVE_SESSIONS_MAX);
+        live.into_iter()
+            .take(too_many)
+            .map(|(session, _)| UserEvent::SessionRevoked {
+                session,
+                cause: SessionEnd::Replaced,
+            })
+            .collect()
+    }
+
+    fn revoke_session(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Vec<UserEvent>, Refusal> {
+        self.session(session, now).map_err(|_| Refusal::NotFound {
+            what: "session",
+            hidden: false,
+        })?;
+        Ok(vec![UserEvent::SessionRevoked {
+            session,
+            cause: SessionEnd::SignedOut,
+        }])
+    }
+}
+
+impl Aggregate for User {
+    const TYPE: &'static str = "user";
+    type Command = UserCommand;
+    type Event = UserEvent;
+    type Error = Refusal;
+    type Services = Moment;
+
+    async fn handle(
+        &mut self,
+        command: UserCommand,
+        moment: &Moment,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        // All is decided before the first write, and `write` applies: a refusal changes
+        // nothing, and nothing is applied twice.
+        for event in self.decide(command, moment.now)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: UserEvent) {
+        self.version += 1;
+        match event {
+            UserEvent::UserSignedUp { user, email, name } => {
+                self.profile = Some(Profile { user, email, name });
+                self.profile_sequence = self.version;
+            }
+            UserEvent::UserRenamed { name, previous: _ } => {
+                if let Some(profile) = &mut self.profile {
+                    profile.name = name;
+                }
+                self.profile_sequence = self.version;
+            }
+            UserEvent::UserEmailChanged { email, previous: _ } => {
+                if let Some(profile) = &mut self.profile {
+                    profile.email = email;
+                }
+                self.profile_sequence = self.version;
+            }
+            UserEvent::UserProfileShared {
+                profile_sequence,
+                organizations: _,
+            } => self.profile_shared = profile_sequence,
+            UserEvent::SessionStarted {
+                session,
+                started_at,
+                expires_at,
+            } => {
+                self.sessions.retain(|_, known| known.is_live(started_at));
+                let position = 0;
+                self.sessions.insert(
+                    session,
+                    Session {
+                        started_at,
+                        expires_at,
+                        position,
+                    },
+                );
+            }
+            UserEvent::SessionRevoked { session, cause: _ } => {
+                self.sessions.remove(&session);
+            }
+            UserEvent::SignInFailed {
+                minute: _,
+                count: _,
+            } => {}
+        }
+    }
+}
+
+impl Stream for User {
+    const STATE_VERSION: i64 = 1;
+
+    fn positioned(&mut self, event: &UserEvent, position: u64) {
+        match event {
+            UserEvent::SessionStarted { session, .. } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.position = position;
+                }
+            }
+            UserEvent::UserSignedUp { .. }
+            | UserEvent::UserRenamed { .. }
+            | UserEvent::UserEmailChanged { .. }
+            | UserEvent::UserProfileShared { .. }
+            | UserEvent::SessionRevoked { .. }
+            | UserEvent::SignInFailed { .. } => {}
+        }
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        None
+    }
+
+    fn weight_bytes(&self) -> usize {
+        // Two sealed values of some 300 bytes each, and 64 bytes a session with its node.
+        size_of::<Self>() + 600 + self.sessions.len() * 64
+    }
+}
+
+impl DomainEvent for UserEvent {
+    fn event_type(&self) -> String {
+        match self {
+            Self::UserSignedUp { .. } => "user_signed_up",
+            Self::UserRenamed { .. } => "user_renamed",
+            Self::UserEmailChanged { .. } => "user_email_changed",
+            Self::UserProfileShared { .. } => "user_profile_shared",
+            Self::SessionStarted { .. } => "session_started",
+            Self::SessionRevoked { .. } => "session_revoked",
+            Self::SignInFailed { .. } => "sign_in_failed",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}

@@ -1,1 +1,356 @@
-pub mod events;
+//! A workspace: its name, plan, members and invitations.
+//!
+//! It is where almost every right comes from. Who may what is asked of the newest state
+//! inside `handle`, so no command is decided on a role that was taken away before it. It
+//! never sees an opened e-mail address or an invitation's token, only a seal and a hash.
+//!
+//! State and queries are here, the decisions in `rules.rs`.
+//!
+//! To add something that can happen to a workspace: an event, the command that asks for
+//! it, a function in `rules.rs` that decides it, its arm in `apply`, its rule in
+//! `tests.rs`, and, where it touches membership, its step in `model.rs`.
+
+mod commands;
+mod events;
+#[cfg(test)]
+mod model;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
+use serde::{Deserialize, Serialize};
+
+pub use commands::WorkspaceCommand;
+pub use events::{MembershipSource, WorkspaceEvent};
+
+use super::{
+    Moment, Refusal, Stream, Timestamp,
+    authority::{AuthorityLink, Permission, Role},
+    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
+    plans::PlanName,
+    sealed::KeyOwner,
+};
+
+/// The most invitations of one workspace that can be accepted at once.
+pub const PENDING_INVITATIONS_MAX: usize = 1_000;
+
+/// How many invitations that are over are remembered, to say how they ended.
+const FINISHED_INVITATIONS_MAX: usize = 1_000;
+
+/// A workspace, folded from its events.
+///
+/// From its creation on it has a plan and at least one owner. An invitation is in
+/// `pending` or, for a while, in `finished`, never in both; `pending` holds those whose
+/// deadline has passed until the event that says so.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Workspace {
+    id: Option<WorkspaceId>,
+    organization: Option<OrganizationId>,
+    name: String,
+    plan: Option<PlanName>,
+    members: BTreeMap<UserId, Member>,
+    pending: BTreeMap<InvitationId, Invitation>,
+    /// The last [`FINISHED_INVITATIONS_MAX`], oldest first.
+    finished: VecDeque<(InvitationId, InvitationStatus)>,
+}
+
+/// A role in a workspace, and the event that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// What they may.
+    pub role: Role,
+    /// Position of the event that gave the role; 0 until the log has given it one.
+    pub granted_at: u64,
+}
+
+/// An invitation that was not answered, revoked or ended by an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The role that it gives.
+    pub role: Role,
+    /// On whose authority it gives that, when it is accepted. Re-sending leaves it.
+    pub invited_by: UserId,
+    /// Whose key seals the invited address.
+    pub subject: KeyOwner,
+    /// Standard base64 of SHA-256(the only token that works).
+    pub token_hash: String,
+    /// First moment at which it can no longer be accepted.
+    pub expires_at: Timestamp,
+}
+
+impl Invitation {
+    /// Whether it can still be answered at `now`.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expires_at
+    }
+}
+
+/// How an invitation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvitationStatus {
+    /// The invited person came in.
+    Accepted,
+    /// The invited person said no.
+    Declined,
+    /// It was taken back.
+    Revoked,
+    /// Its time ran out.
+    Expired,
+}
+
+impl InvitationStatus {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Declined => "declined",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Workspace {
+    /// Whether it was made.
+    pub fn exists(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// Its name; empty before it was made.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The plan that it is on; none before it was made.
+    pub fn plan(&self) -> Option<&PlanName> {
+        self.plan.as_ref()
+    }
+
+    /// The role of `user`, if they are a member.
+    pub fn role(&self, user: UserId) -> Option<Role> {
+        self.members.get(&user).map(|member| member.role)
+    }
+
+    /// Who is in it, in the order of their ids.
+    pub fn members(&self) -> impl Iterator<Item = (UserId, Member)> {
+        self.members.iter().map(|(user, member)| (*user, *member))
+    }
+
+    /// That `user` may do what `permission` names, and what gave them that.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when there is no workspace, and, marked as hidden, when they
+    /// are no member of it; [`Refusal::NotPermitted`] when their role does not hold the
+    /// permission.
+    pub fn authorise(
+        &self,
+        user: UserId,
+        permission: Permission,
+    ) -> Result<AuthorityLink, Refusal> {
+        let member = self.permitted(user, permission)?;
+        Ok(AuthorityLink::Role {
+            role: member.role,
+            position: member.granted_at,
+        })
+    }
+
+    /// The invitation, unless an event has ended it. Its deadline may have passed: ask
+    /// [`Invitation::is_live`].
+    ///
+    /// # Errors
+    /// [`Refusal::InvitationNotPending`] with how it ended; [`Refusal::NotFound`] when it
+    /// was never there, or ended so long ago that this is forgotten.
+    pub fn invitation(&self, invitation: InvitationId) -> Result<&Invitation, Refusal> {
+        self.pending
+            .get(&invitation)
+            .ok_or_else(|| match self.ended_as(invitation) {
+                Some(status) => Refusal::InvitationNotPending {
+                    status: status.name(),
+                },
+                None => Refusal::NotFound {
+                    what: "invitation",
+                    hidden: false,
+                },
+            })
+    }
+
+    /// How many invitations can be accepted at `now`.
+    pub fn live_invitations(&self, now: Timestamp) -> usize {
+        let live = |invitation: &&Invitation| invitation.is_live(now);
+        self.pending.values().filter(live).count()
+    }
+
+    fn ended_as(&self, invitation: InvitationId) -> Option<InvitationStatus> {
+        let found = self.finished.iter().find(|(id, _)| *id == invitation);
+        found.map(|(_, status)| *status)
+    }
+
+    fn finish(&mut self, invitation: InvitationId, status: InvitationStatus) {
+        self.pending.remove(&invitation);
+        self.finished.push_back((invitation, status));
+        while self.finished.len() > FINISHED_INVITATIONS_MAX {
+            self.finished.pop_front();
+        }
+    }
+
+    /// Gives `user` the role; the log has not said at which position yet.
+    fn grant(&mut self, user: UserId, role: Role) {
+        let granted_at = 0;
+        self.members.insert(user, Member { role, granted_at });
+    }
+
+    fn replace_token(&mut self, invitation: InvitationId, hash: String, expires_at: Timestamp) {
+        if let Some(pending) = self.pending.get_mut(&invitation) {
+            pending.token_hash = hash;
+            pending.expires_at = expires_at;
+        }
+    }
+}
+
+impl Aggregate for Workspace {
+    const TYPE: &'static str = "workspace";
+    type Command = WorkspaceCommand;
+    type Event = WorkspaceEvent;
+    type Error = Refusal;
+    type Services = Moment;
+
+    async fn handle(
+        &mut self,
+        command: WorkspaceCommand,
+        moment: &Moment,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        // All is decided before the first write, and `write` applies: a refusal changes
+        // nothing, and nothing is applied twice.
+        for event in self.decide(command, moment.now)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: WorkspaceEvent) {
+        use WorkspaceEvent as E;
+        match event {
+            E::WorkspaceCreated {
+                workspace,
+                organization,
+                name,
+                created_by: _,
+            } => {
+                self.id = Some(workspace);
+                self.organization = Some(organization);
+                self.name = name;
+            }
+            E::WorkspaceRenamed { from: _, to } => self.name = to,
+            E::PlanSelected { from: _, to } => self.plan = Some(to),
+            E::MemberJoined { user, role, .. } => self.grant(user, role),
+            E::MemberRoleChanged { user, to, .. } => self.grant(user, to),
+            E::MemberRemoved { user, .. } | E::MemberLeft { user, .. } => {
+                self.members.remove(&user);
+            }
+            E::MemberInvited {
+                invitation,
+                email,
+                role,
+                invited_by,
+                token_hash,
+                expires_at,
+            } => {
+                let pending = Invitation {
+                    role,
+                    invited_by,
+                    subject: email.subject,
+                    token_hash,
+                    expires_at,
+                };
+                self.pending.insert(invitation, pending);
+            }
+            E::InvitationResent {
+                invitation,
+                token_hash,
+                expires_at,
+                resent_by: _,
+            } => self.replace_token(invitation, token_hash, expires_at),
+            E::InvitationAccepted { invitation, .. } => {
+                self.finish(invitation, InvitationStatus::Accepted);
+            }
+            E::InvitationDeclined { invitation } => {
+                self.finish(invitation, InvitationStatus::Declined);
+            }
+            E::InvitationRevoked { invitation, .. } => {
+                self.finish(invitation, InvitationStatus::Revoked);
+            }
+            E::InvitationExpired { invitation, .. } => {
+                self.finish(invitation, InvitationStatus::Expired);
+            }
+        }
+    }
+}
+
+impl Stream for Workspace {
+    const STATE_VERSION: i64 = 1;
+
+    fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
+        match event {
+            WorkspaceEvent::MemberJoined { user, .. }
+            | WorkspaceEvent::MemberRoleChanged { user, .. } => {
+                if let Some(member) = self.members.get_mut(user) {
+                    member.granted_at = position;
+                }
+            }
+            WorkspaceEvent::WorkspaceCreated { .. }
+            | WorkspaceEvent::WorkspaceRenamed { .. }
+            | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::MemberRemoved { .. }
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::MemberInvited { .. }
+            | WorkspaceEvent::InvitationResent { .. }
+            | WorkspaceEvent::InvitationAccepted { .. }
+            | WorkspaceEvent::InvitationDeclined { .. }
+            | WorkspaceEvent::InvitationRevoked { .. }
+            | WorkspaceEvent::InvitationExpired { .. } => {}
+        }
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        self.organization
+    }
+
+    fn weight_bytes(&self) -> usize {
+        // An entry with its share of the node; a pending invitation has its hash besides.
+        size_of::<Self>()
+            + self.name.len()
+            + self.members.len() * 48
+            + self.pending.len() * 192
+            + self.finished.len() * 24
+    }
+}
+
+impl DomainEvent for WorkspaceEvent {
+    fn event_type(&self) -> String {
+        match self {
+            Self::WorkspaceCreated { .. } => "workspace_created",
+            Self::WorkspaceRenamed { .. } => "workspace_renamed",
+            Self::PlanSelected { .. } => "plan_selected",
+            Self::MemberJoined { .. } => "member_joined",
+            Self::MemberRoleChanged { .. } => "member_role_changed",
+            Self::MemberRemoved { .. } => "member_removed",
+            Self::MemberLeft { .. } => "member_left",
+            Self::MemberInvited { .. } => "member_invited",
+            Self::InvitationResent { .. } => "invitation_resent",
+            Self::InvitationAccepted { .. } => "invitation_accepted",
+            Self::InvitationDeclined { .. } => "invitation_declined",
+            Self::InvitationRevoked { .. } => "invitation_revoked",
+            Self::InvitationExpired { .. } => "invitation_expired",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}

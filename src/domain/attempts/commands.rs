@@ -1,0 +1,26 @@
+//! What can be asked of the attempts of a workspace or an organization.
+
+use crate::domain::{authority::Actor, ids::OrganizationId};
+
+/// Commands to the stream `attempts`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AttemptsCommand {
+    /// Keep what a known principal was refused. Accepted once for the same actor, action,
+    /// target, code, minute and `repeats`: nothing happens the second time.
+    Record {
+        organization: OrganizationId,
+        /// Who was refused.
+        actor: Actor,
+        /// What was tried, as permissions are named: `member.invite`.
+        action: String,
+        /// What it aimed at: the id of a resource.
+        target: String,
+        /// The stable code that the caller was told.
+        code: String,
+        /// Minutes since 1970.
+        minute: i64,
+        count: u64,
+        /// Whether these are the repeats of a minute rather than its first.
+        repeats: bool,
+    },
+}

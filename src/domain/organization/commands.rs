@@ -1,0 +1,31 @@
+//! What can be asked of an organization.
+
+use crate::domain::{
+    authority::Actor,
+    ids::{OrganizationId, UserId},
+    name::Name,
+    sealed::Sealed,
+};
+
+/// Commands to the stream `organization`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OrganizationCommand {
+    /// Make the organization; `created_by` becomes its owner.
+    Create {
+        organization: OrganizationId,
+        name: Name,
+        created_by: UserId,
+    },
+    /// Change its name. Nothing happens where that is its name already.
+    Rename { actor: Actor, name: Name },
+    /// Keep the organization's own copy of a person's profile, sealed under the person's
+    /// key in this organization. Accepted once: nothing happens if the copy is of this or
+    /// a later `profile_sequence`.
+    RecordPerson {
+        user: UserId,
+        /// Sequence, in the person's own stream, of the profile event that this copies.
+        profile_sequence: u64,
+        email: Sealed,
+        name: Sealed,
+    },
+}
