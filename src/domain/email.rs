@@ -93,12 +93,30 @@ mod tests {
     #[test]
     fn what_cannot_be_an_address_is_refused() {
         for bad in [
-            "", "@", "ada", "ada@", "@example.com", "ada@localhost", "ada@example.",
-            "ada@.example", "ada@exa..mple", "ada@b@example.com", "a da@example.com",
-            "ada@exam ple.com", "ada\0@example.com", "ada\r\nBcc:x@example.com",
-            "ada@-example.com", "ada@example-.com", "ada@exa_mple.com", "ada@[10.0.0.1]",
+            "",
+            "@",
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@localhost",
+            "ada@example.",
+            "ada@.example",
+            "ada@exa..mple",
+            "ada@b@example.com",
+            "a da@example.com",
+            "ada@exam ple.com",
+            "ada\0@example.com",
+            "ada\r\nBcc:x@example.com",
+            "ada@-example.com",
+            "ada@example-.com",
+            "ada@exa_mple.com",
+            "ada@[10.0.0.1]",
         ] {
-            assert_eq!(EmailAddress::parse(bad), Err(InvalidEmailAddress), "{bad:?}");
+            assert_eq!(
+                EmailAddress::parse(bad),
+                Err(InvalidEmailAddress),
+                "{bad:?}"
+            );
         }
     }
 
@@ -107,7 +125,7 @@ mod tests {
         let local = "a".repeat(EmailAddress::LOCAL_BYTES_MAX);
         assert!(EmailAddress::parse(&format!("{local}@example.com")).is_ok());
         assert!(EmailAddress::parse(&format!("{local}a@example.com")).is_err());
-        let label = "b".repeat(60);
+        let label = "b".repeat(62);
         let domain = format!("{label}.{label}.{label}");
         let room = EmailAddress::BYTES_MAX - domain.len() - "@.c".len();
         let longest = format!("{}@{domain}.c", "a".repeat(room));

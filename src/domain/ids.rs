@@ -118,7 +118,15 @@ mod tests {
             id.to_string().parse::<UserId>(),
             Err(InvalidId { expected: "usr" })
         );
-        for rubbish in ["", "ws_", "ws", "ws_é", "ws_01h", "_", "ws_ZZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+        for rubbish in [
+            "",
+            "ws_",
+            "ws",
+            "ws_é",
+            "ws_01h",
+            "_",
+            "ws_ZZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        ] {
             assert!(rubbish.parse::<WorkspaceId>().is_err(), "{rubbish}");
         }
     }

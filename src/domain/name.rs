@@ -83,7 +83,10 @@ mod tests {
         assert_eq!(Name::parse("  Acme Corp \n").unwrap().as_str(), "Acme Corp");
         let longest = "é".repeat(Name::CHARACTERS_MAX);
         assert_eq!(Name::parse(&longest).unwrap().as_str(), longest);
-        assert_eq!(Name::parse(&format!("{longest}é")), Err(InvalidName::TooLong));
+        assert_eq!(
+            Name::parse(&format!("{longest}é")),
+            Err(InvalidName::TooLong)
+        );
     }
 
     #[test]
@@ -91,7 +94,14 @@ mod tests {
         for blank in ["", " ", "\t\n\u{a0}"] {
             assert_eq!(Name::parse(blank), Err(InvalidName::Empty), "{blank:?}");
         }
-        for hidden in ["a\0b", "a\nb", "a\u{7f}b", "a\u{85}b", "a\u{202e}b", "a\u{2028}b"] {
+        for hidden in [
+            "a\0b",
+            "a\nb",
+            "a\u{7f}b",
+            "a\u{85}b",
+            "a\u{202e}b",
+            "a\u{2028}b",
+        ] {
             assert_eq!(
                 Name::parse(hidden),
                 Err(InvalidName::ControlCharacter),

@@ -33,9 +33,7 @@ pub enum Refusal {
     #[error("the role {} is above your own, {}", role.name(), own.name())]
     RoleAboveOwn { role: Role, own: Role },
     /// The workspace would be left without an owner.
-    #[error(
-        "this is the last owner of the workspace; make somebody else an owner first"
-    )]
+    #[error("this is the last owner of the workspace; make somebody else an owner first")]
     LastOwner,
     /// The person is a member already.
     #[error("this person is already a member of the workspace")]

@@ -6,7 +6,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 /// A point in time, in microseconds since 1970-01-01T00:00:00Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
@@ -27,12 +29,16 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with six digits, `2026-11-24T06:30:00.000000Z`.
     pub fn to_rfc3339(self) -> String {
-        self.to_datetime().to_rfc3339_opts(SecondsFormat::Micros, true)
+        self.to_datetime()
+            .to_rfc3339_opts(SecondsFormat::Micros, true)
     }
 
     /// This point, later by `delta` (earlier, where it is negative).
     pub fn plus(self, delta: TimeDelta) -> Self {
-        Self(self.0.saturating_add(delta.num_microseconds().unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(delta.num_microseconds().unwrap_or(i64::MAX)),
+        )
     }
 
     /// The minute this point lies in, counted from 1970.

@@ -116,12 +116,12 @@ fn nobody_else_renames_it() {
     ] {
         // The name that it has already is refused as any other.
         for text in ["Acme", "Mine"] {
-            given(acme())
-                .when(rename(number, text))
-                .then_expect_error(Refusal::NotPermittedInOrganization {
+            given(acme()).when(rename(number, text)).then_expect_error(
+                Refusal::NotPermittedInOrganization {
                     permission: OrganizationPermission::Rename,
                     role,
-                });
+                },
+            );
         }
     }
     given(acme())
@@ -198,10 +198,7 @@ fn the_state_survives_a_snapshot() {
     events.push(recorded(3));
     let state = fold(events);
     let text = serde_json::to_string(&state).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Organization>(&text).unwrap(),
-        state
-    );
+    assert_eq!(serde_json::from_str::<Organization>(&text).unwrap(), state);
     assert_eq!(state.members().count(), 3);
     assert!(state.weight_bytes() > Organization::default().weight_bytes());
 }
