@@ -17,7 +17,8 @@ pub enum AttemptsCommand {
         target: String,
         /// The stable code that the caller was told.
         code: String,
-        /// Minutes since 1970.
+        /// Minutes since 1970, by the log's own time, which never goes back: what is
+        /// older than both minutes that are remembered is taken for written already.
         minute: i64,
         count: u64,
         /// Whether these are the repeats of a minute rather than its first.

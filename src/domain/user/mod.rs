@@ -333,8 +333,11 @@ impl Stream for User {
     }
 
     fn weight_bytes(&self) -> usize {
-        // Two sealed values of some 300 bytes each, and 64 bytes a session with its node.
-        size_of::<Self>() + 600 + self.sessions.len() * 64
+        // 64 bytes a session, with its share of the node.
+        let profile = self.profile.as_ref().map_or(0, |profile| {
+            profile.email.ciphertext.len() + profile.name.ciphertext.len() + 96
+        });
+        size_of::<Self>() + profile + self.sessions.len() * 64
     }
 }
 
