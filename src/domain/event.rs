@@ -12,6 +12,14 @@ use super::{
     workspace::{Workspace, WorkspaceEvent},
 };
 
+/// The type of every aggregate there is.
+pub const AGGREGATE_TYPES: [&str; 4] = [
+    User::TYPE,
+    Organization::TYPE,
+    Workspace::TYPE,
+    Attempts::TYPE,
+];
+
 /// An event of any stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -23,6 +31,23 @@ pub enum Event {
     Workspace(WorkspaceEvent),
     /// Refused attempts in a workspace or an organization.
     Attempts(AttemptsEvent),
+}
+
+macro_rules! from_events {
+    ($($variant:ident($event:ty);)+) => {$(
+        impl From<$event> for Event {
+            fn from(event: $event) -> Self {
+                Self::$variant(event)
+            }
+        }
+    )+};
+}
+
+from_events! {
+    User(UserEvent);
+    Organization(OrganizationEvent);
+    Workspace(WorkspaceEvent);
+    Attempts(AttemptsEvent);
 }
 
 /// An event that this program cannot read.

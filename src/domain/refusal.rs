@@ -65,6 +65,9 @@ pub enum Refusal {
     /// A claim that somebody else holds.
     #[error("this {what} is already in use")]
     AlreadyClaimed { what: &'static str },
+    /// The profile is not the one that the change was made from.
+    #[error("the profile has changed meanwhile; read it and try again")]
+    ProfileMoved,
     /// The plan is what it is asked to become.
     #[error("the workspace is on the plan {plan} already")]
     PlanUnchanged { plan: PlanName },
@@ -93,6 +96,7 @@ impl Refusal {
             Self::InvitationExceedsInviter { .. } => "invitation_exceeds_inviter",
             Self::TooManyInvitations { .. } => "too_many_invitations",
             Self::AlreadyClaimed { .. } => "already_claimed",
+            Self::ProfileMoved => "profile_moved",
             Self::PlanUnchanged { .. } => "plan_unchanged",
         }
     }
@@ -116,6 +120,7 @@ impl Refusal {
             | Self::InvitationTokenReplaced
             | Self::TooManyInvitations { .. }
             | Self::AlreadyClaimed { .. }
+            | Self::ProfileMoved
             | Self::PlanUnchanged { .. } => false,
         }
     }

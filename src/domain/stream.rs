@@ -2,11 +2,13 @@
 
 use cqrs_es::Aggregate;
 
-use super::{Moment, Refusal, ids::OrganizationId};
+use super::{Moment, Refusal, event::Event, ids::OrganizationId};
 
 /// An aggregate that the journal keeps: a `cqrs_es::Aggregate` that also remembers at which
 /// position its rights were given, says whose it is, and how much memory it takes.
-pub trait Stream: Aggregate<Services = Moment, Error = Refusal> + 'static {
+pub trait Stream:
+    Aggregate<Services = Moment, Error = Refusal, Event: Into<Event>, Command: Send + 'static> + 'static
+{
     /// Raised when the serialized form of the state changes: older snapshots are then
     /// ignored, and the stream is folded again.
     const STATE_VERSION: i64;

@@ -11,7 +11,7 @@ pub enum AttemptsCommand {
         organization: OrganizationId,
         /// Who was refused.
         actor: Actor,
-        /// What was tried, as permissions are named: `member.invite`.
+        /// What was tried, named as the audit log names what succeeds: `member.invited`.
         action: String,
         /// What it aimed at: the id of a resource.
         target: String,

@@ -13,7 +13,7 @@ pub enum AttemptsEvent {
     AttemptRefused {
         organization: OrganizationId,
         actor: Actor,
-        /// What was tried, named as the audit log names actions: `member.invite`.
+        /// What was tried, named as the audit log names what succeeds: `member.invited`.
         action: String,
         /// What it aimed at: the id of a resource.
         target: String,

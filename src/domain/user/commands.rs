@@ -18,9 +18,21 @@ pub enum UserCommand {
         name: Sealed,
     },
     /// Change what the person is called. Always an event: sealed values do not compare.
-    Rename { name: Sealed },
+    Rename {
+        name: Sealed,
+        /// The name as it was at `profile_sequence`, sealed for this event.
+        previous: Sealed,
+        /// The profile that `previous` was read from; refused when it has moved.
+        profile_sequence: u64,
+    },
     /// Change the person's e-mail address. Always an event, as above.
-    ChangeEmail { email: Sealed },
+    ChangeEmail {
+        email: Sealed,
+        /// The address as it was at `profile_sequence`, sealed for this event.
+        previous: Sealed,
+        /// The profile that `previous` was read from; refused when it has moved.
+        profile_sequence: u64,
+    },
     /// Note that `organizations` now have the profile of `profile_sequence`. Accepted
     /// once: nothing happens if they had this or a later one.
     ShareProfile {

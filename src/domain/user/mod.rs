@@ -1,4 +1,4 @@
-//! A person's account: that it exists, its sealed profile, and which sessions are live.
+//! A person's account: that it exists, how often its profile changed, and which sessions are live.
 //!
 //! It answers "who is this?" for every other rule: a session is the first link of each
 //! chain of authority. It never sees a password, a session token or an opened e-mail
@@ -35,28 +35,17 @@ pub const LIVE_SESSIONS_MAX: usize = 50;
 
 /// An account, folded from its events.
 ///
-/// Holds `profile` from sign-up on, and never more than [`LIVE_SESSIONS_MAX`] sessions:
+/// Holds `id` from sign-up on, and never more than [`LIVE_SESSIONS_MAX`] sessions:
 /// starting one forgets those that had expired by then. `version` is the sequence of the
 /// last event, and `profile_shared` never exceeds `profile_sequence`, which never exceeds
 /// `version`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct User {
     version: u64,
-    profile: Option<Profile>,
+    id: Option<UserId>,
     profile_sequence: u64,
     profile_shared: u64,
     sessions: BTreeMap<SessionId, Session>,
-}
-
-/// What a person is called and reached by, sealed under their account key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Profile {
-    /// Whose it is.
-    pub user: UserId,
-    /// The e-mail address.
-    pub email: Sealed,
-    /// The name.
-    pub name: Sealed,
 }
 
 /// A session that was started and not revoked; it may have expired since.
@@ -80,12 +69,7 @@ impl Session {
 impl User {
     /// Whether somebody signed up.
     pub fn exists(&self) -> bool {
-        self.profile.is_some()
-    }
-
-    /// The sealed profile as it is now.
-    pub fn profile(&self) -> Option<&Profile> {
-        self.profile.as_ref()
+        self.id.is_some()
     }
 
     /// That `session` proves, at `now`, who the person is.
@@ -120,8 +104,22 @@ impl User {
     fn decide(&self, command: UserCommand, now: Timestamp) -> Result<Vec<UserEvent>, Refusal> {
         match command {
             UserCommand::SignUp { user, email, name } => self.sign_up(user, email, name),
-            UserCommand::Rename { name } => self.rename(name),
-            UserCommand::ChangeEmail { email } => self.change_email(email),
+            UserCommand::Rename {
+                name,
+                previous,
+                profile_sequence,
+            } => {
+                self.profile_is_at(profile_sequence)?;
+                Ok(vec![UserEvent::UserRenamed { name, previous }])
+            }
+            UserCommand::ChangeEmail {
+                email,
+                previous,
+                profile_sequence,
+            } => {
+                self.profile_is_at(profile_sequence)?;
+                Ok(vec![UserEvent::UserEmailChanged { email, previous }])
+            }
             UserCommand::ShareProfile {
                 profile_sequence,
                 organizations,
@@ -138,8 +136,8 @@ impl User {
         }
     }
 
-    fn existing(&self) -> Result<&Profile, Refusal> {
-        self.profile.as_ref().ok_or(Refusal::NotFound {
+    fn existing(&self) -> Result<UserId, Refusal> {
+        self.id.ok_or(Refusal::NotFound {
             what: "user",
             hidden: false,
         })
@@ -157,14 +155,13 @@ impl User {
         Ok(vec![UserEvent::UserSignedUp { user, email, name }])
     }
 
-    fn rename(&self, name: Sealed) -> Result<Vec<UserEvent>, Refusal> {
-        let previous = self.existing()?.name.clone();
-        Ok(vec![UserEvent::UserRenamed { name, previous }])
-    }
-
-    fn change_email(&self, email: Sealed) -> Result<Vec<UserEvent>, Refusal> {
-        let previous = self.existing()?.email.clone();
-        Ok(vec![UserEvent::UserEmailChanged { email, previous }])
+    fn profile_is_at(&self, profile_sequence: u64) -> Result<(), Refusal> {
+        self.existing()?;
+        if self.profile_sequence == profile_sequence {
+            Ok(())
+        } else {
+            Err(Refusal::ProfileMoved)
+        }
     }
 
     fn share_profile(
@@ -262,22 +259,22 @@ impl Aggregate for User {
     fn apply(&mut self, event: UserEvent) {
         self.version += 1;
         match event {
-            UserEvent::UserSignedUp { user, email, name } => {
-                self.profile = Some(Profile { user, email, name });
+            UserEvent::UserSignedUp {
+                user,
+                email: _,
+                name: _,
+            } => {
+                self.id = Some(user);
                 self.profile_sequence = self.version;
             }
-            UserEvent::UserRenamed { name, previous: _ } => {
-                if let Some(profile) = &mut self.profile {
-                    profile.name = name;
-                }
-                self.profile_sequence = self.version;
+            UserEvent::UserRenamed {
+                name: _,
+                previous: _,
             }
-            UserEvent::UserEmailChanged { email, previous: _ } => {
-                if let Some(profile) = &mut self.profile {
-                    profile.email = email;
-                }
-                self.profile_sequence = self.version;
-            }
+            | UserEvent::UserEmailChanged {
+                email: _,
+                previous: _,
+            } => self.profile_sequence = self.version,
             UserEvent::UserProfileShared {
                 profile_sequence,
                 organizations: _,
@@ -334,10 +331,7 @@ impl Stream for User {
 
     fn weight_bytes(&self) -> usize {
         // 64 bytes a session, with its share of the node.
-        let profile = self.profile.as_ref().map_or(0, |profile| {
-            profile.email.ciphertext.len() + profile.name.ciphertext.len() + 96
-        });
-        size_of::<Self>() + profile + self.sessions.len() * 64
+        size_of::<Self>() + self.sessions.len() * 64
     }
 }
 
