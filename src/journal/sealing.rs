@@ -1,0 +1,437 @@
+//! Keys, and what is sealed under them.
+//!
+//! One root key wraps a data key for every person (once for their account, once for each
+//! organization), workspace and organization. Destroying a wrapped key is how somebody is
+//! erased: the log stays, verifies, and cannot be read there any more.
+//!
+//! Never logs, prints or returns a key; plain values leave only through [`DataKey::open`].
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use lru::LruCache;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    source::Source,
+    stores::{Statement, Store, StoreError, Value},
+};
+use crate::domain::{
+    ids::EventId,
+    sealed::{KeyOwner, Sealed},
+};
+
+const NONCE_BYTES: usize = 24;
+const OPENING_BYTES: usize = 32;
+
+/// How many unwrapped data keys a process keeps.
+const KEYS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// Version of the keys derived for look-ups; part of what they make.
+const LOOKUP_VERSION: u32 = 1;
+
+/// The key that wraps all others, 32 bytes.
+pub struct RootKey(Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RootKey(…)")
+    }
+}
+
+/// A text that is not a root key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a root key is 32 bytes in standard base64 (44 characters)")]
+pub struct MalformedRootKey;
+
+impl RootKey {
+    /// A new one.
+    pub fn generate(source: &dyn Source) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        source.fill(key.as_mut());
+        Self(key)
+    }
+
+    /// Reads the text form, with white space around it.
+    ///
+    /// # Errors
+    /// When it is not 32 bytes in base64.
+    pub fn from_text(text: &str) -> Result<Self, MalformedRootKey> {
+        let mut bytes = BASE64_STANDARD
+            .decode(text.trim())
+            .map_err(|_| MalformedRootKey)?;
+        let key = bytes
+            .as_slice()
+            .try_into()
+            .map(Zeroizing::new)
+            .map_err(|_| MalformedRootKey);
+        bytes.zeroize();
+        key.map(Self)
+    }
+
+    /// The text form, for the key file alone.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(self.0.as_ref()))
+    }
+
+    /// HKDF-SHA256 (RFC 5869) for one purpose.
+    fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(Some(b"crewlog"), self.0.as_ref())
+            .expand(purpose.as_bytes(), key.as_mut())
+            .expect("32 bytes are within what HKDF gives");
+        key
+    }
+}
+
+/// The key of one owner, unwrapped.
+pub struct DataKey {
+    owner: KeyOwner,
+    version: u32,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "DataKey({} {})", self.owner, self.version)
+    }
+}
+
+/// What could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sealed field does not open under its key: it, or the key, was changed")]
+pub struct OpenError;
+
+impl DataKey {
+    /// Whose key this is.
+    pub fn owner(&self) -> KeyOwner {
+        self.owner
+    }
+
+    /// Seals `value` for `field` of the event `event`, and for nowhere else.
+    pub fn seal(&self, source: &dyn Source, event: EventId, field: &str, value: &str) -> Sealed {
+        let mut random = Zeroizing::new([0; NONCE_BYTES + OPENING_BYTES]);
+        source.fill(random.as_mut());
+        let (nonce, opening) = random.split_at(NONCE_BYTES);
+        let plain = Zeroizing::new([opening, value.as_bytes()].concat());
+        let ciphertext = encrypt(&self.key, nonce, &bound_to(event, field), &plain);
+        Sealed {
+            subject: self.owner,
+            key_version: self.version,
+            commitment: BASE64_STANDARD.encode(Sha256::digest(&plain)),
+            ciphertext: BASE64_STANDARD.encode(ciphertext),
+        }
+    }
+
+    /// The value that was sealed for `field` of `event`.
+    ///
+    /// # Errors
+    /// When it was changed, or sealed for another place or under another key.
+    pub fn open(&self, sealed: &Sealed, event: EventId, field: &str) -> Result<String, OpenError> {
+        let ciphertext = BASE64_STANDARD
+            .decode(&sealed.ciphertext)
+            .map_err(|_| OpenError)?;
+        let plain = decrypt(&self.key, &bound_to(event, field), &ciphertext)?;
+        let commitment = BASE64_STANDARD
+            .decode(&sealed.commitment)
+            .map_err(|_| OpenError)?;
+        if plain.len() < OPENING_BYTES || Sha256::digest(&plain).as_slice() != commitment {
+            return Err(OpenError);
+        }
+        String::from_utf8(plain[OPENING_BYTES..].to_vec()).map_err(|_| OpenError)
+    }
+}
+
+fn bound_to(event: EventId, field: &str) -> Vec<u8> {
+    format!("{event}/{field}").into_bytes()
+}
+
+/// XChaCha20-Poly1305; the nonce stands before the ciphertext.
+fn encrypt(key: &[u8; 32], nonce: &[u8], bound_to: &[u8], plain: &[u8]) -> Vec<u8> {
+    let payload = Payload {
+        msg: plain,
+        aad: bound_to,
+    };
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(XNonce::from_slice(nonce), payload)
+        .expect("what is sealed here is far below the cipher's limit of 256 GiB");
+    [nonce, &sealed].concat()
+}
+
+fn decrypt(
+    key: &[u8; 32],
+    bound_to: &[u8],
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES).ok_or(OpenError)?;
+    let payload = Payload {
+        msg: ciphertext,
+        aad: bound_to,
+    };
+    XChaCha20Poly1305::new(key.into())
+        .decrypt(XNonce::from_slice(nonce), payload)
+        .map(Zeroizing::new)
+        .map_err(|_| OpenError)
+}
+
+/// Why the keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The store was made under another root key.
+    #[error(
+        "this is not the root key that the store was made with; start with the one that was \
+         (file root.key in the data folder, CREWLOG_ROOT_KEY or CREWLOG_ROOT_KEY_FILE)"
+    )]
+    WrongRootKey,
+    /// A wrapped key does not open.
+    #[error("the key of {0} does not open under the root key; the row was changed")]
+    Damaged(KeyOwner),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const SELECT_PROOF: &str = "
+SELECT proof
+  FROM root_keys
+ WHERE name = 'root'";
+
+const INSERT_PROOF: &str = "
+INSERT INTO root_keys (name, proof)
+VALUES ('root', $1)
+    ON CONFLICT (name) DO NOTHING";
+
+const SELECT_KEY: &str = "
+SELECT key_version, wrapped
+  FROM subject_keys
+ WHERE owner = $1
+ ORDER BY key_version DESC";
+
+const INSERT_KEY: &str = "
+INSERT INTO subject_keys (owner, key_version, wrapped)
+VALUES ($1, $2, $3)";
+
+/// All keys of a store, unwrapped as they are needed.
+pub struct Keyring {
+    store: Arc<dyn Store>,
+    source: Arc<dyn Source>,
+    wrapping: Zeroizing<[u8; 32]>,
+    lookup: Zeroizing<[u8; 32]>,
+    in_memory: Mutex<LruCache<(KeyOwner, u32), Arc<DataKey>>>,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Keyring(…)")
+    }
+}
+
+impl Keyring {
+    /// Opens the keys of a store; a new store takes this root key as its own.
+    ///
+    /// # Errors
+    /// When the store was made with another root key, or cannot be read.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        source: Arc<dyn Source>,
+        root: &RootKey,
+        may_write: bool,
+    ) -> Result<Self, KeyringError> {
+        let proof = root.derive("root key proof").to_vec();
+        if may_write {
+            let insert = Statement::new(INSERT_PROOF, [proof.clone().into()]);
+            store.execute(vec![insert]).await?;
+        }
+        let rows = store.query(SELECT_PROOF, vec![]).await?;
+        if let Some(row) = rows.first()
+            && row.bytes(0)? != proof
+        {
+            return Err(KeyringError::WrongRootKey);
+        }
+        Ok(Self {
+            store,
+            source,
+            wrapping: root.derive("wrapping 1"),
+            lookup: root.derive(&format!("lookup {LOOKUP_VERSION}")),
+            in_memory: Mutex::new(LruCache::new(KEYS_IN_MEMORY)),
+        })
+    }
+
+    /// A new key for an owner that has none, and the statement that keeps it. The statement
+    /// MUST be part of the append whose events are sealed under the key.
+    pub fn create(&self, owner: KeyOwner) -> (Arc<DataKey>, Statement) {
+        let version = 1;
+        let mut key = Zeroizing::new([0; 32]);
+        self.source.fill(key.as_mut());
+        let mut nonce = [0; NONCE_BYTES];
+        self.source.fill(&mut nonce);
+        let wrapped = encrypt(
+            &self.wrapping,
+            &nonce,
+            &wrap_bound_to(owner, version),
+            key.as_ref(),
+        );
+        let parameters: [Value; 3] = [
+            owner.to_string().into(),
+            i64::from(version).into(),
+            wrapped.into(),
+        ];
+        let key = DataKey {
+            owner,
+            version,
+            key,
+        };
+        (Arc::new(key), Statement::new(INSERT_KEY, parameters))
+    }
+
+    /// The newest key of an owner; none where there is none, or it was destroyed.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the key was damaged.
+    pub async fn newest(&self, owner: KeyOwner) -> Result<Option<Arc<DataKey>>, KeyringError> {
+        Ok(self.load(owner).await?.into_iter().next())
+    }
+
+    /// The key of an owner and version; none where it was destroyed.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the key was damaged.
+    pub async fn key(
+        &self,
+        owner: KeyOwner,
+        version: u32,
+    ) -> Result<Option<Arc<DataKey>>, KeyringError> {
+        if let Some(key) = self.memory().get(&(owner, version)) {
+            return Ok(Some(key.clone()));
+        }
+        let keys = self.load(owner).await?;
+        Ok(keys.into_iter().find(|key| key.version == version))
+    }
+
+    /// All keys of an owner from the store, newest first.
+    async fn load(&self, owner: KeyOwner) -> Result<Vec<Arc<DataKey>>, KeyringError> {
+        let rows = self
+            .store
+            .query(SELECT_KEY, vec![owner.to_string().into()])
+            .await?;
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let version =
+                u32::try_from(row.integer(0)?).map_err(|_| KeyringError::Damaged(owner))?;
+            let key = Arc::new(self.unwrap(owner, version, row.bytes(1)?)?);
+            self.memory().put((owner, version), key.clone());
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    fn unwrap(
+        &self,
+        owner: KeyOwner,
+        version: u32,
+        wrapped: &[u8],
+    ) -> Result<DataKey, KeyringError> {
+        let damaged = || KeyringError::Damaged(owner);
+        let plain = decrypt(&self.wrapping, &wrap_bound_to(owner, version), wrapped)
+            .map_err(|_| damaged())?;
+        let key: [u8; 32] = plain.as_slice().try_into().map_err(|_| damaged())?;
+        Ok(DataKey {
+            owner,
+            version,
+            key: Zeroizing::new(key),
+        })
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, LruCache<(KeyOwner, u32), Arc<DataKey>>> {
+        self.in_memory
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What a value is looked up by without being kept: HMAC-SHA256 (RFC 2104) under a
+    /// derived key, with the key's version before it. `purpose` keeps kinds of values apart.
+    pub fn lookup(&self, purpose: &str, value: &str) -> String {
+        let digest = self.hmac(purpose, value.as_bytes());
+        format!("{LOOKUP_VERSION}:{}", BASE64_STANDARD.encode(digest))
+    }
+
+    /// HMAC-SHA256 of bytes under the look-up key.
+    pub fn hmac(&self, purpose: &str, bytes: &[u8]) -> [u8; 32] {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.lookup.as_ref())
+            .expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        mac.update(&[0]);
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Where random bytes and the time come from.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+}
+
+fn wrap_bound_to(owner: KeyOwner, version: u32) -> Vec<u8> {
+    format!("key {owner} {version}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::ids::WorkspaceId, journal::source::SystemSource};
+    use uuid::Uuid;
+
+    fn data_key() -> DataKey {
+        DataKey {
+            owner: KeyOwner::Workspace(WorkspaceId::from_uuid(Uuid::from_u128(1))),
+            version: 1,
+            key: Zeroizing::new([7; 32]),
+        }
+    }
+
+    #[test]
+    fn a_sealed_value_opens_only_where_it_was_sealed_for() {
+        let key = data_key();
+        let [here, there] = [1, 2].map(|id| EventId::from_uuid(Uuid::from_u128(id)));
+        let sealed = key.seal(&SystemSource, here, "email", "ada@example.com");
+        assert_eq!(
+            key.open(&sealed, here, "email"),
+            Ok("ada@example.com".to_owned())
+        );
+        assert_eq!(key.open(&sealed, there, "email"), Err(OpenError));
+        assert_eq!(key.open(&sealed, here, "name"), Err(OpenError));
+        let other = DataKey {
+            key: Zeroizing::new([8; 32]),
+            ..data_key()
+        };
+        assert_eq!(other.open(&sealed, here, "email"), Err(OpenError));
+    }
+
+    #[test]
+    fn the_same_value_never_seals_to_the_same_bytes() {
+        let key = data_key();
+        let event = EventId::from_uuid(Uuid::from_u128(1));
+        let [first, second] = [(); 2].map(|()| key.seal(&SystemSource, event, "name", "Ada"));
+        assert_ne!(first.commitment, second.commitment);
+        assert_ne!(first.ciphertext, second.ciphertext);
+    }
+
+    #[test]
+    fn a_root_key_reads_back_and_does_not_print() {
+        let key = RootKey::generate(&SystemSource);
+        let read = RootKey::from_text(&format!(" {}\n", *key.to_text()));
+        assert_eq!(read.map(|key| *key.0), Ok(*key.0));
+        assert!(RootKey::from_text("c2hvcnQ=").is_err());
+        assert_eq!(format!("{key:?}"), "RootKey(…)");
+    }
+}

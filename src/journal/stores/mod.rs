@@ -1,0 +1,246 @@
+//! Where the log lives: SQLite or PostgreSQL, behind one small trait.
+//!
+//! A store runs SQL and appends; it decides nothing. Queries are written once, in SQL that
+//! reads the same on both (`$1` placeholders, TEXT ids, BIGINT microseconds); what differs
+//! is only how an append is sent, and stands in [`sqlite`] and [`postgres`].
+//!
+//! To add a store: implement [`Store`], add a folder of migrations, and run the contract
+//! suite (`tests/it`) on it.
+
+pub mod postgres;
+mod queries;
+pub mod sqlite;
+mod value;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+pub use queries::{events_after, events_of_scope, head, last_position_at, padded, stream_after};
+pub use value::{Row, Statement, Value};
+
+use super::entry::StoredEvent;
+use crate::{
+    domain::{Timestamp, ids::BatchId},
+    proofs::tree::Frontier,
+};
+
+/// The lowest format that this program writes; `log_head.format` must not be above it.
+pub const FORMAT: i64 = 1;
+
+/// Which kind of database a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+impl fmt::Display for StoreKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        })
+    }
+}
+
+/// What a store says when it could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or will not serve now; the same call may go through later.
+    #[error("the {kind} store cannot be reached: {detail}")]
+    Unavailable { kind: StoreKind, detail: String },
+    /// It holds something that cannot be, or refused what it should take.
+    #[error("the {kind} store failed: {detail}")]
+    Failed { kind: StoreKind, detail: String },
+    /// The schema was made by a newer program.
+    #[error(
+        "the {kind} store has a newer schema than this version of crewlog knows ({detail}); \
+         run the newer version"
+    )]
+    Newer { kind: StoreKind, detail: String },
+    /// It has not been set up.
+    #[error(
+        "the {kind} store has no Crewlog schema: {detail}; run `crewlog migrate` or `crewlog serve`"
+    )]
+    NotMigrated { kind: StoreKind, detail: String },
+    /// Another process holds it.
+    #[error("{detail}")]
+    Held { detail: String },
+    /// A row does not have the shape that the query promised.
+    #[error("a row of the store cannot be read: {0}")]
+    Row(String),
+}
+
+/// Why an append did not happen, or whether that is known at all.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The head is not where the writer thought: somebody else wrote. Nothing was written.
+    #[error("the head of the log has moved")]
+    Lost,
+    /// A unique key outside the log refused a row. Nothing was written.
+    #[error("a unique key refused the batch: {0}")]
+    Conflict(String),
+    /// The connection broke while it was being sent: it may have been written or not.
+    #[error("it is not known whether the batch was written: {0}")]
+    Unknown(String),
+    /// The store refused it for a reason that will not go away. Nothing was written.
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
+/// The head of the log: the one row that every append compares and moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The last position written; 0 in an empty log.
+    pub position: u64,
+    /// Raised whenever an unknown outcome is resolved, so that what is still in flight
+    /// loses its compare.
+    pub epoch: u64,
+    /// `recorded_at` of the last batch.
+    pub recorded_at: Timestamp,
+    /// The tree over all entries up to `position`.
+    pub frontier: Frontier,
+}
+
+/// Everything that one batch writes, all or nothing.
+#[derive(Debug)]
+pub struct Append {
+    pub batch: BatchId,
+    /// The head must still be this.
+    pub expected_position: u64,
+    pub expected_epoch: u64,
+    /// The head afterwards: `position + events.len()`.
+    pub recorded_at: Timestamp,
+    pub frontier: Frontier,
+    pub events: Vec<StoredEvent>,
+    /// Stream versions after the batch, each stream once.
+    pub streams: Vec<StreamTip>,
+    /// Scopes after the batch, each once.
+    pub scopes: Vec<ScopeTip>,
+    pub documents: Vec<DocumentChanges>,
+    pub audit: Option<AuditRows>,
+    /// What is written beside the log: claims, subjects, keys, hashes, idempotency.
+    pub statements: Vec<Statement>,
+}
+
+/// How far a stream has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamTip {
+    pub aggregate_type: &'static str,
+    pub aggregate_id: String,
+    pub sequence: u64,
+    pub scope: String,
+}
+
+/// How far a scope's own chain has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeTip {
+    pub scope: String,
+    pub sequence: u64,
+    pub leaf: [u8; 32],
+}
+
+/// What a batch does to one generation of one projection: each key at most once.
+#[derive(Debug, Clone, Default)]
+pub struct DocumentChanges {
+    /// `documents_<projection>_<generation>`.
+    pub table: String,
+    pub upserts: Vec<DocumentRow>,
+    pub deletes: Vec<String>,
+}
+
+/// One document with its filter columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentRow {
+    pub key: String,
+    /// The workspace it lies in, where there is one.
+    pub workspace: Option<String>,
+    /// What lists are of: the workspace of a member, the user of a session.
+    pub parent: Option<String>,
+    /// One more value that it is found by.
+    pub lookup: Option<String>,
+    /// When time alone will end something about it, in microseconds.
+    pub deadline: Option<i64>,
+    /// The position that last changed it.
+    pub position: u64,
+    /// JSON.
+    pub document: String,
+}
+
+/// Rows of one generation of the audit index.
+#[derive(Debug, Clone, Default)]
+pub struct AuditRows {
+    /// `audit_<generation>`.
+    pub table: String,
+    pub rows: Vec<AuditRow>,
+}
+
+/// What an entry is found by; the entry itself is read from `events`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditRow {
+    pub position: u64,
+    pub recorded_at: i64,
+    pub organization: Option<String>,
+    pub workspace: Option<String>,
+    pub crew: Option<String>,
+    pub environment: Option<String>,
+    pub actor: Option<String>,
+    pub action: String,
+    pub target: Option<String>,
+    pub outcome: &'static str,
+    /// Lower-case words that a free-text search looks in; never anything personal.
+    pub words: String,
+}
+
+/// A database that holds the log.
+///
+/// `query` sees one consistent snapshot a call. An answer of [`Store::append`] is a
+/// promise: `Ok` MUST mean that every row of the batch is on the disk of the database, and
+/// any error but [`AppendError::Unknown`] MUST mean that none is.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Which kind of database this is.
+    fn kind(&self) -> StoreKind;
+
+    /// Runs one reading statement.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses the statement.
+    async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError>;
+
+    /// Runs writing statements in one transaction, for what is kept outside of the log;
+    /// answers with the number of rows that each touched.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses one; then none has happened.
+    async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError>;
+
+    /// Writes what projections made outside of an append, in one transaction: a rebuild
+    /// fills a generation that does not serve yet.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses a row; then none is written.
+    async fn put(
+        &self,
+        documents: Vec<DocumentChanges>,
+        audit: Option<AuditRows>,
+        statements: Vec<Statement>,
+    ) -> Result<(), StoreError>;
+
+    /// Writes a batch if the head is still where it says, or nothing.
+    ///
+    /// # Errors
+    /// [`AppendError`] says whether it is known that nothing was written.
+    async fn append(&self, append: Arc<Append>) -> Result<(), AppendError>;
+
+    /// After an unknown outcome: takes the head's lock, raises its epoch, so that what is
+    /// still in flight can no longer be written, and says whether `batch` was.
+    ///
+    /// # Errors
+    /// When the database still cannot be reached: call again.
+    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError>;
+
+    /// Ends all connections; what was answered stays written.
+    async fn close(&self);
+}

@@ -1,0 +1,503 @@
+//! The store for several processes: one PostgreSQL database, 15 or newer.
+//!
+//! A batch is one statement, a chain of writing CTEs that all hang on the compare of the
+//! head; only what is kept beside the log (keys, claims, hashes) adds statements to its
+//! transaction.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{
+    Column, Connection, Row as _, TypeInfo,
+    postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow},
+    query::Query,
+};
+
+use super::{
+    Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
+    Value,
+};
+use crate::domain::ids::BatchId;
+
+/// How many connections a process holds at most.
+const CONNECTIONS: u32 = 12;
+
+/// How long a caller waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+pub(super) const RAISE_EPOCH: &str = "
+UPDATE log_head
+   SET epoch = epoch + 1
+ WHERE singleton = 1";
+
+pub(super) const FIND_BATCH: &str = "
+SELECT 1
+  FROM events
+ WHERE batch = $1
+ LIMIT 1";
+
+/// A PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Connects, and makes or migrates the schema.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, refuses, or its schema is newer.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let store = Self::connect(url).await?;
+        MIGRATIONS
+            .run(&store.pool)
+            .await
+            .map_err(|error| migration_error(StoreKind::Postgres, &error))?;
+        Ok(store)
+    }
+
+    /// Connects to a database that has been set up, for reading.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or has no schema.
+    pub async fn open_for_reading(url: &str) -> Result<Self, StoreError> {
+        let store = Self::connect(url).await?;
+        let found = store
+            .query("SELECT CAST(to_regclass('log_head') AS TEXT)", vec![])
+            .await?;
+        match found.first().map(|row| row.optional_text(0)) {
+            Some(Ok(Some(_))) => Ok(store),
+            _ => Err(StoreError::NotMigrated {
+                kind: StoreKind::Postgres,
+                detail: "there is no table log_head".to_owned(),
+            }),
+        }
+    }
+
+    async fn connect(url: &str) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse().map_err(|_| StoreError::Failed {
+            kind: StoreKind::Postgres,
+            // The URL may hold a password, so it is not repeated.
+            detail: "the database URL cannot be read; it looks like \
+                     postgres://user:password@host:5432/database"
+                .to_owned(),
+        })?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_with(options.options([("plan_cache_mode", "force_generic_plan")]))
+            .await
+            .map_err(|error| store_error(&error))?;
+        Ok(Self { pool })
+    }
+}
+
+/// What a failed migration means to the person who started the program.
+pub(super) fn migration_error(kind: StoreKind, error: &sqlx::migrate::MigrateError) -> StoreError {
+    use sqlx::migrate::MigrateError;
+    match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+            StoreError::Newer {
+                kind,
+                detail: format!("it has migration {version}"),
+            }
+        }
+        MigrateError::VersionMismatch(version) => StoreError::Failed {
+            kind,
+            detail: format!("migration {version} was applied in another form than this one"),
+        },
+        other => StoreError::Failed {
+            kind,
+            detail: format!("migrating: {other}"),
+        },
+    }
+}
+
+fn store_error(error: &sqlx::Error) -> StoreError {
+    let kind = StoreKind::Postgres;
+    let detail = error.to_string();
+    match error {
+        // Shutting down, starting up, too many connections: it will pass.
+        sqlx::Error::Database(refused)
+            if refused.code().is_some_and(|code| {
+                code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")
+            }) =>
+        {
+            StoreError::Unavailable { kind, detail }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => StoreError::Unavailable { kind, detail },
+        _ => StoreError::Failed { kind, detail },
+    }
+}
+
+fn append_error(error: &sqlx::Error) -> AppendError {
+    match error {
+        sqlx::Error::Database(refused) if refused.is_unique_violation() => {
+            AppendError::Conflict(refused.constraint().unwrap_or("unnamed").to_owned())
+        }
+        // An administrator's command or a crash ended the session: COMMIT may have passed.
+        sqlx::Error::Database(refused)
+            if !refused.code().is_some_and(|code| code.starts_with("57P")) =>
+        {
+            AppendError::Failed(store_error(error))
+        }
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+            AppendError::Failed(store_error(error))
+        }
+        _ => AppendError::Unknown(error.to_string()),
+    }
+}
+
+type PgQuery<'q> = Query<'q, sqlx::Postgres, PgArguments>;
+
+fn bind<'q>(query: PgQuery<'q>, parameters: &'q [Value]) -> PgQuery<'q> {
+    parameters.iter().fold(query, |query, value| match value {
+        Value::Text(text) => query.bind(text.as_deref()),
+        Value::Integer(integer) => query.bind(*integer),
+        Value::Bytes(bytes) => query.bind(bytes.as_deref()),
+    })
+}
+
+fn read_row(row: &PgRow) -> Result<Row, sqlx::Error> {
+    let values = row.columns().iter().enumerate().map(|(number, column)| {
+        Ok(match column.type_info().name() {
+            "INT8" => Value::Integer(row.try_get(number)?),
+            "INT4" => Value::Integer(row.try_get::<Option<i32>, _>(number)?.map(i64::from)),
+            "BYTEA" => Value::Bytes(row.try_get(number)?),
+            _ => Value::Text(row.try_get(number)?),
+        })
+    });
+    values.collect::<Result<_, _>>().map(Row)
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Postgres
+    }
+
+    async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let rows = bind(sqlx::query(sql), &parameters)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| store_error(&error))?;
+        rows.iter()
+            .map(read_row)
+            .collect::<Result<_, _>>()
+            .map_err(|error| store_error(&error))
+    }
+
+    async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
+        let run = async {
+            let mut transaction = self.pool.begin().await?;
+            let mut touched = Vec::with_capacity(statements.len());
+            for statement in &statements {
+                let query = bind(sqlx::query(&statement.sql), &statement.parameters);
+                touched.push(query.execute(&mut *transaction).await?.rows_affected());
+            }
+            transaction.commit().await?;
+            Ok(touched)
+        };
+        run.await.map_err(|error: sqlx::Error| store_error(&error))
+    }
+
+    async fn put(
+        &self,
+        documents: Vec<DocumentChanges>,
+        audit: Option<AuditRows>,
+        statements: Vec<Statement>,
+    ) -> Result<(), StoreError> {
+        let sql = folded_sql("WITH head AS (SELECT 1 AS position)", &documents, &audit, 1);
+        let run = async {
+            let mut transaction = self.pool.begin().await?;
+            bind_folded(sqlx::query(&sql), &documents, &audit)
+                .fetch_one(&mut *transaction)
+                .await?;
+            for statement in &statements {
+                let query = bind(sqlx::query(&statement.sql), &statement.parameters);
+                query.execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        run.await.map_err(|error: sqlx::Error| store_error(&error))
+    }
+
+    async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
+        let mut connection = self
+            .pool
+            .acquire()
+            .await
+            .map_err(|error| append_error(&error))?;
+        let sql = append_sql(&append);
+        let query = bind_append(sqlx::query(&sql), &append);
+        let moved = if append.statements.is_empty() {
+            query
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|error| append_error(&error))?
+        } else {
+            let run = async {
+                let mut transaction = connection.begin().await?;
+                let moved = query.fetch_one(&mut *transaction).await?;
+                if moved.try_get::<i64, _>(0)? == 1 {
+                    for statement in &append.statements {
+                        let query = bind(sqlx::query(&statement.sql), &statement.parameters);
+                        query.execute(&mut *transaction).await?;
+                    }
+                }
+                transaction.commit().await?;
+                Ok(moved)
+            };
+            run.await
+                .map_err(|error: sqlx::Error| append_error(&error))?
+        };
+        match moved.try_get::<i64, _>(0) {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(AppendError::Lost),
+            Err(error) => Err(AppendError::Unknown(error.to_string())),
+        }
+    }
+
+    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
+        let run = async {
+            let mut transaction = self.pool.begin().await?;
+            // Waits for whoever still holds the head's row; the look-up is a statement of its
+            // own after it, so that it sees what that one has committed.
+            sqlx::query(RAISE_EPOCH).execute(&mut *transaction).await?;
+            let found = sqlx::query(FIND_BATCH)
+                .bind(batch.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(found.is_some())
+        };
+        run.await.map_err(|error: sqlx::Error| store_error(&error))
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+const HEAD_AND_LOG: &str = "
+WITH head AS (
+    UPDATE log_head
+       SET position = $1, recorded_at = $2, frontier = $3, last_batch = $4
+     WHERE singleton = 1 AND position = $5 AND epoch = $6
+    RETURNING position
+),
+new_events AS (
+    INSERT INTO events
+           (position, id, recorded_at, batch, aggregate_type, aggregate_id, sequence, scope,
+            scope_sequence, previous, event_type, event_version, payload, metadata, salt, leaf)
+    SELECT new.position, new.id, $2, $4, new.aggregate_type, new.aggregate_id, new.sequence,
+           new.scope, new.scope_sequence, new.previous, new.event_type, new.event_version,
+           CAST(new.payload AS JSON), CAST(new.metadata AS JSON), new.salt, new.leaf
+      FROM head,
+           UNNEST(CAST($7 AS BIGINT[]), CAST($8 AS TEXT[]), CAST($9 AS TEXT[]),
+                  CAST($10 AS TEXT[]), CAST($11 AS BIGINT[]), CAST($12 AS TEXT[]),
+                  CAST($13 AS BIGINT[]), CAST($14 AS BYTEA[]), CAST($15 AS TEXT[]),
+                  CAST($16 AS TEXT[]), CAST($17 AS TEXT[]), CAST($18 AS TEXT[]),
+                  CAST($19 AS BYTEA[]), CAST($20 AS BYTEA[]))
+           AS new (position, id, aggregate_type, aggregate_id, sequence, scope,
+                   scope_sequence, previous, event_type, event_version, payload, metadata,
+                   salt, leaf)
+),
+new_streams AS (
+    INSERT INTO streams (aggregate_type, aggregate_id, sequence, scope)
+    SELECT new.aggregate_type, new.aggregate_id, new.sequence, new.scope
+      FROM head,
+           UNNEST(CAST($21 AS TEXT[]), CAST($22 AS TEXT[]), CAST($23 AS BIGINT[]),
+                  CAST($24 AS TEXT[]))
+           AS new (aggregate_type, aggregate_id, sequence, scope)
+        ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET sequence = excluded.sequence
+),
+new_scopes AS (
+    INSERT INTO scopes (scope, sequence, leaf)
+    SELECT new.scope, new.sequence, new.leaf
+      FROM head,
+           UNNEST(CAST($25 AS TEXT[]), CAST($26 AS BIGINT[]), CAST($27 AS BYTEA[]))
+           AS new (scope, sequence, leaf)
+        ON CONFLICT (scope) DO UPDATE SET sequence = excluded.sequence, leaf = excluded.leaf
+)";
+
+/// The first parameter after those of [`HEAD_AND_LOG`].
+const FIRST_FREE: usize = 28;
+
+/// The statement for a batch: its text depends only on which tables it touches, so that few
+/// different ones are prepared.
+fn append_sql(append: &Append) -> String {
+    folded_sql(HEAD_AND_LOG, &append.documents, &append.audit, FIRST_FREE)
+}
+
+/// Adds what the projections made to a statement that begins with a CTE named `head`.
+fn folded_sql(
+    start: &str,
+    documents: &[DocumentChanges],
+    audit: &Option<AuditRows>,
+    first_parameter: usize,
+) -> String {
+    let mut sql = start.to_owned();
+    let mut parameter = first_parameter;
+    for changes in documents {
+        parameter = add_documents(&mut sql, changes, parameter);
+    }
+    if let Some(audit) = audit {
+        add_audit(&mut sql, audit, parameter);
+    }
+    sql.push_str("\nSELECT count(*) FROM head");
+    sql
+}
+
+/// Adds the upserts and deletes of one projection; answers the next free parameter.
+fn add_documents(sql: &mut String, changes: &DocumentChanges, first: usize) -> usize {
+    let table = &changes.table;
+    let [
+        key,
+        workspace,
+        parent,
+        lookup,
+        deadline,
+        position,
+        document,
+        deleted,
+    ] = std::array::from_fn(|offset| first + offset);
+    let _ = write!(
+        sql,
+        ",
+changed_{table} AS (
+    INSERT INTO {table} (key, workspace, parent, lookup, deadline, position, document)
+    SELECT new.key, new.workspace, new.parent, new.lookup, new.deadline, new.position,
+           CAST(new.document AS JSON)
+      FROM head,
+           UNNEST(CAST(${key} AS TEXT[]), CAST(${workspace} AS TEXT[]),
+                  CAST(${parent} AS TEXT[]), CAST(${lookup} AS TEXT[]),
+                  CAST(${deadline} AS BIGINT[]), CAST(${position} AS BIGINT[]),
+                  CAST(${document} AS TEXT[]))
+           AS new (key, workspace, parent, lookup, deadline, position, document)
+        ON CONFLICT (key) DO UPDATE
+           SET workspace = excluded.workspace, parent = excluded.parent,
+               lookup = excluded.lookup, deadline = excluded.deadline,
+               position = excluded.position, document = excluded.document
+),
+deleted_{table} AS (
+    DELETE FROM {table}
+     USING head
+     WHERE key = ANY(CAST(${deleted} AS TEXT[]))
+)"
+    );
+    first + 8
+}
+
+fn add_audit(sql: &mut String, audit: &AuditRows, first: usize) {
+    let table = &audit.table;
+    let p: [usize; 11] = std::array::from_fn(|offset| first + offset);
+    let _ = write!(
+        sql,
+        ",
+new_audit AS (
+    INSERT INTO {table}
+           (position, recorded_at, organization, workspace, crew, environment, actor, action,
+            target, outcome, words)
+    SELECT new.position, new.recorded_at, new.organization, new.workspace, new.crew,
+           new.environment, new.actor, new.action, new.target, new.outcome, new.words
+      FROM head,
+           UNNEST(CAST(${} AS BIGINT[]), CAST(${} AS BIGINT[]), CAST(${} AS TEXT[]),
+                  CAST(${} AS TEXT[]), CAST(${} AS TEXT[]), CAST(${} AS TEXT[]),
+                  CAST(${} AS TEXT[]), CAST(${} AS TEXT[]), CAST(${} AS TEXT[]),
+                  CAST(${} AS TEXT[]), CAST(${} AS TEXT[]))
+           AS new (position, recorded_at, organization, workspace, crew, environment, actor,
+                   action, target, outcome, words)
+)",
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10]
+    );
+}
+
+/// One column of a batch as an array.
+fn column<'a, T, U>(rows: &'a [T], value: impl Fn(&'a T) -> U) -> Vec<U> {
+    rows.iter().map(value).collect()
+}
+
+fn bind_append<'q>(query: PgQuery<'q>, append: &'q Append) -> PgQuery<'q> {
+    let (events, streams, scopes) = (&append.events, &append.streams, &append.scopes);
+    let query = query
+        .bind((append.expected_position + events.len() as u64) as i64)
+        .bind(append.recorded_at.0)
+        .bind(append.frontier.to_bytes())
+        .bind(append.batch.to_string())
+        .bind(append.expected_position as i64)
+        .bind(append.expected_epoch as i64)
+        .bind(column(events, |event| event.position as i64))
+        .bind(column(events, |event| event.id.to_string()))
+        .bind(column(events, |event| event.aggregate_type.as_str()))
+        .bind(column(events, |event| event.aggregate_id.as_str()))
+        .bind(column(events, |event| event.sequence as i64))
+        .bind(column(events, |event| event.scope.as_str()))
+        .bind(column(events, |event| event.scope_sequence as i64))
+        .bind(column(events, |event| {
+            event.previous.as_ref().map(<[u8; 32]>::as_slice)
+        }))
+        .bind(column(events, |event| event.event_type.as_str()))
+        .bind(column(events, |event| event.event_version.as_str()))
+        .bind(column(events, |event| event.payload.as_str()))
+        .bind(column(events, |event| event.metadata.as_str()))
+        .bind(column(events, |event| event.salt.as_slice()))
+        .bind(column(events, |event| event.leaf.as_slice()))
+        .bind(column(streams, |tip| tip.aggregate_type))
+        .bind(column(streams, |tip| tip.aggregate_id.as_str()))
+        .bind(column(streams, |tip| tip.sequence as i64))
+        .bind(column(streams, |tip| tip.scope.as_str()))
+        .bind(column(scopes, |tip| tip.scope.as_str()))
+        .bind(column(scopes, |tip| tip.sequence as i64))
+        .bind(column(scopes, |tip| tip.leaf.as_slice()));
+    bind_folded(query, &append.documents, &append.audit)
+}
+
+fn bind_folded<'q>(
+    query: PgQuery<'q>,
+    documents: &'q [DocumentChanges],
+    audit: &'q Option<AuditRows>,
+) -> PgQuery<'q> {
+    let query = documents.iter().fold(query, bind_documents);
+    match audit {
+        Some(audit) => bind_audit(query, audit),
+        None => query,
+    }
+}
+
+fn bind_documents<'q>(query: PgQuery<'q>, changes: &'q DocumentChanges) -> PgQuery<'q> {
+    let rows = &changes.upserts;
+    query
+        .bind(column(rows, |row| row.key.as_str()))
+        .bind(column(rows, |row| row.workspace.as_deref()))
+        .bind(column(rows, |row| row.parent.as_deref()))
+        .bind(column(rows, |row| row.lookup.as_deref()))
+        .bind(column(rows, |row| row.deadline))
+        .bind(column(rows, |row| row.position as i64))
+        .bind(column(rows, |row| row.document.as_str()))
+        .bind(column(&changes.deletes, String::as_str))
+}
+
+fn bind_audit<'q>(query: PgQuery<'q>, audit: &'q AuditRows) -> PgQuery<'q> {
+    let rows = &audit.rows;
+    query
+        .bind(column(rows, |row| row.position as i64))
+        .bind(column(rows, |row| row.recorded_at))
+        .bind(column(rows, |row| row.organization.as_deref()))
+        .bind(column(rows, |row| row.workspace.as_deref()))
+        .bind(column(rows, |row| row.crew.as_deref()))
+        .bind(column(rows, |row| row.environment.as_deref()))
+        .bind(column(rows, |row| row.actor.as_deref()))
+        .bind(column(rows, |row| row.action.as_str()))
+        .bind(column(rows, |row| row.target.as_deref()))
+        .bind(column(rows, |row| row.outcome))
+        .bind(column(rows, |row| row.words.as_str()))
+}

@@ -1,0 +1,200 @@
+//! The log's own queries, the same on both stores.
+
+use super::{FORMAT, Head, Row, Store, StoreError, Value};
+use crate::{domain::Timestamp, journal::entry::StoredEvent, proofs::tree::Frontier};
+
+const HEAD: &str = "
+SELECT position, epoch, recorded_at, frontier, format
+  FROM log_head
+ WHERE singleton = 1";
+
+/// The columns of an entry, in the order that [`read_event`] takes them.
+macro_rules! event_columns {
+    () => {
+        "position, id, recorded_at, batch, aggregate_type, aggregate_id, sequence,
+       scope, scope_sequence, previous, event_type, event_version,
+       CAST(payload AS TEXT), CAST(metadata AS TEXT), salt, leaf"
+    };
+}
+
+const EVENTS_AFTER: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    "
+  FROM events
+ WHERE position > $1
+ ORDER BY position
+ LIMIT $2"
+);
+
+const STREAM_AFTER: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    "
+  FROM events
+ WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 AND position <= $4
+ ORDER BY sequence"
+);
+
+const EVENTS_OF_SCOPE: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    "
+  FROM events
+ WHERE scope = $1 AND scope_sequence > $2
+ ORDER BY scope_sequence
+ LIMIT $3"
+);
+
+const RECORDED_AT: &str = "
+SELECT recorded_at
+  FROM events
+ WHERE position = $1";
+
+/// Reads the head of the log.
+///
+/// # Errors
+/// When the store cannot be read, holds a head that cannot be, or asks for a newer writer.
+pub async fn head(store: &dyn Store) -> Result<Head, StoreError> {
+    let rows = store.query(HEAD, vec![]).await?;
+    let row = rows.first().ok_or_else(|| StoreError::Failed {
+        kind: store.kind(),
+        detail: "log_head has no row".to_owned(),
+    })?;
+    let position = row.count(0)?;
+    let format = row.integer(4)?;
+    if format > FORMAT {
+        return Err(StoreError::Newer {
+            kind: store.kind(),
+            detail: format!("it asks for writers of format {format}, this one is {FORMAT}"),
+        });
+    }
+    let frontier = Frontier::from_bytes(position, row.bytes(3)?)
+        .map_err(|error| StoreError::Row(error.to_string()))?;
+    Ok(Head {
+        position,
+        epoch: row.count(1)?,
+        recorded_at: Timestamp(row.integer(2)?),
+        frontier,
+    })
+}
+
+/// At most `limit` events after `position` (exclusive), in order.
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn events_after(
+    store: &dyn Store,
+    position: u64,
+    limit: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    read_events(
+        &store
+            .query(EVENTS_AFTER, vec![position.into(), limit.into()])
+            .await?,
+    )
+}
+
+/// The events of one stream after `sequence` (exclusive), up to `position` (inclusive).
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn stream_after(
+    store: &dyn Store,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    sequence: u64,
+    position: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let parameters = vec![
+        aggregate_type.into(),
+        aggregate_id.into(),
+        sequence.into(),
+        position.into(),
+    ];
+    read_events(&store.query(STREAM_AFTER, parameters).await?)
+}
+
+/// At most `limit` events of one scope after its `sequence` (exclusive), in order.
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn events_of_scope(
+    store: &dyn Store,
+    scope: &str,
+    sequence: u64,
+    limit: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let parameters = vec![scope.into(), sequence.into(), limit.into()];
+    read_events(&store.query(EVENTS_OF_SCOPE, parameters).await?)
+}
+
+/// The last position that was recorded at `time` or before; 0 where there is none.
+///
+/// Times and positions grow together, so this halves its way through the primary key and
+/// the log needs no index on time.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn last_position_at(store: &dyn Store, time: Timestamp) -> Result<u64, StoreError> {
+    let (mut at_most, mut at_least) = (head(store).await?.position, 0);
+    while at_least < at_most {
+        let middle = at_least + (at_most - at_least).div_ceil(2);
+        let rows = store.query(RECORDED_AT, vec![middle.into()]).await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| StoreError::Row(format!("no event {middle}")))?;
+        if row.integer(0)? <= time.0 {
+            at_least = middle;
+        } else {
+            at_most = middle - 1;
+        }
+    }
+    Ok(at_least)
+}
+
+fn read_events(rows: &[Row]) -> Result<Vec<StoredEvent>, StoreError> {
+    rows.iter().map(read_event).collect()
+}
+
+fn read_event(row: &Row) -> Result<StoredEvent, StoreError> {
+    let previous = match row.optional_bytes(9)? {
+        Some(_) => Some(row.hash(9)?),
+        None => None,
+    };
+    Ok(StoredEvent {
+        position: row.count(0)?,
+        id: row.parsed(1)?,
+        recorded_at: Timestamp(row.integer(2)?),
+        batch: row.parsed(3)?,
+        aggregate_type: row.text(4)?.to_owned(),
+        aggregate_id: row.text(5)?.to_owned(),
+        sequence: row.count(6)?,
+        scope: row.text(7)?.to_owned(),
+        scope_sequence: row.count(8)?,
+        previous,
+        event_type: row.text(10)?.to_owned(),
+        event_version: row.text(11)?.to_owned(),
+        payload: row.text(12)?.to_owned(),
+        metadata: row.text(13)?.to_owned(),
+        salt: row.hash(14)?,
+        leaf: row.hash(15)?,
+    })
+}
+
+/// `$first, $second, …` for `values` from placeholder `first` on. The list is filled up to
+/// a power of two with its last value, so that few different statements are prepared.
+pub fn padded(values: &[String], first: usize) -> (String, Vec<Value>) {
+    let size = values.len().next_power_of_two();
+    let placeholders: Vec<_> = (first..first + size)
+        .map(|number| format!("${number}"))
+        .collect();
+    let last = values.last();
+    let parameters = values
+        .iter()
+        .chain(std::iter::repeat_n(last, size - values.len()).flatten());
+    (
+        placeholders.join(", "),
+        parameters.map(|value| value.clone().into()).collect(),
+    )
+}

@@ -1,0 +1,493 @@
+//! The embedded store: one SQLite file, written by one process.
+//!
+//! rusqlite on threads of its own: one connection writes, a few read beside it (WAL). A
+//! commit is on the disk when it is answered (`synchronous = FULL`). A lock file keeps a
+//! second writing process out; reading commands need no lock.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rusqlite::{
+    ErrorCode, OpenFlags, Transaction, TransactionBehavior, params, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
+use tokio_rusqlite::Connection;
+
+use super::{
+    Append, AppendError, AuditRows, DocumentChanges, Row, ScopeTip, Statement, Store, StoreError,
+    StoreKind, StreamTip, Value,
+};
+use crate::{domain::ids::BatchId, journal::entry::StoredEvent};
+
+/// How many connections read beside the writer.
+const READERS: usize = 4;
+
+/// How long a statement waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Option<Connection>,
+    readers: Vec<Connection>,
+    next_reader: AtomicUsize,
+    /// Held for as long as this process may write.
+    _lock: Option<File>,
+}
+
+impl SqliteStore {
+    /// The file inside a data folder.
+    pub fn file(folder: &Path) -> PathBuf {
+        folder.join("crewlog.sqlite")
+    }
+
+    /// Opens the store for writing, makes or migrates it, and keeps other writers out.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, another process writes it, or its schema is newer.
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+        let lock = lock(folder)?;
+        let file = Self::file(folder);
+        migrate(&file).await?;
+        let writer = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).await?;
+        writer
+            .call(|connection| {
+                connection.pragma_update(None, "journal_mode", "WAL")?;
+                connection.pragma_update(None, "synchronous", "FULL")?;
+                connection.pragma_update(None, "wal_autocheckpoint", 20_000)?;
+                Ok(())
+            })
+            .await
+            .map_err(failed)?;
+        Ok(Self {
+            writer: Some(writer),
+            readers: readers(&file).await?,
+            next_reader: AtomicUsize::new(0),
+            _lock: Some(lock),
+        })
+    }
+
+    /// Opens the store for reading only, beside a process that may be writing.
+    ///
+    /// # Errors
+    /// When there is no store, or it cannot be read.
+    pub async fn open_for_reading(folder: &Path) -> Result<Self, StoreError> {
+        let file = Self::file(folder);
+        if !file.exists() {
+            return Err(StoreError::NotMigrated {
+                kind: StoreKind::Sqlite,
+                detail: format!("there is no file {}", file.display()),
+            });
+        }
+        Ok(Self {
+            writer: None,
+            readers: readers(&file).await?,
+            next_reader: AtomicUsize::new(0),
+            _lock: None,
+        })
+    }
+
+    fn writer(&self) -> Result<&Connection, StoreError> {
+        self.writer.as_ref().ok_or_else(|| StoreError::Failed {
+            kind: StoreKind::Sqlite,
+            detail: "this command opened the store for reading only".to_owned(),
+        })
+    }
+}
+
+fn cannot_write(folder: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Failed {
+        kind: StoreKind::Sqlite,
+        detail: format!(
+            "the data folder {} cannot be written ({error}); name another with --data",
+            folder.display()
+        ),
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("writer.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| cannot_write(folder, &error))?;
+    file.try_lock().map_err(|_| StoreError::Held {
+        detail: format!(
+            "another crewlog process is writing to {}; stop it first, or use PostgreSQL \
+             (--database-url) for several processes",
+            folder.display()
+        ),
+    })?;
+    Ok(file)
+}
+
+async fn migrate(file: &Path) -> Result<(), StoreError> {
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+    let mut connection = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .connect()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let migrated = MIGRATIONS.run_direct(&mut connection).await;
+    sqlx::Connection::close(connection)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    migrated.map_err(|error| super::postgres::migration_error(StoreKind::Sqlite, &error))
+}
+
+async fn readers(file: &Path) -> Result<Vec<Connection>, StoreError> {
+    let mut readers = Vec::with_capacity(READERS);
+    for _ in 0..READERS {
+        readers.push(connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY).await?);
+    }
+    Ok(readers)
+}
+
+async fn connect(file: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)
+        .await
+        .map_err(failed)?;
+    connection
+        .call(|connection| {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(256);
+            connection.pragma_update(None, "foreign_keys", "ON")?;
+            Ok(())
+        })
+        .await
+        .map_err(failed)?;
+    Ok(connection)
+}
+
+fn failed(error: impl ToString) -> StoreError {
+    StoreError::Failed {
+        kind: StoreKind::Sqlite,
+        detail: error.to_string(),
+    }
+}
+
+impl rusqlite::ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Text(Some(text)) => ValueRef::Text(text.as_bytes()),
+            Self::Integer(Some(integer)) => ValueRef::Integer(*integer),
+            Self::Bytes(Some(bytes)) => ValueRef::Blob(bytes),
+            Self::Text(None) | Self::Integer(None) | Self::Bytes(None) => ValueRef::Null,
+        }))
+    }
+}
+
+fn read_value(value: ValueRef<'_>) -> rusqlite::Result<Value> {
+    Ok(match value {
+        ValueRef::Null => Value::Text(None),
+        ValueRef::Integer(integer) => Value::Integer(Some(integer)),
+        ValueRef::Text(text) => {
+            let text = std::str::from_utf8(text).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(
+                    0,
+                    rusqlite::types::Type::Text,
+                    Box::new(error),
+                )
+            })?;
+            Value::Text(Some(text.to_owned()))
+        }
+        ValueRef::Blob(bytes) => Value::Bytes(Some(bytes.to_vec())),
+        ValueRef::Real(real) => Value::Text(Some(real.to_string())),
+    })
+}
+
+fn run_query(
+    connection: &rusqlite::Connection,
+    sql: &str,
+    parameters: &[Value],
+) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns = statement.column_count();
+    let rows = statement.query_map(params_from_iter(parameters), |row| {
+        (0..columns)
+            .map(|column| read_value(row.get_ref(column)?))
+            .collect::<Result<_, _>>()
+    })?;
+    rows.map(|values| values.map(Row)).collect()
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Sqlite
+    }
+
+    async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let reader = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
+        let sql = sql.to_owned();
+        self.readers[reader]
+            .call(move |connection| Ok(run_query(connection, &sql, &parameters)?))
+            .await
+            .map_err(failed)
+    }
+
+    async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
+        self.writer()?
+            .call(move |connection| {
+                let transaction =
+                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let touched = statements
+                    .iter()
+                    .map(|statement| run_statement(&transaction, statement))
+                    .collect::<Result<_, _>>()?;
+                transaction.commit()?;
+                Ok(touched)
+            })
+            .await
+            .map_err(failed)
+    }
+
+    async fn put(
+        &self,
+        documents: Vec<DocumentChanges>,
+        audit: Option<AuditRows>,
+        statements: Vec<Statement>,
+    ) -> Result<(), StoreError> {
+        self.writer()?
+            .call(move |connection| {
+                let transaction =
+                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                documents
+                    .iter()
+                    .try_for_each(|changes| write_documents(&transaction, changes))?;
+                audit
+                    .iter()
+                    .try_for_each(|rows| insert_audit(&transaction, rows))?;
+                for statement in &statements {
+                    run_statement(&transaction, statement)?;
+                }
+                transaction.commit()?;
+                Ok(())
+            })
+            .await
+            .map_err(failed)
+    }
+
+    async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
+        let written = self
+            .writer()?
+            .call(move |connection| Ok(write(connection, &append)))
+            .await
+            .map_err(|error| AppendError::Unknown(error.to_string()))?;
+        match written {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AppendError::Lost),
+            Err(error) => Err(append_error(error)),
+        }
+    }
+
+    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
+        self.writer()?
+            .call(move |connection| {
+                let transaction =
+                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                transaction.execute(super::postgres::RAISE_EPOCH, [])?;
+                let found = transaction
+                    .prepare(super::postgres::FIND_BATCH)?
+                    .exists([batch.to_string()])?;
+                transaction.commit()?;
+                Ok(found)
+            })
+            .await
+            .map_err(failed)
+    }
+
+    async fn close(&self) {
+        // A connection closes when its last handle is dropped; dropping the store does it.
+    }
+}
+
+fn append_error(error: rusqlite::Error) -> AppendError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => AppendError::Conflict(error.to_string()),
+        // A full disk, a broken file: the commit may or may not have reached the disk.
+        Some(ErrorCode::SystemIoFailure) => AppendError::Unknown(error.to_string()),
+        _ => AppendError::Failed(failed(error)),
+    }
+}
+
+fn run_statement(transaction: &Transaction<'_>, statement: &Statement) -> rusqlite::Result<u64> {
+    let mut prepared = transaction.prepare_cached(&statement.sql)?;
+    Ok(prepared.execute(params_from_iter(&statement.parameters))? as u64)
+}
+
+const MOVE_HEAD: &str = "
+UPDATE log_head
+   SET position = ?1, recorded_at = ?2, frontier = ?3, last_batch = ?4
+ WHERE singleton = 1 AND position = ?5 AND epoch = ?6";
+
+/// Whether the head was where the batch expects it; then everything has been committed.
+fn write(connection: &mut rusqlite::Connection, append: &Append) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let moved = transaction.prepare_cached(MOVE_HEAD)?.execute(params![
+        append.expected_position + append.events.len() as u64,
+        append.recorded_at.0,
+        append.frontier.to_bytes(),
+        append.batch.to_string(),
+        append.expected_position,
+        append.expected_epoch,
+    ])?;
+    if moved == 0 {
+        return Ok(false);
+    }
+    append
+        .events
+        .iter()
+        .try_for_each(|event| insert_event(&transaction, event))?;
+    append
+        .streams
+        .iter()
+        .try_for_each(|tip| upsert_stream(&transaction, tip))?;
+    append
+        .scopes
+        .iter()
+        .try_for_each(|tip| upsert_scope(&transaction, tip))?;
+    append
+        .documents
+        .iter()
+        .try_for_each(|changes| write_documents(&transaction, changes))?;
+    append
+        .audit
+        .iter()
+        .try_for_each(|rows| insert_audit(&transaction, rows))?;
+    for statement in &append.statements {
+        run_statement(&transaction, statement)?;
+    }
+    transaction.commit()?;
+    Ok(true)
+}
+
+const INSERT_EVENT: &str = "
+INSERT INTO events
+       (position, id, recorded_at, batch, aggregate_type, aggregate_id, sequence, scope,
+        scope_sequence, previous, event_type, event_version, payload, metadata, salt, leaf)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+
+fn insert_event(transaction: &Transaction<'_>, event: &StoredEvent) -> rusqlite::Result<()> {
+    transaction.prepare_cached(INSERT_EVENT)?.execute(params![
+        event.position,
+        event.id.to_string(),
+        event.recorded_at.0,
+        event.batch.to_string(),
+        event.aggregate_type,
+        event.aggregate_id,
+        event.sequence,
+        event.scope,
+        event.scope_sequence,
+        event.previous.as_ref().map(<[u8; 32]>::as_slice),
+        event.event_type,
+        event.event_version,
+        event.payload,
+        event.metadata,
+        event.salt.as_slice(),
+        event.leaf.as_slice(),
+    ])?;
+    Ok(())
+}
+
+const UPSERT_STREAM: &str = "
+INSERT INTO streams (aggregate_type, aggregate_id, sequence, scope)
+VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET sequence = excluded.sequence";
+
+fn upsert_stream(transaction: &Transaction<'_>, tip: &StreamTip) -> rusqlite::Result<()> {
+    transaction.prepare_cached(UPSERT_STREAM)?.execute(params![
+        tip.aggregate_type,
+        tip.aggregate_id,
+        tip.sequence,
+        tip.scope
+    ])?;
+    Ok(())
+}
+
+const UPSERT_SCOPE: &str = "
+INSERT INTO scopes (scope, sequence, leaf)
+VALUES (?1, ?2, ?3)
+    ON CONFLICT (scope) DO UPDATE SET sequence = excluded.sequence, leaf = excluded.leaf";
+
+fn upsert_scope(transaction: &Transaction<'_>, tip: &ScopeTip) -> rusqlite::Result<()> {
+    transaction.prepare_cached(UPSERT_SCOPE)?.execute(params![
+        tip.scope,
+        tip.sequence,
+        tip.leaf.as_slice()
+    ])?;
+    Ok(())
+}
+
+fn write_documents(
+    transaction: &Transaction<'_>,
+    changes: &DocumentChanges,
+) -> rusqlite::Result<()> {
+    let table = &changes.table;
+    let mut upsert = transaction.prepare_cached(&format!(
+        "
+INSERT INTO {table} (key, workspace, parent, lookup, deadline, position, document)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (key) DO UPDATE
+       SET workspace = excluded.workspace, parent = excluded.parent,
+           lookup = excluded.lookup, deadline = excluded.deadline,
+           position = excluded.position, document = excluded.document"
+    ))?;
+    for row in &changes.upserts {
+        upsert.execute(params![
+            row.key,
+            row.workspace,
+            row.parent,
+            row.lookup,
+            row.deadline,
+            row.position,
+            row.document
+        ])?;
+    }
+    let mut delete = transaction.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?1"))?;
+    for key in &changes.deletes {
+        delete.execute([key])?;
+    }
+    Ok(())
+}
+
+fn insert_audit(transaction: &Transaction<'_>, audit: &AuditRows) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(&format!(
+        "
+INSERT INTO {} (position, recorded_at, organization, workspace, crew, environment, actor,
+                action, target, outcome, words)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        audit.table
+    ))?;
+    for row in &audit.rows {
+        insert.execute(params![
+            row.position,
+            row.recorded_at,
+            row.organization,
+            row.workspace,
+            row.crew,
+            row.environment,
+            row.actor,
+            row.action,
+            row.target,
+            row.outcome,
+            row.words
+        ])?;
+    }
+    Ok(())
+}
