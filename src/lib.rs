@@ -1,2 +1,10 @@
 //! Crewlog: an event-sourced, audit-first control plane. The map, one line a room:
+//!
+//! - [`domain`]: what may happen: pure rules, one folder per aggregate
+//! - [`journal`]: how it is written and read back
+//! - [`projections`]: what is read: pure folds, and the engine that keeps them
+//! - [`proofs`]: why it can be believed
 pub mod domain;
+pub mod journal;
+pub mod projections;
+pub mod proofs;

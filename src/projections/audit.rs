@@ -1,0 +1,407 @@
+//! The audit index: what each entry of the log is found by, and how it is told.
+//!
+//! One row for each event, narrow and indexed; the entry itself is read from `events`.
+//! [`describe`] is where a new event gets its action, its target and its before → after.
+
+use serde_json::{Value as Json, json};
+
+use crate::{
+    domain::{
+        attempts::AttemptsEvent,
+        authority::Actor,
+        event::Event,
+        ids::{UserId, WorkspaceId},
+        organization::OrganizationEvent,
+        sealed::Sealed,
+        user::UserEvent,
+        workspace::WorkspaceEvent,
+    },
+    journal::{
+        Recorded,
+        stores::{AuditRow, Statement, StoreKind},
+    },
+};
+
+/// The name of this projection, as `replay` takes it.
+pub const NAME: &str = "audit";
+/// Raised when the rows change: then the index is rebuilt.
+pub const VERSION: i64 = 1;
+
+/// Whether something was done, or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditOutcome {
+    Ok,
+    Denied,
+}
+
+impl AuditOutcome {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// A value in a change: plain, or sealed in the event under a field's name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    Plain(Json),
+    Sealed { field: &'static str, sealed: Sealed },
+}
+
+impl Shown {
+    fn nothing() -> Self {
+        Self::Plain(Json::Null)
+    }
+}
+
+/// One thing that changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub path: &'static str,
+    pub from: Shown,
+    pub to: Shown,
+}
+
+/// An event as an auditor reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    pub actor: Actor,
+    /// `<thing>.<past participle>`.
+    pub action: String,
+    /// The kind and id of what the command made or changed.
+    pub target: (&'static str, String),
+    pub outcome: AuditOutcome,
+    pub changes: Vec<Change>,
+    /// Open names in the event, for free-text search.
+    pub words: Vec<String>,
+}
+
+impl Description {
+    fn of(event: &Recorded, action: &str, target: (&'static str, String)) -> Self {
+        Self {
+            actor: event.metadata.actor,
+            action: action.to_owned(),
+            target,
+            outcome: AuditOutcome::Ok,
+            changes: Vec::new(),
+            words: Vec::new(),
+        }
+    }
+
+    fn changed(self, path: &'static str, from: impl Into<Json>, to: impl Into<Json>) -> Self {
+        self.change(path, Shown::Plain(from.into()), Shown::Plain(to.into()))
+    }
+
+    fn change(mut self, path: &'static str, from: Shown, to: Shown) -> Self {
+        self.changes.push(Change { path, from, to });
+        self
+    }
+
+    fn sealed(self, path: &'static str, sealed: &Sealed) -> Self {
+        let to = Shown::Sealed {
+            field: path,
+            sealed: sealed.clone(),
+        };
+        self.change(path, Shown::nothing(), to)
+    }
+
+    fn resealed(self, path: &'static str, previous: &Sealed, sealed: &Sealed) -> Self {
+        let from = Shown::Sealed {
+            field: "previous",
+            sealed: previous.clone(),
+        };
+        let to = Shown::Sealed {
+            field: path,
+            sealed: sealed.clone(),
+        };
+        self.change(path, from, to)
+    }
+
+    fn named(mut self, words: &[&str]) -> Self {
+        self.words
+            .extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+}
+
+/// How an auditor is told of an event.
+pub fn describe(event: &Recorded) -> Description {
+    match &event.event {
+        Event::User(happened) => describe_user(event, happened),
+        Event::Organization(happened) => describe_organization(event, happened),
+        Event::Workspace(happened) => describe_workspace(event, happened),
+        Event::Attempts(happened) => describe_attempt(event, happened),
+    }
+}
+
+fn describe_user(event: &Recorded, happened: &UserEvent) -> Description {
+    let user = ("user", event.aggregate_id.clone());
+    match happened {
+        UserEvent::UserSignedUp { email, name, .. } => {
+            Description::of(event, "user.signed_up", user)
+                .sealed("email", email)
+                .sealed("name", name)
+        }
+        UserEvent::UserRenamed { name, previous } => {
+            Description::of(event, "user.renamed", user).resealed("name", previous, name)
+        }
+        UserEvent::UserEmailChanged { email, previous } => {
+            Description::of(event, "user.email_changed", user).resealed("email", previous, email)
+        }
+        UserEvent::UserProfileShared { organizations, .. } => Description::of(
+            event,
+            "user.profile_shared",
+            user,
+        )
+        .changed("organizations", Json::Null, json!(organizations)),
+        UserEvent::SessionStarted {
+            session,
+            expires_at,
+            ..
+        } => Description::of(event, "session.started", ("session", session.to_string())).changed(
+            "expires_at",
+            Json::Null,
+            expires_at.to_rfc3339(),
+        ),
+        UserEvent::SessionRevoked { session, cause } => Description::of(
+            event,
+            "session.revoked",
+            ("session", session.to_string()),
+        )
+        .changed("cause", Json::Null, json!(cause)),
+        UserEvent::SignInFailed { count, .. } => {
+            let mut description = Description::of(event, "session.refused", user).changed(
+                "count",
+                Json::Null,
+                *count,
+            );
+            description.outcome = AuditOutcome::Denied;
+            description
+        }
+    }
+}
+
+fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Description {
+    let organization = ("organization", event.aggregate_id.clone());
+    match happened {
+        OrganizationEvent::OrganizationCreated { name, .. } => {
+            Description::of(event, "organization.created", organization)
+                .changed("name", Json::Null, name.as_str())
+                .named(&[name])
+        }
+        OrganizationEvent::OrganizationRenamed { from, to } => {
+            Description::of(event, "organization.renamed", organization)
+                .changed("name", from.as_str(), to.as_str())
+                .named(&[from, to])
+        }
+        OrganizationEvent::OrganizationMemberAdded { user, role } => Description::of(
+            event,
+            "organization_member.added",
+            user_target(user),
+        )
+        .changed("role", Json::Null, role.name()),
+        OrganizationEvent::PersonRecorded {
+            user, email, name, ..
+        } => Description::of(event, "person.recorded", user_target(user))
+            .sealed("email", email)
+            .sealed("name", name),
+    }
+}
+
+fn user_target(user: &UserId) -> (&'static str, String) {
+    ("user", user.to_string())
+}
+
+fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Description {
+    let workspace = ("workspace", event.aggregate_id.clone());
+    match happened {
+        WorkspaceEvent::WorkspaceCreated { name, .. } => {
+            Description::of(event, "workspace.created", workspace)
+                .changed("name", Json::Null, name.as_str())
+                .named(&[name])
+        }
+        WorkspaceEvent::WorkspaceRenamed { from, to } => {
+            Description::of(event, "workspace.renamed", workspace)
+                .changed("name", from.as_str(), to.as_str())
+                .named(&[from, to])
+        }
+        WorkspaceEvent::PlanSelected { from, to } => {
+            Description::of(event, "plan.selected", workspace)
+                .changed("plan", json!(from), to.as_str())
+                .named(&[to.as_str()])
+        }
+        WorkspaceEvent::MemberJoined { user, role, .. } => Description::of(
+            event,
+            "member.joined",
+            user_target(user),
+        )
+        .changed("role", Json::Null, role.name()),
+        WorkspaceEvent::MemberRoleChanged { user, from, to, .. } => Description::of(
+            event,
+            "member.role_changed",
+            user_target(user),
+        )
+        .changed("role", from.name(), to.name()),
+        WorkspaceEvent::MemberRemoved { user, role, .. } => Description::of(
+            event,
+            "member.removed",
+            user_target(user),
+        )
+        .changed("role", role.name(), Json::Null),
+        WorkspaceEvent::MemberLeft { user, role } => Description::of(
+            event,
+            "member.left",
+            user_target(user),
+        )
+        .changed("role", role.name(), Json::Null),
+        WorkspaceEvent::MemberInvited { .. }
+        | WorkspaceEvent::InvitationResent { .. }
+        | WorkspaceEvent::InvitationAccepted { .. }
+        | WorkspaceEvent::InvitationDeclined { .. }
+        | WorkspaceEvent::InvitationRevoked { .. }
+        | WorkspaceEvent::InvitationExpired { .. } => describe_invitation(event, happened),
+    }
+}
+
+fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Description {
+    let of = |action, invitation: &dyn std::fmt::Display| {
+        Description::of(event, action, ("invitation", invitation.to_string()))
+    };
+    let ended = |action, invitation, status: &str| {
+        of(action, invitation).changed("status", "pending", status)
+    };
+    match happened {
+        WorkspaceEvent::MemberInvited {
+            invitation,
+            email,
+            role,
+            expires_at,
+            ..
+        } => of("member.invited", invitation)
+            .sealed("email", email)
+            .changed("role", Json::Null, role.name())
+            .changed("expires_at", Json::Null, expires_at.to_rfc3339()),
+        WorkspaceEvent::InvitationResent {
+            invitation,
+            expires_at,
+            ..
+        } => of("invitation.resent", invitation).changed(
+            "expires_at",
+            Json::Null,
+            expires_at.to_rfc3339(),
+        ),
+        WorkspaceEvent::InvitationAccepted { invitation, .. } => {
+            ended("invitation.accepted", invitation, "accepted")
+        }
+        WorkspaceEvent::InvitationDeclined { invitation } => {
+            ended("invitation.declined", invitation, "declined")
+        }
+        WorkspaceEvent::InvitationRevoked { invitation, .. } => {
+            ended("invitation.revoked", invitation, "revoked")
+        }
+        WorkspaceEvent::InvitationExpired { invitation, .. } => {
+            ended("invitation.expired", invitation, "expired")
+        }
+        WorkspaceEvent::WorkspaceCreated { .. }
+        | WorkspaceEvent::WorkspaceRenamed { .. }
+        | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::MemberJoined { .. }
+        | WorkspaceEvent::MemberRoleChanged { .. }
+        | WorkspaceEvent::MemberRemoved { .. }
+        | WorkspaceEvent::MemberLeft { .. } => describe_workspace(event, happened),
+    }
+}
+
+fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
+    let AttemptsEvent::AttemptRefused {
+        actor,
+        action,
+        target,
+        code,
+        count,
+        ..
+    } = happened;
+    let mut description = Description::of(event, action, (kind_of(target), target.clone()))
+        .changed("count", Json::Null, *count)
+        .changed("code", Json::Null, code.as_str());
+    description.actor = *actor;
+    description.outcome = AuditOutcome::Denied;
+    description
+}
+
+/// The kind of thing that an id names, from its prefix.
+fn kind_of(id: &str) -> &'static str {
+    match id.split_once('_').map_or("", |(prefix, _)| prefix) {
+        "org" => "organization",
+        "ws" => "workspace",
+        "usr" => "user",
+        "inv" => "invitation",
+        "ses" => "session",
+        _ => "resource",
+    }
+}
+
+/// The row of the index for an event.
+pub fn row(event: &Recorded) -> AuditRow {
+    let description = describe(event);
+    let workspace = event
+        .scope
+        .starts_with(WorkspaceId::PREFIX)
+        .then(|| event.scope.clone());
+    let mut words = description.action.replace(['.', '_'], " ");
+    for word in description.words.iter().chain([&description.target.1]) {
+        words.push(' ');
+        words.push_str(&word.to_lowercase());
+    }
+    AuditRow {
+        position: event.position,
+        recorded_at: event.recorded_at.0,
+        organization: event.metadata.organization.map(|id| id.to_string()),
+        workspace,
+        crew: None,
+        environment: None,
+        actor: description.actor.user().map(|id| id.to_string()),
+        action: description.action,
+        target: Some(description.target.1),
+        outcome: description.outcome.name(),
+        words,
+    }
+}
+
+/// Statements that make the table of one generation.
+pub(super) fn create_table(kind: StoreKind, table: &str) -> Vec<Statement> {
+    let (text, integer, options) = match kind {
+        StoreKind::Sqlite => ("TEXT", "INTEGER", "STRICT"),
+        StoreKind::Postgres => ("TEXT COLLATE \"C\"", "BIGINT", ""),
+    };
+    let create = format!(
+        "CREATE TABLE {table} (
+    position     {integer} PRIMARY KEY,
+    recorded_at  {integer} NOT NULL,
+    organization {text},
+    workspace    {text},
+    crew         {text},
+    environment  {text},
+    actor        {text},
+    action       {text} NOT NULL,
+    target       {text},
+    outcome      {text} NOT NULL,
+    words        {text} NOT NULL
+) {options}"
+    );
+    let index = |name: &str, columns: &str| {
+        format!("CREATE INDEX {table}_by_{name} ON {table} ({columns}, position)")
+    };
+    [
+        create,
+        index("workspace", "workspace"),
+        index("organization", "organization"),
+        index("actor", "workspace, actor"),
+        index("target", "workspace, target"),
+    ]
+    .map(|sql| Statement::new(sql, []))
+    .into()
+}

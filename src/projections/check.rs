@@ -1,0 +1,205 @@
+//! Checking read models: the log is folded again, into a scratch database, and every row
+//! is compared with what is stored.
+
+use std::path::Path;
+
+use super::{
+    EngineError, Generations, Progress, audit,
+    engine::{Folder, head_position, serving, table_name},
+    names,
+    rebuild::{begin, fill},
+};
+use crate::journal::stores::{Row, Store, StoreError, Value, sqlite::SqliteStore};
+
+/// Rows that are compared at once.
+const PAGE: u64 = 1_000;
+/// Differences that are told; the rest are counted.
+const DIFFERENCES_TOLD: usize = 20;
+/// How often a projection is compared anew while others keep writing.
+const ROUNDS_MAX: usize = 5;
+
+/// One row that is not what the log says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub projection: String,
+    pub key: String,
+    /// What is stored; none where nothing is.
+    pub stored: Option<String>,
+    /// What the log folds to; none where nothing should be.
+    pub folded: Option<String>,
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, Default)]
+pub struct CheckReport {
+    /// The position that everything was compared at.
+    pub position: u64,
+    /// Rows compared, by projection.
+    pub rows: Vec<(String, u64)>,
+    /// How many rows differ.
+    pub differing: u64,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+/// Folds the whole log into a database in `scratch` and compares every projection with it.
+///
+/// # Errors
+/// When the store or the scratch folder cannot be used, or an event cannot be folded.
+pub async fn check(
+    store: &dyn Store,
+    scratch: &Path,
+    mut progress: impl FnMut(Progress),
+) -> Result<CheckReport, EngineError> {
+    let stored = serving(store).await?;
+    let target = SqliteStore::open(scratch).await?;
+    let generations: Generations = names()
+        .into_iter()
+        .map(|name| (name.to_owned(), 1))
+        .collect();
+    begin(&target, &generations).await?;
+    let folder = Folder::new(generations);
+    let mut position = 0;
+    let mut report = CheckReport::default();
+    for _ in 0..ROUNDS_MAX {
+        position = fill(store, &target, &folder, position, &mut progress).await?;
+        report = CheckReport {
+            position,
+            ..CheckReport::default()
+        };
+        for name in names() {
+            let table = stored
+                .get(name)
+                .map(|(generation, _)| table_name(name, *generation));
+            compare(store, table.as_deref(), &target, name, &mut report).await?;
+        }
+        // A difference counts only if nobody has written meanwhile.
+        if report.differing == 0 || head_position(store).await? == position {
+            break;
+        }
+    }
+    Ok(report)
+}
+
+async fn compare(
+    store: &dyn Store,
+    table: Option<&str>,
+    target: &dyn Store,
+    name: &str,
+    report: &mut CheckReport,
+) -> Result<(), EngineError> {
+    let mut stored = Rows::new(store, table.map(str::to_owned), name);
+    let mut folded = Rows::new(target, Some(table_name(name, 1)), name);
+    let mut compared = 0;
+    loop {
+        let difference = match (stored.peek().await?, folded.peek().await?) {
+            (None, None) => break,
+            (Some(left), Some(right)) if left.0 == right.0 => {
+                let (left, right) = (stored.take(), folded.take());
+                (left != right).then_some((left, right))
+            }
+            (Some(left), right) if right.as_ref().is_none_or(|right| left.0 < right.0) => {
+                Some((stored.take(), None))
+            }
+            _ => Some((None, folded.take())),
+        };
+        compared += 1;
+        if let Some((left, right)) = difference {
+            report.add(name, left, right);
+        }
+    }
+    report.rows.push((name.to_owned(), compared));
+    Ok(())
+}
+
+impl CheckReport {
+    fn add(&mut self, name: &str, stored: Option<KeyedRow>, folded: Option<KeyedRow>) {
+        self.differing += 1;
+        let key = stored.as_ref().or(folded.as_ref()).map(|row| row.0.clone());
+        if self.differences.len() < DIFFERENCES_TOLD {
+            self.differences.push(Difference {
+                projection: name.to_owned(),
+                key: key.unwrap_or_default(),
+                stored: stored.map(|row| row.1),
+                folded: folded.map(|row| row.1),
+            });
+        }
+    }
+}
+
+/// A key, and everything else in the row as text.
+type KeyedRow = (String, String);
+
+/// The rows of a table in order of their keys, read in pages.
+struct Rows<'a> {
+    store: &'a dyn Store,
+    sql: Option<String>,
+    by_position: bool,
+    page: std::collections::VecDeque<KeyedRow>,
+    after: Value,
+    finished: bool,
+}
+
+impl<'a> Rows<'a> {
+    fn new(store: &'a dyn Store, table: Option<String>, name: &str) -> Self {
+        let by_position = name == audit::NAME;
+        let columns = if by_position {
+            "position, recorded_at, organization, workspace, crew, environment, actor, action,
+             target, outcome, words"
+        } else {
+            "key, workspace, parent, lookup, deadline, position, CAST(document AS TEXT)"
+        };
+        let key = if by_position { "position" } else { "key" };
+        Self {
+            store,
+            finished: table.is_none(),
+            sql: table.map(|table| {
+                format!(
+                    "SELECT {columns} FROM {table} WHERE {key} > $1 ORDER BY {key} LIMIT {PAGE}"
+                )
+            }),
+            by_position,
+            page: std::collections::VecDeque::new(),
+            after: if by_position {
+                Value::from(0u64)
+            } else {
+                Value::from("")
+            },
+        }
+    }
+
+    async fn peek(&mut self) -> Result<Option<KeyedRow>, StoreError> {
+        if let (true, false, Some(sql)) = (self.page.is_empty(), self.finished, &self.sql) {
+            let rows = self.store.query(sql, vec![self.after.clone()]).await?;
+            self.finished = (rows.len() as u64) < PAGE;
+            if let Some(last) = rows.last() {
+                self.after = last.0[0].clone();
+            }
+            self.page = rows
+                .iter()
+                .map(|row| keyed(row, self.by_position))
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(self.page.front().cloned())
+    }
+
+    fn take(&mut self) -> Option<KeyedRow> {
+        self.page.pop_front()
+    }
+}
+
+fn keyed(row: &Row, by_position: bool) -> Result<KeyedRow, StoreError> {
+    // Positions sort as text once they are of one length.
+    let key = if by_position {
+        format!("{:020}", row.count(0)?)
+    } else {
+        row.text(0)?.to_owned()
+    };
+    let shown = row.0[1..].iter().map(|value| match value {
+        Value::Text(Some(text)) => text.clone(),
+        Value::Integer(Some(integer)) => integer.to_string(),
+        Value::Bytes(Some(bytes)) => format!("{bytes:02x?}"),
+        Value::Text(None) | Value::Integer(None) | Value::Bytes(None) => "null".to_owned(),
+    });
+    Ok((key, shown.collect::<Vec<_>>().join(" | ")))
+}

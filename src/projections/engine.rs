@@ -1,0 +1,416 @@
+//! Runs every fold inside the append, and knows where each projection is stored.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use lru::LruCache;
+
+use super::{AnyDocument, AnyProjection, CannotFold, Generations, all, audit, rebuild};
+use crate::{
+    domain::event::AGGREGATE_TYPES,
+    journal::{
+        Fold, FoldError, Folded, Recorded,
+        stores::{
+            self, AuditRows, DocumentChanges, DocumentRow, Statement, Store, StoreError, StoreKind,
+            padded,
+        },
+    },
+};
+
+/// How many documents are kept in memory between batches.
+const DOCUMENTS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+
+/// Why the projections cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Decode(#[from] crate::journal::entry::DecodeError),
+    #[error("projection {projection} cannot fold the event at position {position}: {source}")]
+    Fold {
+        projection: &'static str,
+        position: u64,
+        #[source]
+        source: CannotFold,
+    },
+    /// A newer version of Crewlog has made them.
+    #[error(
+        "projection {projection} was made by a newer version of crewlog ({found}, this one knows \
+         {known}); run the newer version"
+    )]
+    Newer {
+        projection: String,
+        found: i64,
+        known: i64,
+    },
+    /// A name that is no projection's.
+    #[error("there is no projection {0}; there are: {1}")]
+    Unknown(String, String),
+}
+
+/// All folds, with the documents that were last in use.
+pub struct Folder {
+    projections: Vec<Box<dyn AnyProjection>>,
+    audit: bool,
+    generations: Generations,
+}
+
+/// A document of one projection: which, and its key.
+pub(super) type DocumentKey = (usize, String);
+/// What documents have become; none: gone, or never there.
+pub(super) type Known = HashMap<DocumentKey, Option<AnyDocument>>;
+
+impl Folder {
+    /// The folds of these generations; projections that are not named are left out.
+    pub(super) fn new(generations: Generations) -> Self {
+        let mut projections = all();
+        projections.retain(|projection| generations.contains_key(projection.name()));
+        Self {
+            projections,
+            audit: generations.contains_key(audit::NAME),
+            generations,
+        }
+    }
+
+    pub(super) fn table(&self, name: &str) -> String {
+        table_name(name, self.generations[name])
+    }
+
+    /// The documents that the events change, each once.
+    pub(super) fn keys(&self, events: &[Recorded]) -> HashSet<DocumentKey> {
+        let of_event = |event| {
+            let numbered = self.projections.iter().enumerate();
+            numbered.flat_map(move |(number, projection)| {
+                projection
+                    .keys(event)
+                    .into_iter()
+                    .map(move |key| (number, key))
+            })
+        };
+        events.iter().flat_map(of_event).collect()
+    }
+
+    /// Reads documents into `known`.
+    pub(super) async fn load(
+        &self,
+        store: &dyn Store,
+        keys: impl IntoIterator<Item = DocumentKey>,
+        known: &mut Known,
+    ) -> Result<(), EngineError> {
+        let mut wanted: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for (number, key) in keys {
+            wanted.entry(number).or_default().push(key);
+        }
+        for (number, keys) in wanted {
+            let projection = &self.projections[number];
+            for keys in keys.chunks(1_024) {
+                let (placeholders, parameters) = padded(keys, 1);
+                let sql = format!(
+                    "SELECT key, CAST(document AS TEXT) FROM {} WHERE key IN ({placeholders})",
+                    self.table(projection.name())
+                );
+                known.extend(keys.iter().map(|key| ((number, key.clone()), None)));
+                for row in store.query(&sql, parameters).await? {
+                    let document = projection
+                        .decode(row.text(1)?)
+                        .map_err(|error| StoreError::Row(error.to_string()))?;
+                    known.insert((number, row.text(0)?.to_owned()), Some(document));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds events over what is known, and answers with what must be written.
+    pub(super) fn fold(
+        &self,
+        events: &[Recorded],
+        known: &mut Known,
+    ) -> Result<(Vec<DocumentChanges>, Option<AuditRows>), EngineError> {
+        let mut changed: BTreeMap<DocumentKey, u64> = BTreeMap::new();
+        for event in events {
+            for (number, projection) in self.projections.iter().enumerate() {
+                for key in projection.keys(event) {
+                    let at = (number, key);
+                    let document = known.get(&at).cloned().flatten();
+                    let folded = projection.fold(document, &at.1, event).map_err(|source| {
+                        EngineError::Fold {
+                            projection: projection.name(),
+                            position: event.position,
+                            source,
+                        }
+                    })?;
+                    known.insert(at.clone(), folded);
+                    changed.insert(at, event.position);
+                }
+            }
+        }
+        Ok((self.changes(&changed, known)?, self.audit_rows(events)))
+    }
+
+    fn changes(
+        &self,
+        changed: &BTreeMap<DocumentKey, u64>,
+        known: &Known,
+    ) -> Result<Vec<DocumentChanges>, EngineError> {
+        let mut changes: BTreeMap<usize, DocumentChanges> = BTreeMap::new();
+        for (at, position) in changed {
+            let projection = &self.projections[at.0];
+            let of_projection = changes.entry(at.0).or_insert_with(|| DocumentChanges {
+                table: self.table(projection.name()),
+                ..DocumentChanges::default()
+            });
+            match known.get(at).and_then(Option::as_ref) {
+                Some(document) => {
+                    of_projection
+                        .upserts
+                        .push(row(&**projection, &at.1, document, *position)?);
+                }
+                None => of_projection.deletes.push(at.1.clone()),
+            }
+        }
+        Ok(changes.into_values().collect())
+    }
+
+    fn audit_rows(&self, events: &[Recorded]) -> Option<AuditRows> {
+        (self.audit && !events.is_empty()).then(|| AuditRows {
+            table: self.table(audit::NAME),
+            rows: events.iter().map(audit::row).collect(),
+        })
+    }
+}
+
+fn row(
+    projection: &dyn AnyProjection,
+    key: &str,
+    document: &AnyDocument,
+    position: u64,
+) -> Result<DocumentRow, EngineError> {
+    let columns = projection.columns(document);
+    let text = projection
+        .encode(document)
+        .map_err(|source| EngineError::Fold {
+            projection: projection.name(),
+            position,
+            source,
+        })?;
+    Ok(DocumentRow {
+        key: key.to_owned(),
+        workspace: columns.workspace,
+        parent: columns.parent,
+        lookup: columns.lookup,
+        deadline: columns.deadline,
+        position,
+        document: text,
+    })
+}
+
+/// The name of the table of one generation.
+pub(super) fn table_name(name: &str, generation: i64) -> String {
+    if name == audit::NAME {
+        format!("audit_{generation}")
+    } else {
+        format!("documents_{name}_{generation}")
+    }
+}
+
+/// Statements that make the table of one generation.
+pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Vec<Statement> {
+    let table = table_name(name, generation);
+    if name == audit::NAME {
+        return audit::create_table(kind, &table);
+    }
+    // Keys sort by their bytes on both stores; room in a page keeps updates in place.
+    let (text, integer, json, options) = match kind {
+        StoreKind::Sqlite => ("TEXT", "INTEGER", "TEXT", "STRICT, WITHOUT ROWID"),
+        StoreKind::Postgres => (
+            "TEXT COLLATE \"C\"",
+            "BIGINT",
+            "JSON",
+            "WITH (fillfactor = 50)",
+        ),
+    };
+    let create = format!(
+        "CREATE TABLE {table} (
+    key       {text} PRIMARY KEY,
+    workspace {text},
+    parent    {text},
+    lookup    {text},
+    deadline  {integer},
+    position  {integer} NOT NULL,
+    document  {json} NOT NULL
+) {options}"
+    );
+    let index = |column: &str| {
+        format!(
+            "CREATE INDEX {table}_by_{column} ON {table} ({column}, key) WHERE {column} IS NOT NULL"
+        )
+    };
+    [create, index("parent"), index("lookup"), index("deadline")]
+        .map(|sql| Statement::new(sql, []))
+        .into()
+}
+
+/// The projections of a store, ready to be folded in its appends.
+pub struct Engine {
+    folder: Folder,
+    in_memory: Mutex<LruCache<DocumentKey, Option<AnyDocument>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("generations", &self.folder.generations)
+            .finish()
+    }
+}
+
+const SELECT_SERVING: &str = "
+SELECT name, generation, version
+  FROM projections
+ WHERE state = 'serving'";
+
+/// The generations that serve, with their versions.
+pub(super) async fn serving(store: &dyn Store) -> Result<BTreeMap<String, (i64, i64)>, StoreError> {
+    let rows = store.query(SELECT_SERVING, vec![]).await?;
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), (row.integer(1)?, row.integer(2)?))))
+        .collect()
+}
+
+/// The version of a projection in this program.
+pub(super) fn known_versions() -> BTreeMap<&'static str, i64> {
+    let mut versions: BTreeMap<_, _> = all()
+        .iter()
+        .map(|projection| (projection.name(), projection.version()))
+        .collect();
+    versions.insert(audit::NAME, audit::VERSION);
+    versions
+}
+
+impl Engine {
+    /// Opens the projections of a store for writing: makes what is missing, and rebuilds
+    /// what an older version made, before it answers.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or a newer version made them.
+    pub async fn open(store: &dyn Store) -> Result<Self, EngineError> {
+        let serving = serving(store).await?;
+        let mut outdated = Vec::new();
+        for (name, known) in known_versions() {
+            match serving.get(name) {
+                Some((_, found)) if *found == known => {}
+                Some((_, found)) if *found > known => {
+                    return Err(EngineError::Newer {
+                        projection: name.to_owned(),
+                        found: *found,
+                        known,
+                    });
+                }
+                Some(_) | None => outdated.push(name),
+            }
+        }
+        if !outdated.is_empty() {
+            rebuild::rebuild(store, &outdated, |_| {}).await?;
+        }
+        Self::open_for_reading(store).await
+    }
+
+    /// Takes the projections as they are.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open_for_reading(store: &dyn Store) -> Result<Self, EngineError> {
+        let generations = serving(store)
+            .await?
+            .into_iter()
+            .map(|(name, (generation, _))| (name, generation));
+        Ok(Self {
+            folder: Folder::new(generations.collect()),
+            in_memory: Mutex::new(LruCache::new(DOCUMENTS_IN_MEMORY)),
+        })
+    }
+
+    /// The table that serves a projection.
+    pub fn table(&self, name: &str) -> String {
+        self.folder.table(name)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, LruCache<DocumentKey, Option<AnyDocument>>> {
+        self.in_memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in memory of the keys, and which are not.
+    fn remembered(&self, keys: HashSet<DocumentKey>) -> (Known, Vec<DocumentKey>) {
+        let mut memory = self.memory();
+        let (mut known, mut missing) = (Known::new(), Vec::new());
+        for key in keys {
+            match memory.get(&key) {
+                Some(document) => {
+                    known.insert(key, document.clone());
+                }
+                None => missing.push(key),
+            }
+        }
+        (known, missing)
+    }
+}
+
+#[async_trait]
+impl Fold for Engine {
+    async fn fold(&self, store: &dyn Store, events: &[Recorded]) -> Result<Folded, FoldError> {
+        let (mut known, missing) = self.remembered(self.folder.keys(events));
+        let unreadable = |error: EngineError| FoldError {
+            position: None,
+            detail: error.to_string(),
+        };
+        self.folder
+            .load(store, missing, &mut known)
+            .await
+            .map_err(unreadable)?;
+        let (documents, audit) =
+            self.folder
+                .fold(events, &mut known)
+                .map_err(|error| FoldError {
+                    position: match &error {
+                        EngineError::Fold { position, .. } => Some(*position),
+                        _ => None,
+                    },
+                    detail: error.to_string(),
+                })?;
+        Ok(Folded {
+            documents,
+            audit,
+            keep: Some(Box::new(known)),
+        })
+    }
+
+    fn committed(&self, folded: Folded) {
+        let known = folded.keep.and_then(|keep| keep.downcast::<Known>().ok());
+        let mut memory = self.memory();
+        for (key, document) in known.into_iter().flat_map(|known| *known) {
+            memory.put(key, document);
+        }
+    }
+
+    fn forget(&self) {
+        self.memory().clear();
+    }
+
+    fn stream_type(&self, name: &str) -> Option<&'static str> {
+        AGGREGATE_TYPES.into_iter().find(|known| *known == name)
+    }
+}
+
+/// The position of the log's head.
+pub(super) async fn head_position(store: &dyn Store) -> Result<u64, StoreError> {
+    Ok(stores::head(store).await?.position)
+}

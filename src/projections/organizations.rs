@@ -1,0 +1,160 @@
+//! Organizations as they are now, and who has a role in them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CannotFold, Columns, Projection, present};
+use crate::{
+    domain::{
+        Timestamp,
+        authority::OrganizationRole,
+        event::Event,
+        ids::{OrganizationId, UserId},
+        organization::OrganizationEvent,
+    },
+    journal::Recorded,
+};
+
+/// An organization.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrganizationDocument {
+    pub id: OrganizationId,
+    /// Sequence of the last event that changed the organization itself.
+    pub version: u64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub name: String,
+}
+
+/// See the module.
+pub struct Organizations;
+
+impl Projection for Organizations {
+    type Document = OrganizationDocument;
+    const NAME: &'static str = "organizations";
+    const VERSION: i64 = 1;
+
+    fn keys(event: &Recorded) -> Vec<String> {
+        match &event.event {
+            Event::Organization(
+                OrganizationEvent::OrganizationCreated { .. }
+                | OrganizationEvent::OrganizationRenamed { .. },
+            ) => vec![event.aggregate_id.clone()],
+            Event::Organization(
+                OrganizationEvent::OrganizationMemberAdded { .. }
+                | OrganizationEvent::PersonRecorded { .. },
+            )
+            | Event::User(_)
+            | Event::Workspace(_)
+            | Event::Attempts(_) => vec![],
+        }
+    }
+
+    fn fold(
+        document: Option<OrganizationDocument>,
+        key: &str,
+        event: &Recorded,
+    ) -> Result<Option<OrganizationDocument>, CannotFold> {
+        let Event::Organization(happened) = &event.event else {
+            return Ok(document);
+        };
+        match happened {
+            OrganizationEvent::OrganizationCreated {
+                organization, name, ..
+            } => Ok(Some(OrganizationDocument {
+                id: *organization,
+                version: event.sequence,
+                created_at: event.recorded_at,
+                updated_at: event.recorded_at,
+                name: name.clone(),
+            })),
+            OrganizationEvent::OrganizationRenamed { to, .. } => {
+                let mut document = present(document, key)?;
+                document.name.clone_from(to);
+                document.version = event.sequence;
+                document.updated_at = event.recorded_at;
+                Ok(Some(document))
+            }
+            OrganizationEvent::OrganizationMemberAdded { .. }
+            | OrganizationEvent::PersonRecorded { .. } => Ok(document),
+        }
+    }
+
+    fn columns(_: &OrganizationDocument) -> Columns {
+        Columns::default()
+    }
+}
+
+/// Somebody's role in an organization.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrganizationMemberDocument {
+    pub organization: OrganizationId,
+    pub user: UserId,
+    pub role: OrganizationRole,
+    pub since: Timestamp,
+    /// Sequence of the event that gave the role.
+    pub version: u64,
+    /// Position of the event that gave the role.
+    pub granted_at: u64,
+}
+
+/// See the module.
+pub struct OrganizationMembers;
+
+impl OrganizationMembers {
+    /// The key of a person's role in an organization.
+    pub fn key(organization: &OrganizationId, user: &UserId) -> String {
+        format!("{organization}/{user}")
+    }
+}
+
+impl Projection for OrganizationMembers {
+    type Document = OrganizationMemberDocument;
+    const NAME: &'static str = "organization_members";
+    const VERSION: i64 = 1;
+
+    fn keys(event: &Recorded) -> Vec<String> {
+        match &event.event {
+            Event::Organization(OrganizationEvent::OrganizationMemberAdded { user, .. }) => {
+                vec![format!("{}/{user}", event.aggregate_id)]
+            }
+            Event::Organization(
+                OrganizationEvent::OrganizationCreated { .. }
+                | OrganizationEvent::OrganizationRenamed { .. }
+                | OrganizationEvent::PersonRecorded { .. },
+            )
+            | Event::User(_)
+            | Event::Workspace(_)
+            | Event::Attempts(_) => vec![],
+        }
+    }
+
+    fn fold(
+        document: Option<OrganizationMemberDocument>,
+        key: &str,
+        event: &Recorded,
+    ) -> Result<Option<OrganizationMemberDocument>, CannotFold> {
+        let Event::Organization(OrganizationEvent::OrganizationMemberAdded { user, role }) =
+            &event.event
+        else {
+            return Ok(document);
+        };
+        let organization = event.aggregate_id.parse();
+        Ok(Some(OrganizationMemberDocument {
+            organization: organization
+                .map_err(|_| CannotFold(format!("{key} has no organization")))?,
+            user: *user,
+            role: *role,
+            since: document.map_or(event.recorded_at, |known| known.since),
+            version: event.sequence,
+            granted_at: event.position,
+        }))
+    }
+
+    fn columns(document: &OrganizationMemberDocument) -> Columns {
+        Columns {
+            parent: Some(document.organization.to_string()),
+            lookup: Some(document.user.to_string()),
+            ..Columns::default()
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Filling a new generation of projections from the start of the log.
+//!
+//! The old generation serves until the new one has folded the whole log; then one
+//! transaction swaps them. A rebuild that was killed leaves a generation that does not
+//! serve, and the next one removes it.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    EngineError, Generations,
+    engine::{Folder, Known, create_table, head_position, known_versions, serving, table_name},
+    names,
+};
+use crate::journal::{
+    Recorded, StoredEvent,
+    stores::{Statement, Store, StoreError, Value, events_after},
+};
+
+/// Events that are read and folded at once.
+const PAGE: u64 = 2_000;
+/// Documents that are kept in memory while folding; beyond it they are read back.
+const DOCUMENTS_IN_MEMORY: usize = 200_000;
+
+/// How far a rebuild or a check has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The position folded last.
+    pub position: u64,
+    /// The position to reach.
+    pub head: u64,
+    pub elapsed: Duration,
+}
+
+const SELECT_GENERATIONS: &str = "
+SELECT name, generation, state
+  FROM projections";
+
+const INSERT_BUILDING: &str = "
+INSERT INTO projections (name, generation, version, position, state)
+VALUES ($1, $2, $3, 0, 'building')";
+
+const DELETE_GENERATION: &str = "
+DELETE FROM projections
+ WHERE name = $1 AND generation = $2";
+
+const SERVE: &str = "
+UPDATE projections
+   SET state = 'serving', position = $3
+ WHERE name = $1 AND generation = $2";
+
+/// Rebuilds projections by name from the whole log, and lets the new generations serve.
+/// Nothing else may write meanwhile. Answers with the position that they are at.
+///
+/// # Errors
+/// When a name is unknown, the store cannot be read or written, or an event cannot be
+/// folded; the old generations then go on serving.
+pub async fn rebuild(
+    store: &dyn Store,
+    which: &[&str],
+    mut progress: impl FnMut(Progress),
+) -> Result<u64, EngineError> {
+    if let Some(unknown) = which.iter().find(|name| !names().contains(name)) {
+        return Err(EngineError::Unknown(
+            (*unknown).to_owned(),
+            names().join(", "),
+        ));
+    }
+    remove_unfinished(store).await?;
+    let old = serving(store).await?;
+    let next = |name: &str| old.get(name).map_or(1, |(generation, _)| generation + 1);
+    let new: Generations = which
+        .iter()
+        .map(|name| ((*name).to_owned(), next(name)))
+        .collect();
+    begin(store, &new).await?;
+    let folder = Folder::new(new.clone());
+    let position = fill(store, store, &folder, 0, &mut progress).await?;
+    let mut statements = Vec::new();
+    for (name, generation) in &new {
+        if let Some((old_generation, _)) = old.get(name) {
+            statements.push(Statement::new(
+                format!("DROP VIEW IF EXISTS {}", view_name(name)),
+                [],
+            ));
+            statements.extend(remove(name, *old_generation));
+        }
+        let parameters: [Value; 3] = [name.clone().into(), (*generation).into(), position.into()];
+        statements.push(Statement::new(SERVE, parameters));
+    }
+    statements.extend(views(&new));
+    store.execute(statements).await?;
+    Ok(position)
+}
+
+async fn remove_unfinished(store: &dyn Store) -> Result<(), StoreError> {
+    let mut statements = Vec::new();
+    for row in store.query(SELECT_GENERATIONS, vec![]).await? {
+        if row.text(2)? == "building" {
+            statements.extend(remove(row.text(0)?, row.integer(1)?));
+        }
+    }
+    store.execute(statements).await.map(drop)
+}
+
+fn remove(name: &str, generation: i64) -> [Statement; 2] {
+    let parameters: [Value; 2] = [name.into(), generation.into()];
+    [
+        Statement::new(
+            format!("DROP TABLE IF EXISTS {}", table_name(name, generation)),
+            [],
+        ),
+        Statement::new(DELETE_GENERATION, parameters),
+    ]
+}
+
+pub(super) async fn begin(store: &dyn Store, new: &Generations) -> Result<(), StoreError> {
+    let versions = known_versions();
+    let mut statements = Vec::new();
+    for (name, generation) in new {
+        statements.extend(create_table(store.kind(), name, *generation));
+        let parameters: [Value; 3] = [
+            name.clone().into(),
+            (*generation).into(),
+            versions.get(name.as_str()).copied().unwrap_or(0).into(),
+        ];
+        statements.push(Statement::new(INSERT_BUILDING, parameters));
+    }
+    store.execute(statements).await.map(drop)
+}
+
+/// Folds the events of `log` after `position` (exclusive) into the tables of `target`, until
+/// there are no more; answers with the last position folded.
+pub(super) async fn fill(
+    log: &dyn Store,
+    target: &dyn Store,
+    folder: &Folder,
+    mut position: u64,
+    progress: &mut impl FnMut(Progress),
+) -> Result<u64, EngineError> {
+    let started = Instant::now();
+    let mut known = Known::new();
+    let mut head = head_position(log).await?;
+    loop {
+        let events = events_after(log, position, PAGE).await?;
+        let Some(last) = events.last() else {
+            return Ok(position);
+        };
+        position = last.position;
+        let events = events
+            .iter()
+            .map(StoredEvent::decode)
+            .collect::<Result<Vec<_>, _>>()?;
+        write_page(target, folder, &events, &mut known).await?;
+        if position >= head {
+            head = head_position(log).await?.max(position);
+        }
+        progress(Progress {
+            position,
+            head,
+            elapsed: started.elapsed(),
+        });
+    }
+}
+
+async fn write_page(
+    target: &dyn Store,
+    folder: &Folder,
+    events: &[Recorded],
+    known: &mut Known,
+) -> Result<(), EngineError> {
+    if known.len() > DOCUMENTS_IN_MEMORY {
+        known.clear();
+    }
+    let missing: Vec<_> = folder
+        .keys(events)
+        .into_iter()
+        .filter(|key| !known.contains_key(key))
+        .collect();
+    folder.load(target, missing, known).await?;
+    let (documents, audit) = folder.fold(events, known)?;
+    target.put(documents, audit, vec![]).await?;
+    Ok(())
+}
+
+fn view_name(name: &str) -> String {
+    format!("crewlog_{name}")
+}
+
+/// Stable views over whichever generation serves, for people with a SQL client: the
+/// document's plain members as columns.
+fn views(generations: &Generations) -> Vec<Statement> {
+    let view = |(name, generation): (&String, &i64)| {
+        let columns: Vec<_> = view_columns(name)
+            .iter()
+            .map(|column| format!("document ->> '{column}' AS \"{column}\""))
+            .collect();
+        let columns = match columns.as_slice() {
+            [] => "*".to_owned(),
+            columns => format!("key, position, {}", columns.join(", ")),
+        };
+        let (view, table) = (view_name(name), table_name(name, *generation));
+        Statement::new(
+            format!("CREATE VIEW {view} AS SELECT {columns} FROM {table}"),
+            [],
+        )
+    };
+    generations.iter().map(view).collect()
+}
+
+/// The members of a projection's documents that are not sealed and not nested.
+fn view_columns(name: &str) -> &'static [&'static str] {
+    match name {
+        "users" => &["id", "version", "created_at", "updated_at"],
+        "organizations" => &["id", "version", "created_at", "updated_at", "name"],
+        "organization_members" => &["organization", "user", "role", "since"],
+        "workspaces" => &[
+            "id",
+            "version",
+            "created_at",
+            "updated_at",
+            "organization",
+            "name",
+            "plan",
+        ],
+        "members" => &[
+            "workspace",
+            "organization",
+            "user",
+            "role",
+            "since",
+            "invited_by",
+            "granted_at",
+        ],
+        "invitations" => &[
+            "id",
+            "version",
+            "workspace",
+            "role",
+            "invited_by",
+            "status",
+            "expires_at",
+        ],
+        "people" => &["realm", "user", "field", "since"],
+        _ => &[],
+    }
+}
