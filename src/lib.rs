@@ -4,6 +4,8 @@
 //! - [`journal`]: how it is written and read back
 //! - [`projections`]: what is read: pure folds, and the engine that keeps them
 //! - [`proofs`]: why it can be believed
+//! - [`api`]: REST: routes, extractors, problems
+pub mod api;
 pub mod domain;
 pub mod journal;
 pub mod projections;
