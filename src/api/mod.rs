@@ -8,8 +8,11 @@
 //! To add a resource: a file with its handlers and `routes()`, merged in [`routes`].
 
 pub mod fields;
+pub mod json;
 pub mod problem;
 pub mod request_id;
+mod serde_words;
+pub mod strict_json;
 #[cfg(test)]
 mod testing;
 
