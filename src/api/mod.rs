@@ -7,10 +7,15 @@
 //!
 //! To add a resource: a file with its handlers and `routes()`, merged in [`routes`].
 
+mod client_address;
 pub mod fields;
+pub mod headers;
 pub mod json;
+pub mod paging;
 pub mod problem;
+pub mod query;
 pub mod request_id;
+pub mod respond;
 mod serde_words;
 pub mod strict_json;
 #[cfg(test)]
