@@ -1,0 +1,410 @@
+//! What happens to every request, whatever it asks for.
+//!
+//! [`layers`] gives each request its id and its context, measures it, bounds its size and its
+//! time, and sees to it that everything that goes wrong, a panic included, is answered as a
+//! problem. Log lines and metrics name the route (`/v1/workspaces/{ws}`), never the path or
+//! the query that was sent, which may hold tokens.
+//!
+//! To add a layer: one line in [`layers`]; the last line is the outermost.
+
+use std::{
+    any::Any,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use ipnet::IpNet;
+use tower_http::{
+    catch_panic::CatchPanicLayer, compression::CompressionLayer, limit::RequestBodyLimitLayer,
+    sensitive_headers::SetSensitiveHeadersLayer, timeout::TimeoutLayer,
+};
+use tracing::{Instrument, Span, field::Empty};
+
+use super::{
+    client_address::client_address,
+    headers::RequestContext,
+    problem::{Problem, ProblemCode},
+    request_id::{RequestId, X_REQUEST_ID},
+};
+
+/// What the edge can be configured to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeSettings {
+    /// Whose `Forwarded` and `X-Forwarded-For` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a handler may take until it has an answer's head.
+    pub timeout: Duration,
+    /// The largest body that any route takes, in bytes; each route has its own below it.
+    pub body_limit_bytes: usize,
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            timeout: Duration::from_secs(30),
+            body_limit_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Puts everything around a router that all routes need.
+///
+/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's
+/// address, every client's is unknown.
+pub fn layers<S>(router: Router<S>, settings: &EdgeSettings) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let late = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.timeout);
+    let sensitive = [header::AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
+    router
+        .layer(RequestBodyLimitLayer::new(settings.body_limit_bytes))
+        .layer(late)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(told_as_problem))
+        .layer(CompressionLayer::new())
+        .layer(from_fn_with_state(Arc::new(settings.clone()), served))
+        .layer(SetSensitiveHeadersLayer::new(sensitive))
+}
+
+/// The outermost work: id, context, span, metrics, headers.
+async fn served(
+    State(settings): State<Arc<EdgeSettings>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let id = RequestId::from_headers(request.headers());
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|info| info.0);
+    let address = client_address(peer, request.headers(), &settings.trusted_proxies);
+    let context = RequestContext::new(id.clone(), address, request.headers());
+    request.extensions_mut().insert(context);
+
+    let exchange = Exchange::of(&request, &id);
+    let work = id
+        .clone()
+        .scope(next.run(request))
+        .instrument(exchange.span.clone());
+    let mut response = work.await;
+    exchange.ended(&response, started.elapsed());
+    complete(&mut response, &id);
+    response
+}
+
+/// What logs and metrics say of one request and its answer.
+struct Exchange {
+    method: &'static str,
+    route: String,
+    span: Span,
+}
+
+impl Exchange {
+    fn of(request: &Request, id: &RequestId) -> Self {
+        let method = known_method(request.method());
+        let route = request.extensions().get::<MatchedPath>();
+        let route = route.map_or("unmatched", MatchedPath::as_str).to_owned();
+        let span = tracing::info_span!(
+            "request", method, route, request_id = %id,
+            status = Empty, code = Empty, latency_ms = Empty
+        );
+        Self {
+            method,
+            route,
+            span,
+        }
+    }
+
+    fn ended(self, response: &Response, latency: Duration) {
+        let status = response.status();
+        self.span.record("status", status.as_u16());
+        self.span
+            .record("latency_ms", latency.as_secs_f64() * 1_000.0);
+        if let Some(code) = response.extensions().get::<ProblemCode>() {
+            self.span.record("code", code.kind().code);
+        }
+        self.span.in_scope(|| tracing::info!("answered"));
+
+        let route = [("method", self.method.to_owned()), ("route", self.route)];
+        metrics::histogram!("http_request_duration_seconds", &route).record(latency.as_secs_f64());
+        let [method, route] = route;
+        let labels = [method, route, ("status", status.as_u16().to_string())];
+        metrics::counter!("http_requests_total", &labels).increment(1);
+    }
+}
+
+/// Anybody can invent a method, and each would be a new time series.
+fn known_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+/// The headers of every answer; what a handler set stays.
+fn complete(response: &mut Response, id: &RequestId) {
+    let headers = response.headers_mut();
+    if let Some(value) = id.header_value() {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    const DEFAULTS: [(HeaderName, &str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+    ];
+    for (name, value) in DEFAULTS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// Answers that a library made (no such path, no such method, too late, too large) become
+/// problems. axum adds `Allow` outside of this layer, to the `204` for `OPTIONS` too.
+async fn told_as_problem(request: Request, next: Next) -> Response {
+    let asks_for_methods = request.method() == Method::OPTIONS;
+    let response = next.run(request).await;
+    let status = response.status();
+    if asks_for_methods && status == StatusCode::METHOD_NOT_ALLOWED {
+        StatusCode::NO_CONTENT.into_response()
+    } else if is_bare_refusal(&response) {
+        Problem::of(ProblemCode::of_status(status)).into_response()
+    } else {
+        response
+    }
+}
+
+/// An error without a body of its own, or with a line of plain text.
+fn is_bare_refusal(response: &Response) -> bool {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let is_plain = content_type.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    is_error && is_plain
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let said = panic.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        panic = said.unwrap_or("without words"),
+        "a handler panicked"
+    );
+    Problem::of(ProblemCode::Internal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, Bytes},
+        routing::{get, post},
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::api::testing::{json_of, text_of};
+
+    fn settings() -> EdgeSettings {
+        EdgeSettings {
+            trusted_proxies: vec!["10.0.0.0/8".parse().expect("a network")],
+            timeout: Duration::from_millis(50),
+            body_limit_bytes: 1_000,
+        }
+    }
+
+    fn router() -> Router {
+        async fn forever() {
+            std::future::pending().await
+        }
+        async fn panics() {
+            panic!("hunter2")
+        }
+        let context =
+            async |context: RequestContext| format!("{:?} {:?}", context.ip, context.user_agent);
+        let router = Router::new()
+            .route("/ok/{id}", get(async || "x".repeat(500)))
+            .route("/context", get(context))
+            .route("/body", post(async |body: Bytes| body.len().to_string()))
+            .route("/forever", get(forever))
+            .route("/panics", get(panics))
+            .route("/busy", get(async || StatusCode::SERVICE_UNAVAILABLE))
+            .route("/own", get(async || (StatusCode::NOT_FOUND, axum::Json(1))));
+        layers(router, &settings())
+    }
+
+    fn request(method: &str, uri: &str) -> Request {
+        let request = Request::builder().method(method).uri(uri);
+        request.body(Body::empty()).expect("a request")
+    }
+
+    async fn ask(request: Request) -> Response {
+        router().oneshot(request).await.expect("infallible")
+    }
+
+    async fn code_of(response: Response) -> serde_json::Value {
+        let id = response.headers()[X_REQUEST_ID].to_str().map(str::to_owned);
+        let body = json_of(response).await;
+        assert_eq!(body["request_id"].as_str(), id.ok().as_deref());
+        body["code"].clone()
+    }
+
+    #[tokio::test]
+    async fn what_libraries_refuse_is_a_problem() {
+        assert_eq!(
+            code_of(ask(request("GET", "/nowhere")).await).await,
+            "not_found"
+        );
+        let response = ask(request("GET", "/body")).await;
+        assert_eq!(response.headers()["allow"], "POST");
+        assert_eq!(code_of(response).await, "method_not_allowed");
+        let response = ask(request("GET", "/forever")).await;
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert_eq!(code_of(response).await, "unavailable");
+        assert_eq!(
+            code_of(ask(request("GET", "/busy")).await).await,
+            "unavailable"
+        );
+        assert_eq!(text_of(ask(request("GET", "/own")).await).await, "1");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_to_the_log_only() {
+        let response = ask(request("GET", "/panics")).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let text = text_of(response).await;
+        assert!(
+            text.contains("\"internal\"") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_body_is_larger_than_the_limit() {
+        let mut large = request("POST", "/body");
+        *large.body_mut() = Body::from("x".repeat(1_001));
+        large
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, 1_001.into());
+        assert_eq!(code_of(ask(large).await).await, "body_too_large");
+        let mut large = request("POST", "/body");
+        let chunks = futures::stream::iter([Ok::<_, std::io::Error>("x".repeat(1_001))]);
+        *large.body_mut() = Body::from_stream(chunks);
+        assert_eq!(code_of(ask(large).await).await, "body_too_large");
+    }
+
+    #[tokio::test]
+    async fn options_and_head_answer_without_a_body() {
+        let response = ask(request("OPTIONS", "/ok/1")).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        assert_eq!(response.headers()["allow"], "GET,HEAD");
+        assert_eq!(
+            ask(request("OPTIONS", "/nowhere")).await.status(),
+            StatusCode::NOT_FOUND
+        );
+        let response = ask(request("HEAD", "/ok/1")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(text_of(response).await, "");
+    }
+
+    #[tokio::test]
+    async fn request_ids_are_taken_over_or_made() {
+        for (sent, kept) in [("my-id.1", true), ("not harmless", false)] {
+            let mut request = request("GET", "/nowhere");
+            request
+                .headers_mut()
+                .insert(X_REQUEST_ID, HeaderValue::from_static(sent));
+            let response = ask(request).await;
+            assert_eq!(response.headers()[X_REQUEST_ID] == sent, kept);
+            assert_eq!(code_of(response).await, "not_found");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_its_headers_and_may_be_compressed() {
+        let mut request = request("GET", "/ok/1");
+        request
+            .headers_mut()
+            .insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let response = ask(request).await;
+        let headers = response.headers();
+        assert_eq!(headers["content-encoding"], "gzip");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["referrer-policy"], "no-referrer");
+        assert_eq!(headers["cache-control"], "no-store");
+        let policy = headers["content-security-policy"]
+            .to_str()
+            .unwrap_or_default();
+        assert!(policy.starts_with("default-src 'none'"));
+    }
+
+    #[tokio::test]
+    async fn handlers_know_who_asks() {
+        let mut request = request("GET", "/context");
+        let peer: SocketAddr = "10.1.2.3:4711".parse().expect("an address");
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let headers = request.headers_mut();
+        headers.insert(
+            "x-forwarded-for",
+            HeaderValue::from_static("6.6.6.6, 2.2.2.2"),
+        );
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("curl"));
+        assert_eq!(
+            text_of(ask(request).await).await,
+            "Some(2.2.2.2) Some(\"curl\")"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_the_layers_a_context_is_our_fault() {
+        let bare = Router::new().route("/", get(async |_: RequestContext| ()));
+        let response = bare.oneshot(request("GET", "/")).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn metrics_name_the_route_and_never_the_path() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.expect("a runtime").block_on(async {
+                ask(request("GET", "/ok/hunter2?token=hunter2")).await;
+                ask(request("BREW", "/hunter2")).await;
+            });
+        });
+        let text = handle.render();
+        assert!(
+            text.contains(r#"http_requests_total{method="GET",route="/ok/{id}",status="200"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"method="OTHER",route="unmatched",status="404""#),
+            "{text}"
+        );
+        assert!(text.contains("http_request_duration_seconds"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
