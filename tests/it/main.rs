@@ -1,0 +1,51 @@
+//! Crewlog's integration tests: one binary, so that they link once and share one PostgreSQL.
+//!
+//! To add a test, declare it in the `trials()` of its module; see [`support::trials`]. To add a
+//! module, name it below and in [`cases`].
+//!
+//! ```text
+//! cargo test --test it                       # everything, on both stores
+//! cargo test --test it sqlite::              # one store
+//! cargo test --test it journal               # whatever contains the word
+//! DATABASE_URL=postgres://… cargo test       # a PostgreSQL of yours, see `support::postgres`
+//! ```
+//!
+//! `cargo test` is the runner. nextest works too, but runs every test in a process of its own, and
+//! so starts a PostgreSQL for each (about a second); give it one with `DATABASE_URL`.
+//!
+//! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
+
+mod harness;
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use support::trials::{self, Case};
+
+fn cases() -> Vec<Case> {
+    [harness::trials()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    if harness::stand_in::is_wanted() {
+        return harness::stand_in::serve();
+    }
+    let arguments = Arguments::from_args();
+    let _session = support::Session::begin();
+
+    let trials: Vec<Trial> = cases().into_iter().flat_map(Case::into_trials).collect();
+    let mut names = BTreeSet::new();
+    for trial in &trials {
+        assert!(
+            names.insert(trial.name()),
+            "two tests are named {}",
+            trial.name()
+        );
+    }
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    trials::report_skipped();
+    conclusion.exit_code()
+}

@@ -1,0 +1,32 @@
+//! What the integration tests stand on. It knows the program only from outside: its command line,
+//! its address and its answers.
+//!
+//! - [`trials`]: how a test is declared and run, once for each store.
+//! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
+//! - [`server`]: the real program as a child process, and a client for it.
+//! - [`process`]: child processes that never outlive the tests.
+//! - [`scratch`]: directories that never outlive the tests.
+
+pub mod postgres;
+pub mod process;
+pub mod scratch;
+pub mod server;
+pub mod trials;
+
+/// The time between the start of the tests and their end; dropping it puts everything away, after
+/// a panic too. What a killed process leaves behind, the next one sweeps (see [`scratch`]).
+pub struct Session(());
+
+impl Session {
+    pub fn begin() -> Self {
+        trials::record_panics();
+        Self(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        postgres::stop_shared();
+        scratch::remove();
+    }
+}

@@ -1,0 +1,349 @@
+//! The real program as a child process, and a client for it.
+//!
+//! ```ignore
+//! let mut server = Server::start(&store).await;
+//! let created = server.post("/v1/workspaces").bearer(&token).json(json!({…})).await.expect(201);
+//! assert_eq!(created.body["name"], "Acme");
+//! assert!(server.logs().contains("…"));
+//! server.terminate().await;
+//! ```
+//!
+//! It is killed when dropped; if that is because the test panics, its log is printed.
+
+use std::future::{Future, IntoFuture};
+use std::io::{BufRead, BufReader, Read};
+use std::pin::Pin;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, RequestBuilder};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::process;
+use super::trials::StoreUnderTest;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What the program prints when it accepts connections, before the address.
+const LISTENING: &str = "listening on http://";
+
+pub struct Server {
+    child: Child,
+    base_url: String,
+    logs: Logs,
+    client: Client,
+}
+
+impl Server {
+    /// `crewlog serve` on the store, at a free port; returns when it listens.
+    ///
+    /// # Panics
+    /// If it ends, or does not listen in time; the message has its log.
+    #[allow(dead_code, reason = "until the program serves; then remove this line")]
+    pub async fn start(store: &StoreUnderTest) -> Self {
+        Self::launch(Self::command(store)).await
+    }
+
+    /// What [`Server::start`] runs, for tests that add options or environment and [`launch`] it.
+    ///
+    /// [`launch`]: Server::launch
+    pub fn command(store: &StoreUnderTest) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crewlog"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(store.data_dir());
+        if let Some(url) = store.database_url() {
+            command.args(["--database-url", url]);
+        }
+        command
+    }
+
+    /// Runs a command until it says that it listens. The caller's settings do not reach it.
+    pub async fn launch(mut command: Command) -> Self {
+        let set: Vec<_> = command
+            .get_envs()
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            let is_setting = text == "DATABASE_URL" || text.starts_with("CREWLOG_");
+            if is_setting && !set.contains(&name) {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = process::spawn(command, Signal::SIGKILL).expect("the server to start");
+        let logs = Logs::default();
+        logs.collect(child.stdout.take().expect("the server's piped output"));
+        logs.collect(
+            child
+                .stderr
+                .take()
+                .expect("the server's piped error output"),
+        );
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(CALL_LIMIT)
+            .build()
+            .expect("an HTTP client");
+        // From here on dropping it ends the child.
+        let mut server = Self {
+            child,
+            base_url: String::new(),
+            logs,
+            client,
+        };
+        server.base_url = server.listening_url().await;
+        server
+    }
+
+    async fn listening_url(&mut self) -> String {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            // Asked first: what it printed before it ended is then read below.
+            let ended = self.child.try_wait().expect("the state of the server");
+            if let Some(address) = self.logs.find_map(address_in) {
+                return format!("http://{address}");
+            }
+            if let Some(status) = ended {
+                panic!("the server ended before it listened ({status})");
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the server did not listen in {START_LIMIT:?}"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// All it printed up to now, on both outputs.
+    pub fn logs(&self) -> String {
+        self.logs.text()
+    }
+
+    /// Asks it to end, as an operator would (SIGTERM), and waits until it did.
+    ///
+    /// # Panics
+    /// If it still runs after 30 seconds.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.end(Signal::SIGTERM).await
+    }
+
+    /// Ends it without asking (SIGKILL), as a crash would.
+    pub async fn kill(&mut self) -> ExitStatus {
+        self.end(Signal::SIGKILL).await
+    }
+
+    async fn end(&mut self, signal: Signal) -> ExitStatus {
+        process::signal(&self.child, signal);
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the state of the server") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the server did not end in {STOP_LIMIT:?}"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Call {
+        self.call(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> Call {
+        self.call(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.call(Method::PUT, path)
+    }
+
+    pub fn patch(&self, path: &str) -> Call {
+        self.call(Method::PATCH, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.call(Method::DELETE, path)
+    }
+
+    fn call(&self, method: Method, path: &str) -> Call {
+        let request = format!("{method} {path}");
+        let url = format!("{}{path}", self.base_url);
+        Call {
+            request,
+            builder: self.client.request(method, url),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        let logs = self.logs();
+        if thread::panicking() && !logs.is_empty() {
+            eprintln!("--- the server's log ---\n{logs}--- end of the server's log ---");
+        }
+    }
+}
+
+/// A request; `.await` sends it.
+#[must_use = "a call is sent by awaiting it"]
+pub struct Call {
+    request: String,
+    builder: RequestBuilder,
+}
+
+impl Call {
+    pub fn bearer(self, token: &str) -> Self {
+        Self {
+            builder: self.builder.bearer_auth(token),
+            ..self
+        }
+    }
+
+    pub fn header(self, name: &str, value: &str) -> Self {
+        Self {
+            builder: self.builder.header(name, value),
+            ..self
+        }
+    }
+
+    pub fn json(self, body: impl Serialize) -> Self {
+        Self {
+            builder: self.builder.json(&body),
+            ..self
+        }
+    }
+}
+
+impl IntoFuture for Call {
+    type Output = Reply;
+    type IntoFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self { request, builder } = self;
+            let failed = |error: reqwest::Error| -> Reply {
+                panic!("{request} was not answered: {error:?}")
+            };
+            let response = match builder.send().await {
+                Ok(response) => response,
+                Err(error) => return failed(error),
+            };
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let text = match response.text().await {
+                Ok(text) => text,
+                Err(error) => return failed(error),
+            };
+            let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+            Reply {
+                request,
+                status,
+                headers,
+                body,
+                text,
+            }
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The method and path that it answers, for messages.
+    pub request: String,
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// `Null` if the body is not JSON.
+    pub body: Value,
+    pub text: String,
+}
+
+impl Reply {
+    /// The reply itself, if it has the status.
+    ///
+    /// # Panics
+    /// If not, with the body.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert!(
+            self.status == status,
+            "{} answered {} instead of {status}: {}",
+            self.request,
+            self.status,
+            self.text
+        );
+        self
+    }
+
+    /// A header's value; `None` if it is absent or not text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<String>>>);
+
+impl Logs {
+    /// Reads lines until the other end closes, on a thread of its own.
+    fn collect(&self, output: impl Read + Send + 'static) {
+        let logs = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n') {
+                let Ok(line) = line else { break };
+                logs.lock()
+                    .push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+    }
+
+    fn find_map<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.lock().iter().find_map(|line| find(line))
+    }
+
+    fn text(&self) -> String {
+        self.lock()
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address in a line that says where the program listens, plain or inside JSON.
+fn address_in(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once(LISTENING)?;
+    let address: String = rest
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || ".:[]".contains(*c))
+        .collect();
+    address
+        .parse::<std::net::SocketAddr>()
+        .ok()
+        .map(|address| address.to_string())
+}
