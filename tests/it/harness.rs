@@ -79,7 +79,7 @@ async fn a_store_is_its_own(store: StoreUnderTest) {
 }
 
 async fn a_commit_survives_a_crash(cluster: Cluster) {
-    let database = cluster.database().await;
+    let database = cluster.database().await.expect("a database");
     let mut connection = postgres(database.url()).await;
     let fsync: String = sqlx::query_scalar("SHOW fsync")
         .fetch_one(&mut connection)

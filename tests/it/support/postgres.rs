@@ -9,7 +9,7 @@
 //!   tests, loudly, and fails them on CI.
 //!
 //! The shared cluster never syncs to the disk. A test that is about surviving a crash starts its
-//! own with [`Durability::Safe`].
+//! own with [`Durability::Safe`] (`super::trials::with_cluster`).
 //!
 //! This never downloads anything, never uses `sudo`, and never touches an installed cluster.
 
@@ -140,27 +140,33 @@ impl Cluster {
 
     /// A new empty database.
     ///
-    /// # Panics
-    /// If the server refuses; the message has its reason.
-    pub async fn database(&self) -> Database {
+    /// # Errors
+    /// [`Unavailable::Broken`] with the server's reason.
+    pub async fn database(&self) -> Result<Database, Unavailable> {
         let name = format!("crewlog_test_{:016x}", rand::random::<u64>());
-        administer(
-            &self.administrator_url,
-            &format!("CREATE DATABASE {name} TEMPLATE template0"),
-        )
-        .await
-        .unwrap_or_else(|error| panic!("PostgreSQL did not create a database: {error}"));
+        let statement = format!("CREATE DATABASE {name} TEMPLATE template0");
+        administer(&self.administrator_url, &statement)
+            .await
+            .map_err(|error| {
+                let host = self.administrator_url.host_str().unwrap_or("its socket");
+                broken(format!(
+                    "PostgreSQL at {host} did not create a database: {error}"
+                ))
+            })?;
         let mut url = self.administrator_url.clone();
         url.set_path(&name);
-        Database {
+        Ok(Database {
             name,
             url,
             administrator_url: self.administrator_url.clone(),
-        }
+        })
     }
 
     /// The same for callers outside of a runtime.
-    pub fn database_blocking(&self) -> Database {
+    ///
+    /// # Errors
+    /// As [`Cluster::database`].
+    pub fn database_blocking(&self) -> Result<Database, Unavailable> {
         runtime().block_on(self.database())
     }
 
@@ -277,15 +283,17 @@ impl Files {
             .arg(&password_file)
             .arg("--pgdata")
             .arg(files.data());
-        let output = initdb
-            .output()
-            .map_err(|error| broken(format!("could not run {initdb:?}: {error}")))?;
+        let unreachable = format!("can its user reach {}?", files.directory.path().display());
+        initdb.stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = process::spawn(initdb, Signal::SIGKILL)
+            .and_then(Child::wait_with_output)
+            .map_err(|error| broken(format!("could not run initdb: {error}; {unreachable}")))?;
         if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            let status = output.status;
             return Err(broken(format!(
-                "initdb failed ({}): {} – can its user reach {}?",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim(),
-                files.directory.path().display(),
+                "initdb failed ({status}): {}; {unreachable}",
+                message.trim()
             )));
         }
         Ok(files)
@@ -398,33 +406,39 @@ impl Files {
     }
 }
 
-/// Stops a postmaster whose tests were killed, if one runs on `directory`. (On Linux it stopped
-/// with them.)
+/// Waits until no PostgreSQL of a killed run uses `directory` any more, and stops a postmaster that
+/// still does. (On Linux it is stopping by itself.) One whose files vanish under it would leave
+/// shared memory behind.
 pub fn stop_abandoned(directory: &Path) {
     let data = directory.join("data");
     let Ok(content) = fs::read_to_string(data.join("postmaster.pid")) else {
         return;
     };
-    let Some(pid) = content
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse::<i32>().ok())
-    else {
+    let first = content.lines().next().unwrap_or_default().trim();
+    let Ok(written) = first.parse::<i32>() else {
         return;
     };
+    // Negative: a single-user server, run by `initdb`. It ends by itself, for nobody feeds it.
+    let (pid, is_postmaster) = (written.saturating_abs(), written > 0);
     // The id may be another's by now: only a process that was started on this directory is meant.
     let is_it = || {
         let listed = Command::new("ps")
             .args(["-o", "command=", "-p", &pid.to_string()])
             .output();
         listed.is_ok_and(|output| {
-            String::from_utf8_lossy(&output.stdout).contains(&*data.to_string_lossy())
+            let command = String::from_utf8_lossy(&output.stdout);
+            match is_postmaster {
+                true => command.contains(&*data.to_string_lossy()),
+                false => command.contains("postgres"), // its directory is in its environment
+            }
         })
     };
     let deadline = Instant::now() + STOP_LIMIT;
     while is_it() && Instant::now() < deadline {
-        // It may have ended since; then the next look finds it gone.
-        let _ = kill(Pid::from_raw(pid), IMMEDIATE);
+        if is_postmaster {
+            // It may have ended since; then the next look finds it gone.
+            let _ = kill(Pid::from_raw(pid), IMMEDIATE);
+        }
         thread::sleep(Duration::from_millis(100));
     }
 }

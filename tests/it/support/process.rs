@@ -12,6 +12,8 @@ use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use nix::sys::signal::{self, SigHandler};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -51,10 +53,15 @@ pub fn spawn(mut command: Command, at_our_death: Signal) -> io::Result<Child> {
 #[allow(unsafe_code)]
 fn end_with_us(command: &mut Command, at_our_death: Signal) {
     let parent = Pid::this();
-    // SAFETY: the closure runs between fork and exec; it makes two system calls, allocates nothing
-    // and takes no lock. It runs after the change of user, which would undo the setting.
+    // SAFETY: the closure runs between fork and exec; it makes three system calls, allocates
+    // nothing and takes no lock. It runs after the change of user, which would undo the setting.
     unsafe {
         command.pre_exec(move || {
+            // A shell may have started us with the signal ignored, which a child inherits: it would
+            // be lost on a child that has not yet installed its handler.
+            if at_our_death != Signal::SIGKILL {
+                signal::signal(at_our_death, SigHandler::SigDfl)?;
+            }
             nix::sys::prctl::set_pdeathsig(at_our_death)?;
             if Pid::parent() != parent {
                 return Err(io::ErrorKind::BrokenPipe.into()); // we died before the call

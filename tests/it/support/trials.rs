@@ -16,6 +16,7 @@
 //! [`both`] makes two trials of it, `sqlite::journal::positions_are_gapless` and
 //! `postgres::journal::positions_are_gapless`, each with a store of its own; trials run in
 //! parallel. A test fails by panicking; say what was expected (`expect`, `assert!` with a message).
+//! [`on`] is for what one store alone has, [`with_cluster`] for crashing PostgreSQL.
 //!
 //! Where there is no PostgreSQL its trials are reported as ignored, with the reason and once more
 //! at the end; with `CI=true` they fail. There is no other way to skip a test.
@@ -89,11 +90,12 @@ impl StoreUnderTest {
         }
     }
 
-    fn postgres(cluster: &Cluster) -> Self {
-        Self {
-            database: Some(cluster.database_blocking()),
+    fn postgres() -> Result<Self, Unavailable> {
+        let database = postgres::shared()?.database_blocking()?;
+        Ok(Self {
+            database: Some(database),
             data_dir: scratch::directory("data"),
-        }
+        })
     }
 }
 
@@ -186,7 +188,7 @@ impl Case {
                     ),
                     StoreKind::Postgres => trial(
                         format!("postgres::{name}"),
-                        || Ok(StoreUnderTest::postgres(postgres::shared()?)),
+                        StoreUnderTest::postgres,
                         Arc::clone(&test),
                     ),
                 })
