@@ -106,8 +106,10 @@ problems! {
         "Revoke some, or wait until some are accepted or have expired.";
     AlreadyClaimed = "already_claimed" CONFLICT "It is already in use"
         "Choose another one, or release it where it is used now.";
-    PlanUnchanged = "plan_unchanged" CONFLICT "The workspace is on this plan already"
-        "Nothing to do.";
+    EmailTaken = "email_taken" CONFLICT "There is an account with this e-mail address"
+        "Sign in with `POST /v1/sessions` instead.";
+    ProfileMoved = "profile_moved" CONFLICT "The profile has changed meanwhile"
+        "Read it again with `GET /v1/me`, and send the change again.";
     IdempotencyInProgress = "idempotency_in_progress" CONFLICT "The first request with this key is still running"
         "Send the same request again after the seconds in `Retry-After`.";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed since you read it"
@@ -187,7 +189,8 @@ impl From<&Refusal> for ProblemCode {
             Refusal::InvitationExceedsInviter { .. } => Self::InvitationExceedsInviter,
             Refusal::TooManyInvitations { .. } => Self::TooManyInvitations,
             Refusal::AlreadyClaimed { .. } => Self::AlreadyClaimed,
-            Refusal::PlanUnchanged { .. } => Self::PlanUnchanged,
+            Refusal::ProfileMoved => Self::ProfileMoved,
+            Refusal::EmailTaken => Self::EmailTaken,
         }
     }
 }
@@ -460,7 +463,6 @@ mod tests {
             role: Role::Owner,
             own: role,
         };
-        let plan = "free".parse().expect("a plan's name");
         for (refusal, status) in [
             (hidden(true), 404),
             (hidden(false), 404),
@@ -478,7 +480,8 @@ mod tests {
             (Refusal::InvitationExceedsInviter { role }, 409),
             (Refusal::TooManyInvitations { limit: 3 }, 409),
             (Refusal::AlreadyClaimed { what: "number" }, 409),
-            (Refusal::PlanUnchanged { plan }, 409),
+            (Refusal::EmailTaken, 409),
+            (Refusal::ProfileMoved, 409),
         ] {
             let kind = ProblemCode::from(&refusal).kind();
             assert_eq!((kind.code, kind.status.as_u16()), (refusal.code(), status));

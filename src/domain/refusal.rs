@@ -2,7 +2,6 @@
 
 use super::{
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
-    plans::PlanName,
     time::Timestamp,
 };
 
@@ -68,9 +67,9 @@ pub enum Refusal {
     /// The profile is not the one that the change was made from.
     #[error("the profile has changed meanwhile; read it and try again")]
     ProfileMoved,
-    /// The plan is what it is asked to become.
-    #[error("the workspace is on the plan {plan} already")]
-    PlanUnchanged { plan: PlanName },
+    /// Somebody has an account with this address.
+    #[error("there is an account with this e-mail address already; sign in instead")]
+    EmailTaken,
 }
 
 fn names(roles: &[Role]) -> String {
@@ -97,7 +96,7 @@ impl Refusal {
             Self::TooManyInvitations { .. } => "too_many_invitations",
             Self::AlreadyClaimed { .. } => "already_claimed",
             Self::ProfileMoved => "profile_moved",
-            Self::PlanUnchanged { .. } => "plan_unchanged",
+            Self::EmailTaken => "email_taken",
         }
     }
 
@@ -121,7 +120,7 @@ impl Refusal {
             | Self::TooManyInvitations { .. }
             | Self::AlreadyClaimed { .. }
             | Self::ProfileMoved
-            | Self::PlanUnchanged { .. } => false,
+            | Self::EmailTaken => false,
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum WorkspaceCommand {
     },
     /// Change its name. Nothing happens where that is its name already.
     Rename { actor: UserId, name: Name },
-    /// Change its plan.
+    /// Change its plan. Nothing happens where that is its plan already.
     SelectPlan { actor: UserId, plan: PlanName },
     /// Give a member another role. Nothing happens where that is their role already.
     ChangeRole {

@@ -125,7 +125,7 @@ impl Workspace {
     fn select_plan(&self, actor: UserId, plan: PlanName) -> Decision {
         self.permitted(actor, Permission::SelectPlan)?;
         if self.plan.as_ref() == Some(&plan) {
-            return Err(Refusal::PlanUnchanged { plan });
+            return Ok(vec![]);
         }
         Ok(vec![WorkspaceEvent::PlanSelected {
             from: self.plan.clone(),
