@@ -4,9 +4,11 @@
 //! - [`journal`]: how it is written and read back
 //! - [`projections`]: what is read: pure folds, and the engine that keeps them
 //! - [`proofs`]: why it can be believed
+//! - [`service`]: what a caller can ask, one file a capability
 //! - [`api`]: REST: routes, extractors, problems
 pub mod api;
 pub mod domain;
 pub mod journal;
 pub mod projections;
 pub mod proofs;
+pub mod service;

@@ -9,7 +9,7 @@
 use std::{
     fmt,
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -228,6 +228,7 @@ pub struct Keyring {
     wrapping: Zeroizing<[u8; 32]>,
     lookup: Zeroizing<[u8; 32]>,
     in_memory: Mutex<LruCache<(KeyOwner, u32), Arc<DataKey>>>,
+    newest_version: Mutex<LruCache<KeyOwner, u32>>,
 }
 
 impl fmt::Debug for Keyring {
@@ -264,6 +265,7 @@ impl Keyring {
             wrapping: root.derive("wrapping 1"),
             lookup: root.derive(&format!("lookup {LOOKUP_VERSION}")),
             in_memory: Mutex::new(LruCache::new(KEYS_IN_MEMORY)),
+            newest_version: Mutex::new(LruCache::new(KEYS_IN_MEMORY)),
         })
     }
 
@@ -299,7 +301,15 @@ impl Keyring {
     /// # Errors
     /// When the store cannot be read, or the key was damaged.
     pub async fn newest(&self, owner: KeyOwner) -> Result<Option<Arc<DataKey>>, KeyringError> {
-        Ok(self.load(owner).await?.into_iter().next())
+        let known = locked(&self.newest_version).get(&owner).copied();
+        if let Some(version) = known {
+            return self.key(owner, version).await;
+        }
+        let newest = self.load(owner).await?.into_iter().next();
+        if let Some(key) = &newest {
+            locked(&self.newest_version).put(owner, key.version);
+        }
+        Ok(newest)
     }
 
     /// The key of an owner and version; none where it was destroyed.
@@ -311,7 +321,7 @@ impl Keyring {
         owner: KeyOwner,
         version: u32,
     ) -> Result<Option<Arc<DataKey>>, KeyringError> {
-        if let Some(key) = self.memory().get(&(owner, version)) {
+        if let Some(key) = locked(&self.in_memory).get(&(owner, version)) {
             return Ok(Some(key.clone()));
         }
         let keys = self.load(owner).await?;
@@ -329,7 +339,7 @@ impl Keyring {
             let version =
                 u32::try_from(row.integer(0)?).map_err(|_| KeyringError::Damaged(owner))?;
             let key = Arc::new(self.unwrap(owner, version, row.bytes(1)?)?);
-            self.memory().put((owner, version), key.clone());
+            locked(&self.in_memory).put((owner, version), key.clone());
             keys.push(key);
         }
         Ok(keys)
@@ -350,12 +360,6 @@ impl Keyring {
             version,
             key: Zeroizing::new(key),
         })
-    }
-
-    fn memory(&self) -> std::sync::MutexGuard<'_, LruCache<(KeyOwner, u32), Arc<DataKey>>> {
-        self.in_memory
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// What a value is looked up by without being kept: HMAC-SHA256 (RFC 2104) under a
@@ -379,6 +383,10 @@ impl Keyring {
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wrap_bound_to(owner: KeyOwner, version: u32) -> Vec<u8> {

@@ -204,6 +204,17 @@ impl Desk<'_> {
             .expect("a stream has one type")
     }
 
+    /// The sequence of the last event of a stream; 0 before the first.
+    ///
+    /// # Panics
+    /// When the unit did not name the stream.
+    pub fn sequence(&mut self, stream: &StreamRef) -> u64 {
+        self.cache
+            .get(stream)
+            .expect("a unit names every stream that it reads")
+            .sequence
+    }
+
     /// Adds a link to the chain of authority that the events after it stand on.
     pub fn stand_on(&mut self, link: AuthorityLink) {
         self.authority.push(link);

@@ -94,6 +94,11 @@ impl User {
             .filter(move |(_, session)| session.is_live(now))
     }
 
+    /// Sequence of the newest profile event; 0 before sign-up.
+    pub fn profile_sequence(&self) -> u64 {
+        self.profile_sequence
+    }
+
     /// Sequence of the newest profile event, if the person's organizations have not been
     /// told of it yet.
     pub fn profile_to_share(&self) -> Option<u64> {

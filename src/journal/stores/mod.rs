@@ -16,7 +16,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-pub use queries::{events_after, events_of_scope, head, last_position_at, padded, stream_after};
+pub use queries::{
+    events_after, events_at, events_of_scope, head, last_position_at, padded, stream_after,
+};
 pub use value::{Row, Statement, Value};
 
 use super::entry::StoredEvent;

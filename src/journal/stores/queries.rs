@@ -129,6 +129,26 @@ pub async fn events_of_scope(
     read_events(&store.query(EVENTS_OF_SCOPE, parameters).await?)
 }
 
+/// The events at these positions, in order; positions beyond the head are left out.
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn events_at(
+    store: &dyn Store,
+    positions: &[u64],
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut events = Vec::with_capacity(positions.len());
+    for positions in positions.chunks(1_024) {
+        let (placeholders, parameters) = padded(positions, 1);
+        let sql = format!(
+            "SELECT {} FROM events WHERE position IN ({placeholders}) ORDER BY position",
+            event_columns!()
+        );
+        events.extend(read_events(&store.query(&sql, parameters).await?)?);
+    }
+    Ok(events)
+}
+
 /// The last position that was recorded at `time` or before; 0 where there is none.
 ///
 /// Times and positions grow together, so this halves its way through the primary key and
@@ -184,17 +204,12 @@ fn read_event(row: &Row) -> Result<StoredEvent, StoreError> {
 
 /// `$first, $second, …` for `values` from placeholder `first` on. The list is filled up to
 /// a power of two with its last value, so that few different statements are prepared.
-pub fn padded(values: &[String], first: usize) -> (String, Vec<Value>) {
+pub fn padded<T: Clone + Into<Value>>(values: &[T], first: usize) -> (String, Vec<Value>) {
     let size = values.len().next_power_of_two();
     let placeholders: Vec<_> = (first..first + size)
         .map(|number| format!("${number}"))
         .collect();
-    let last = values.last();
-    let parameters = values
-        .iter()
-        .chain(std::iter::repeat_n(last, size - values.len()).flatten());
-    (
-        placeholders.join(", "),
-        parameters.map(|value| value.clone().into()).collect(),
-    )
+    let last = std::iter::repeat_n(values.last(), size - values.len()).flatten();
+    let parameters = values.iter().chain(last).cloned().map(Into::into);
+    (placeholders.join(", "), parameters.collect())
 }

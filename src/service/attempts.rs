@@ -1,0 +1,202 @@
+//! Refused attempts of known principals, kept so that nobody can fill the disk with them:
+//! the first in a minute at once, its repeats as one event when the minute has ended.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Caller, Request, Service, ServiceError,
+    write::{Aim, Made},
+};
+use crate::{
+    domain::{
+        Refusal,
+        attempts::{Attempts, AttemptsCommand},
+        authority::Actor,
+        ids::{OrganizationId, WorkspaceId},
+    },
+    journal::{Origin, StreamRef, Unit},
+};
+
+/// Different attempts that are counted at once in one minute; what goes beyond it is only
+/// counted in a metric.
+const COUNTED_MAX: usize = 50_000;
+/// Different attempts of one person in one minute that are kept apart; more of them are
+/// counted in a metric alone.
+const PER_ACTOR_MAX: usize = 60;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Attempt {
+    actor: Actor,
+    action: &'static str,
+    target: String,
+    code: &'static str,
+    organization: OrganizationId,
+    workspace: Option<WorkspaceId>,
+}
+
+/// What has been tried in the current minutes.
+#[derive(Debug, Default)]
+pub(super) struct AttemptCounter {
+    minutes: Mutex<HashMap<i64, HashMap<Attempt, u64>>>,
+}
+
+impl AttemptCounter {
+    /// Counts an attempt; answers whether it is the first in its minute.
+    fn count(&self, minute: i64, attempt: &Attempt) -> bool {
+        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = minutes.entry(minute).or_default();
+        if let Some(count) = counted.get_mut(attempt) {
+            *count += 1;
+            return false;
+        }
+        let of_actor = counted
+            .keys()
+            .filter(|known| known.actor == attempt.actor)
+            .count();
+        if counted.len() >= COUNTED_MAX || of_actor >= PER_ACTOR_MAX {
+            metrics::counter!("crewlog_attempts_not_kept_total").increment(1);
+            return false;
+        }
+        counted.insert(attempt.clone(), 1);
+        true
+    }
+
+    /// Takes the repeats of the minutes before `minute`.
+    fn ended_before(&self, minute: i64) -> Vec<(i64, Attempt, u64)> {
+        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended: Vec<i64> = minutes
+            .keys()
+            .copied()
+            .filter(|ended| *ended < minute)
+            .collect();
+        let mut repeats = Vec::new();
+        for minute in ended {
+            let counted = minutes.remove(&minute).unwrap_or_default();
+            let repeated = counted.into_iter().filter(|(_, count)| *count > 1);
+            repeats.extend(repeated.map(|(attempt, count)| (minute, attempt, count - 1)));
+        }
+        repeats
+    }
+}
+
+impl Service {
+    /// Keeps a refusal. That it could not be kept is logged: the caller is refused anyway.
+    pub(super) async fn keep_attempt(
+        &self,
+        caller: &Caller,
+        request: &Request,
+        aim: &Aim,
+        refusal: &Refusal,
+    ) {
+        let attempt = Attempt {
+            actor: Actor::User { id: caller.user },
+            action: aim.action,
+            target: aim.target.clone(),
+            code: refusal.code(),
+            organization: aim.organization,
+            workspace: aim.workspace,
+        };
+        let minute = self.source().now().minute();
+        if !self.attempts.count(minute, &attempt) {
+            return;
+        }
+        let kept = async {
+            let origin = self
+                .origin(caller, request, Some(aim.organization), aim.workspace)
+                .await?;
+            self.write_attempt(attempt, 1, None, origin).await
+        };
+        if let Err(error) = kept.await {
+            tracing::error!(%error, "a refused attempt was not kept");
+        }
+    }
+
+    /// Writes the repeats of minutes that have ended.
+    pub(super) async fn write_repeated_attempts(&self) -> Result<u64, ServiceError> {
+        let repeats = self.attempts.ended_before(self.source().now().minute());
+        let written = repeats.len() as u64;
+        for (minute, attempt, count) in repeats {
+            self.write_attempt(attempt, count, Some(minute), Origin::system())
+                .await?;
+        }
+        Ok(written)
+    }
+
+    /// `minute` is given for repeats only; a first attempt takes the log's own time.
+    async fn write_attempt(
+        &self,
+        attempt: Attempt,
+        count: u64,
+        minute: Option<i64>,
+        origin: Origin,
+    ) -> Result<(), ServiceError> {
+        let place = attempt
+            .workspace
+            .map_or_else(|| attempt.organization.to_string(), |id| id.to_string());
+        let stream = StreamRef::of::<Attempts>(&place, &place);
+        let unit = Unit {
+            lane: attempt.organization.to_string(),
+            streams: vec![stream.clone()],
+            lookups: vec![],
+            origin,
+            idempotency: None,
+            decide: Box::new(move |desk| {
+                let command = AttemptsCommand::Record {
+                    organization: attempt.organization,
+                    actor: attempt.actor,
+                    action: attempt.action.to_owned(),
+                    target: attempt.target.clone(),
+                    code: attempt.code.to_owned(),
+                    minute: minute.unwrap_or_else(|| desk.now().minute()),
+                    count,
+                    repeats: minute.is_some(),
+                };
+                desk.execute::<Attempts>(&stream, command, &[])?;
+                Ok(Made::Nothing.outcome(0))
+            }),
+        };
+        self.journal.submit(unit).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn attempt(target: u128) -> Attempt {
+        Attempt {
+            actor: Actor::System,
+            action: "member.invited",
+            target: target.to_string(),
+            code: "not_permitted",
+            organization: OrganizationId::from_uuid(Uuid::nil()),
+            workspace: None,
+        }
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_repeats_when_the_minute_ends() {
+        let counter = AttemptCounter::default();
+        assert!(counter.count(7, &attempt(1)));
+        assert!(!counter.count(7, &attempt(1)));
+        assert!(!counter.count(7, &attempt(1)));
+        assert!(counter.count(7, &attempt(2)));
+        assert!(counter.ended_before(7).is_empty());
+        assert_eq!(counter.ended_before(8), [(7, attempt(1), 2)]);
+        assert!(counter.ended_before(9).is_empty());
+    }
+
+    #[test]
+    fn one_person_cannot_fill_the_log() {
+        let counter = AttemptCounter::default();
+        let kept = (0..1_000)
+            .filter(|target| counter.count(7, &attempt(*target)))
+            .count();
+        assert_eq!(kept, PER_ACTOR_MAX);
+    }
+}

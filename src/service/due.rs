@@ -1,0 +1,87 @@
+//! Due work: what time alone makes happen.
+//!
+//! Found by asking the read models for deadlines that have passed, and written as units that
+//! an aggregate accepts once; so it does not matter how many processes do it, or when one
+//! of them dies.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Service, ServiceError};
+use crate::journal::stores::Statement;
+
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often what has outlived its use beside the log is deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How many things are done in one look.
+const AT_ONCE: u64 = 200;
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_KEPT: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+
+/// What one look has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DueReport {
+    pub invitations_expired: u64,
+    pub profiles_shared: u64,
+    pub attempts_written: u64,
+    pub failed_sign_ins_written: u64,
+}
+
+const DELETE_TOKENS: &str = "
+DELETE FROM session_tokens
+ WHERE expires_at <= $1";
+
+const DELETE_IDEMPOTENCY: &str = "
+DELETE FROM idempotency
+ WHERE created_at <= $1";
+
+impl Service {
+    /// Does what is due, for as long as the service lives.
+    pub async fn keep_doing_what_is_due(self: Arc<Self>) {
+        let mut next_sweep = tokio::time::Instant::now();
+        loop {
+            if let Err(error) = self.do_what_is_due().await {
+                tracing::warn!(%error, "due work was put off");
+            }
+            if tokio::time::Instant::now() >= next_sweep {
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(%error, "sweeping was put off");
+                }
+                next_sweep = tokio::time::Instant::now() + SWEEP_EVERY;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Does what is due now, once.
+    ///
+    /// # Errors
+    /// When the store or the journal does not take it; what was not done stays due.
+    pub async fn do_what_is_due(&self) -> Result<DueReport, ServiceError> {
+        let mut report = DueReport::default();
+        let now = self.source().now();
+        for (_, invitation) in self.invitations().due(now, AT_ONCE).await? {
+            self.expire_invitation(&invitation).await?;
+            report.invitations_expired += 1;
+        }
+        for (_, account) in self.users().due(now, AT_ONCE).await? {
+            self.share_profile(account.id).await?;
+            report.profiles_shared += 1;
+        }
+        report.attempts_written = self.write_repeated_attempts().await?;
+        report.failed_sign_ins_written = self.write_failed_sign_ins().await?;
+        Ok(report)
+    }
+
+    /// Deletes what has outlived its use beside the log.
+    async fn sweep(&self) -> Result<(), ServiceError> {
+        let now = self.source().now();
+        let forgotten = now.plus(-IDEMPOTENCY_KEPT);
+        let statements = vec![
+            Statement::new(DELETE_TOKENS, [now.0.into()]),
+            Statement::new(DELETE_IDEMPOTENCY, [forgotten.0.into()]),
+        ];
+        self.journal.store().execute(statements).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! Why something that was asked could not be done. `api` maps each to a problem, `cli` to
+//! an exit status.
+
+use std::time::Duration;
+
+use crate::{
+    domain::Refusal,
+    journal::{SubmitError, entry::DecodeError, sealing::KeyringError, stores::StoreError},
+    projections::EngineError,
+};
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A rule said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No valid session token.
+    #[error("the session token is missing, unknown or has ended")]
+    Unauthenticated,
+    /// Wrong e-mail or password; which of them is not said.
+    #[error("the e-mail address or the password is wrong")]
+    InvalidCredentials,
+    /// Too many wrong passwords.
+    #[error("too many failed attempts; wait before the next")]
+    TooManyAttempts { retry_after: Duration },
+    /// `If-Match` named a version that is not the newest any more.
+    #[error("it has changed since you read it; its version is now {version}")]
+    PreconditionFailed { version: u64 },
+    /// The key was used for another request.
+    #[error("this Idempotency-Key was used for another request")]
+    IdempotencyKeyReused,
+    /// The first request with this key is still being decided.
+    #[error("the first request with this Idempotency-Key is still running")]
+    IdempotencyInProgress,
+    /// A value that only the service could judge.
+    #[error("{pointer}: {detail}")]
+    InvalidValue {
+        /// JSON pointer (RFC 6901) into the body.
+        pointer: &'static str,
+        detail: String,
+    },
+    /// Too much is waiting; nothing was done.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The store cannot be used now; nothing was done.
+    #[error("the store cannot be used now: {0}")]
+    Unavailable(String),
+    /// This process has not yet seen the position that was asked for.
+    #[error("position {wanted} has not been reached; the log is at {position}")]
+    PositionNotReached { wanted: u64, position: u64 },
+    /// A defect of this program, or of what is stored.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            StoreError::Failed { .. }
+            | StoreError::Newer { .. }
+            | StoreError::NotMigrated { .. }
+            | StoreError::Held { .. }
+            | StoreError::Row(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<KeyringError> for ServiceError {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Store(error) => error.into(),
+            KeyringError::WrongRootKey | KeyringError::Damaged(_) => {
+                Self::Internal(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<EngineError> for ServiceError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            EngineError::Decode(_)
+            | EngineError::Fold { .. }
+            | EngineError::Newer { .. }
+            | EngineError::Unknown(..) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<DecodeError> for ServiceError {
+    fn from(error: DecodeError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<SubmitError> for ServiceError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refusal) => Self::Refused(refusal),
+            SubmitError::Duplicate => Self::IdempotencyInProgress,
+            SubmitError::Full | SubmitError::Recompose => Self::Overloaded,
+            SubmitError::Unavailable(detail) => Self::Unavailable(detail),
+            SubmitError::TooLarge | SubmitError::Fault(_) => Self::Internal(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! The caller themselves: profile and memberships.
+
+use secrecy::SecretString;
+
+use super::{
+    Caller, Opened, Request, Service, ServiceError, Written,
+    people::FoundSubject,
+    write::{Composed, Made, Sender, unmoved},
+};
+use crate::{
+    domain::{
+        EmailAddress, Name, Refusal, Timestamp,
+        authority::{OrganizationRole, Role},
+        ids::{EventId, OrganizationId, SubjectId, UserId, WorkspaceId},
+        organization::{Organization, OrganizationCommand},
+        sealed::KeyOwner,
+        user::{User, UserCommand},
+    },
+    journal::{Origin, Rejection, StreamRef, Unit},
+    projections::{ACCOUNT, Found, PersonField, UserDocument, Users},
+};
+
+/// How many memberships are told with the profile; lists have the rest.
+const MEMBERSHIPS_TOLD: u64 = 200;
+
+/// The caller, and where they belong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Me {
+    pub id: UserId,
+    pub version: u64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub email: Opened,
+    pub name: Opened,
+    pub memberships: Vec<Membership>,
+    pub organizations: Vec<OrganizationMembership>,
+}
+
+/// A workspace that somebody is in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Membership {
+    pub workspace: WorkspaceId,
+    pub organization: Option<OrganizationId>,
+    pub name: String,
+    pub role: Role,
+    pub since: Timestamp,
+}
+
+/// An organization that somebody has a role in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrganizationMembership {
+    pub organization: OrganizationId,
+    pub name: String,
+    pub role: OrganizationRole,
+    pub since: Timestamp,
+}
+
+/// What is to be changed of a profile.
+#[derive(Debug, Clone, Default)]
+pub struct ProfileChange {
+    pub name: Option<Name>,
+    /// The new address, with the present password, which proves that it is them.
+    pub email: Option<(EmailAddress, SecretString)>,
+}
+
+/// A profile as it was read for a change.
+struct Profile {
+    account: UserDocument,
+    name: String,
+    email: String,
+    subject: SubjectId,
+}
+
+impl Service {
+    /// Who the caller is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn me_of(&self, caller: &Caller) -> Result<Found<Me>, ServiceError> {
+        let found = self.users().get(&caller.user.to_string()).await?;
+        let account = found.value.ok_or(ServiceError::Unauthenticated)?;
+        Ok(Found {
+            position: found.position,
+            value: self.me(account, None).await?,
+        })
+    }
+
+    async fn me(&self, account: UserDocument, position: Option<u64>) -> Result<Me, ServiceError> {
+        let of = async |field| {
+            let mut names = self.names(ACCOUNT, [account.id], field, position).await?;
+            Ok::<_, ServiceError>(names.remove(&account.id).unwrap_or(Opened::Erased))
+        };
+        Ok(Me {
+            id: account.id,
+            version: account.version,
+            created_at: account.created_at,
+            updated_at: account.updated_at,
+            email: of(PersonField::Email).await?,
+            name: of(PersonField::Name).await?,
+            memberships: self.memberships(account.id).await?,
+            organizations: self.organization_memberships(account.id).await?,
+        })
+    }
+
+    async fn memberships(&self, user: UserId) -> Result<Vec<Membership>, ServiceError> {
+        let members = self.members();
+        let page = members
+            .page_of_lookup(&user.to_string(), None, MEMBERSHIPS_TOLD)
+            .await?;
+        let keys: Vec<_> = page
+            .items
+            .iter()
+            .map(|(_, member)| member.workspace.to_string())
+            .collect();
+        let mut names: std::collections::HashMap<_, _> = self
+            .workspaces()
+            .get_many(&keys)
+            .await?
+            .into_iter()
+            .collect();
+        let memberships = page.items.into_iter().filter_map(|(_, member)| {
+            let workspace = names.remove(&member.workspace.to_string())?;
+            Some(Membership {
+                workspace: member.workspace,
+                organization: member.organization,
+                name: workspace.name,
+                role: member.role,
+                since: member.since,
+            })
+        });
+        Ok(memberships.collect())
+    }
+
+    async fn organization_memberships(
+        &self,
+        user: UserId,
+    ) -> Result<Vec<OrganizationMembership>, ServiceError> {
+        let roles = self.organization_members();
+        let page = roles
+            .page_of_lookup(&user.to_string(), None, MEMBERSHIPS_TOLD)
+            .await?;
+        let keys: Vec<_> = page
+            .items
+            .iter()
+            .map(|(_, role)| role.organization.to_string())
+            .collect();
+        let mut names: std::collections::HashMap<_, _> = self
+            .organizations()
+            .get_many(&keys)
+            .await?
+            .into_iter()
+            .collect();
+        let memberships = page.items.into_iter().filter_map(|(_, role)| {
+            let organization = names.remove(&role.organization.to_string())?;
+            Some(OrganizationMembership {
+                organization: role.organization,
+                name: organization.name,
+                role: role.role,
+                since: role.since,
+            })
+        });
+        Ok(memberships.collect())
+    }
+
+    async fn profile(&self, user: UserId) -> Result<Profile, ServiceError> {
+        let found = self.users().get(&user.to_string()).await?;
+        let account = found.value.ok_or(ServiceError::Unauthenticated)?;
+        let of = async |field| {
+            let mut names = self.names(ACCOUNT, [user], field, None).await?;
+            names
+                .remove(&user)
+                .map(Opened::into_text)
+                .ok_or(ServiceError::Unauthenticated)
+        };
+        let (name, email) = (of(PersonField::Name).await?, of(PersonField::Email).await?);
+        let subject = self
+            .subject_of(user, None)
+            .await?
+            .ok_or(ServiceError::Unauthenticated)?;
+        Ok(Profile {
+            account,
+            name,
+            email,
+            subject,
+        })
+    }
+
+    /// Changes the caller's profile; their organizations are told right after.
+    ///
+    /// # Errors
+    /// [`ServiceError::InvalidCredentials`] when the password with a new address is wrong;
+    /// [`Refusal::EmailTaken`] when the address is somebody's.
+    pub async fn change_profile(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        change: ProfileChange,
+    ) -> Result<Written<Me>, ServiceError> {
+        if let Some((_, password)) = &change.email {
+            self.verify_own_password(caller, password.clone()).await?;
+        }
+        let sender = Sender::Person(caller.clone());
+        let receipt = self
+            .submit(&sender, request, None, async || {
+                self.compose_profile_change(request, caller, &change).await
+            })
+            .await?;
+        if !receipt.replayed {
+            self.share_profile(caller.user).await?;
+        }
+        let key = caller.user.to_string();
+        let account = self
+            .shown::<Users, User>(self.users(), &receipt, &key, &key)
+            .await?;
+        let position = receipt.replayed.then_some(receipt.position);
+        Ok(Written::of(&receipt, self.me(account, position).await?))
+    }
+
+    async fn verify_own_password(
+        &self,
+        caller: &Caller,
+        password: SecretString,
+    ) -> Result<(), ServiceError> {
+        let throttle = caller.user.to_string();
+        self.passwords.may_try(&throttle)?;
+        let hash = self.password_hash(caller.user).await?;
+        if self.passwords.verify(password, hash).await? {
+            self.passwords.succeeded(&throttle);
+            return Ok(());
+        }
+        self.passwords.failed(&throttle);
+        Err(ServiceError::InvalidCredentials)
+    }
+
+    async fn compose_profile_change(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        change: &ProfileChange,
+    ) -> Result<Composed, ServiceError> {
+        let stream = caller.stream();
+        let profile = self.profile(caller.user).await?;
+        let version = profile.account.version;
+        let sequence = self
+            .checked_sequence(request, &stream, async || Ok(Some(version)))
+            .await?;
+        let key = self.person_key(caller.user, None).await?;
+        let key = key.ok_or(ServiceError::Unauthenticated)?;
+        let [renamed, moved] = [(); 2].map(|()| EventId::from_uuid(self.source().uuid()));
+        let seal = |event, field, value: &str| key.seal(self.source(), event, field, value);
+        let rename = change
+            .name
+            .as_ref()
+            .filter(|name| name.as_str() != profile.name)
+            .map(|name| UserCommand::Rename {
+                name: seal(renamed, "name", name.as_str()),
+                previous: seal(renamed, "previous", &profile.name),
+                profile_sequence: version,
+            });
+        let new_email = change.email.as_ref().map(|(email, _)| email);
+        let new_email = new_email.filter(|email| email.as_str() != profile.email);
+        // A rename before it in the same unit moves the profile by one.
+        let profile_sequence_of_email = match (&rename, new_email) {
+            (Some(_), Some(_)) => self.sequence_of(&stream).await? + 1,
+            _ => version,
+        };
+        let change_email = new_email.map(|email| UserCommand::ChangeEmail {
+            email: seal(moved, "email", email.as_str()),
+            previous: seal(moved, "previous", &profile.email),
+            profile_sequence: profile_sequence_of_email,
+        });
+        let lookup = new_email.map(|email| self.email_lookup(email));
+        let claim = lookup
+            .as_ref()
+            .map(|lookup| Self::email_claim(ACCOUNT, lookup));
+        let (caller, subject) = (caller.clone(), profile.subject);
+        Ok(Composed {
+            lane: caller.user.to_string(),
+            streams: vec![stream.clone()],
+            lookups: claim.clone().into_iter().collect(),
+            origin: self.origin(&caller, request, None, None).await?,
+            decide: Box::new(move |desk| {
+                unmoved(desk, &stream, sequence)?;
+                caller.is_live(desk)?;
+                if let Some(rename) = &rename {
+                    execute_or_recompose(desk, &stream, rename, renamed)?;
+                }
+                if let (Some(change), Some(claim), Some(lookup)) = (&change_email, &claim, &lookup)
+                {
+                    let holder = desk.holder(claim).map(str::to_owned);
+                    if holder.is_some_and(|holder| holder != subject.to_string()) {
+                        return Err(Refusal::EmailTaken.into());
+                    }
+                    desk.hold(claim, Some(subject.to_string()));
+                    desk.write_beside(Self::move_email(subject, lookup));
+                    execute_or_recompose(desk, &stream, change, moved)?;
+                }
+                Ok(Made::User(caller.user).outcome(200))
+            }),
+        })
+    }
+
+    async fn sequence_of(&self, stream: &StreamRef) -> Result<u64, ServiceError> {
+        let parameters = vec![stream.stream_type.name.into(), stream.id.clone().into()];
+        let rows = self
+            .journal
+            .store()
+            .query(SELECT_SEQUENCE, parameters)
+            .await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.count(0))?)
+    }
+
+    /// Gives every organization that knows a person the profile as it is now; each accepts
+    /// it once. Done after a change, and again by due work if that was cut short.
+    pub(super) async fn share_profile(&self, user: UserId) -> Result<(), ServiceError> {
+        let profile = self.profile(user).await?;
+        if profile.account.profile_shared >= profile.account.version {
+            return Ok(());
+        }
+        let organizations = self.organizations_knowing(user).await?;
+        for organization in &organizations {
+            self.record_person(&profile, *organization).await?;
+        }
+        let stream = StreamRef::of::<User>(user, user);
+        let share = UserCommand::ShareProfile {
+            profile_sequence: profile.account.version,
+            organizations,
+        };
+        let unit = Unit {
+            lane: user.to_string(),
+            streams: vec![stream.clone()],
+            lookups: vec![],
+            origin: Origin::system(),
+            idempotency: None,
+            decide: Box::new(move |desk| {
+                desk.execute::<User>(&stream, share.clone(), &[])?;
+                Ok(Made::Nothing.outcome(0))
+            }),
+        };
+        self.journal.submit(unit).await?;
+        Ok(())
+    }
+
+    async fn record_person(
+        &self,
+        profile: &Profile,
+        organization: OrganizationId,
+    ) -> Result<(), ServiceError> {
+        let user = profile.account.id;
+        let Some(subject) = self.subject_of(user, Some(organization)).await? else {
+            return Ok(());
+        };
+        let Some(key) = self.keyring.newest(KeyOwner::Subject(subject)).await? else {
+            return Ok(());
+        };
+        let recorded = EventId::from_uuid(self.source().uuid());
+        let command = OrganizationCommand::RecordPerson {
+            user,
+            profile_sequence: profile.account.version,
+            email: key.seal(self.source(), recorded, "email", &profile.email),
+            name: key.seal(self.source(), recorded, "name", &profile.name),
+        };
+        let lookup = EmailAddress::parse(&profile.email)
+            .map(|email| self.email_lookup(&email))
+            .map_err(|error| ServiceError::Internal(error.to_string()))?;
+        let claim = Self::email_claim(organization, &lookup);
+        let stream = StreamRef::of::<Organization>(organization, organization);
+        let unit = Unit {
+            lane: organization.to_string(),
+            streams: vec![stream.clone()],
+            lookups: vec![claim.clone()],
+            origin: Origin::system(),
+            idempotency: None,
+            decide: Box::new(move |desk| {
+                desk.execute::<Organization>(&stream, command.clone(), &[recorded])?;
+                // An invitation may have made a subject of the new address; then the person
+                // is found by both.
+                if desk.holder(&claim).is_none() {
+                    desk.hold(&claim, Some(subject.to_string()));
+                    desk.write_beside(Self::move_email(subject, &lookup));
+                }
+                Ok(Made::Nothing.outcome(0))
+            }),
+        };
+        self.journal.submit(unit).await?;
+        Ok(())
+    }
+
+    /// Whether an address in an organization belongs to a person: by the account that has
+    /// it, or by the subject that was linked when they came in.
+    pub(super) async fn user_of_email(&self, lookup: &str) -> Result<Option<UserId>, ServiceError> {
+        let found: Option<FoundSubject> = self.subjects.of_email(ACCOUNT, lookup).await?;
+        Ok(found.and_then(|found| found.user))
+    }
+}
+
+fn execute_or_recompose(
+    desk: &mut crate::journal::Desk<'_>,
+    stream: &StreamRef,
+    command: &UserCommand,
+    event: EventId,
+) -> Result<(), Rejection> {
+    match desk.execute::<User>(stream, command.clone(), &[event]) {
+        Ok(()) => Ok(()),
+        Err(Refusal::ProfileMoved) => Err(Rejection::Recompose),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+const SELECT_SEQUENCE: &str = "
+SELECT sequence
+  FROM streams
+ WHERE aggregate_type = $1 AND aggregate_id = $2";

@@ -1,0 +1,274 @@
+//! Members of a workspace: read, given another role, removed, leaving.
+
+use super::{
+    Caller, Opened, Request, Service, ServiceError, Written,
+    workspaces::{DecideInWorkspace, Place},
+    write::{Made, Receipt, Sender},
+};
+use crate::{
+    domain::{
+        Refusal, Timestamp,
+        authority::{Permission, Role},
+        ids::{OrganizationId, UserId, WorkspaceId},
+        workspace::{Workspace, WorkspaceCommand},
+    },
+    projections::{Found, MemberDocument, Members, Page, PersonField},
+};
+
+/// A member, with what they are called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberView {
+    pub workspace: WorkspaceId,
+    pub user: UserId,
+    pub email: Opened,
+    pub name: Opened,
+    pub role: Role,
+    pub since: Timestamp,
+    pub updated_at: Timestamp,
+    pub invited_by: Option<UserId>,
+    pub version: u64,
+}
+
+impl Service {
+    /// Members with what their organization calls them, now or as of a position.
+    pub(super) async fn named_members(
+        &self,
+        organization: OrganizationId,
+        members: Vec<MemberDocument>,
+        position: Option<u64>,
+    ) -> Result<Vec<MemberView>, ServiceError> {
+        let realm = organization.to_string();
+        let users = || members.iter().map(|member| member.user);
+        let mut names = self
+            .names(&realm, users(), PersonField::Name, position)
+            .await?;
+        let mut emails = self
+            .names(&realm, users(), PersonField::Email, position)
+            .await?;
+        let views = members.into_iter().map(|member| MemberView {
+            workspace: member.workspace,
+            user: member.user,
+            email: emails.remove(&member.user).unwrap_or(Opened::Erased),
+            name: names.remove(&member.user).unwrap_or(Opened::Erased),
+            role: member.role,
+            since: member.since,
+            updated_at: member.updated_at,
+            invited_by: member.invited_by,
+            version: member.version,
+        });
+        Ok(views.collect())
+    }
+
+    /// A page of a workspace's members, in order of their ids.
+    ///
+    /// # Errors
+    /// A refusal unless the caller is one of them.
+    pub async fn members_of(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<MemberView>, ServiceError> {
+        let permission = Permission::SeeWorkspace;
+        let (place, _) = self
+            .may_in_workspace(request, caller, workspace, permission, "member.read")
+            .await?;
+        let page = self
+            .members()
+            .page_of_parent(&workspace.to_string(), after, limit)
+            .await?;
+        let (keys, members): (Vec<_>, Vec<_>) = page.items.into_iter().unzip();
+        let views = self
+            .named_members(place.organization, members, None)
+            .await?;
+        Ok(Page {
+            items: keys.into_iter().zip(views).collect(),
+            more: page.more,
+            position: page.position,
+        })
+    }
+
+    /// One member.
+    ///
+    /// # Errors
+    /// A refusal unless the caller is a member too; [`Refusal::NotFound`] when there is no
+    /// such member.
+    pub async fn member(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> Result<Found<MemberView>, ServiceError> {
+        let permission = Permission::SeeWorkspace;
+        let (place, _) = self
+            .may_in_workspace(request, caller, workspace, permission, "member.read")
+            .await?;
+        let found = self.members().get(&Members::key(&workspace, &user)).await?;
+        let member = found.value.ok_or(Refusal::NotFound {
+            what: "member",
+            hidden: false,
+        })?;
+        Ok(Found {
+            position: found.position,
+            value: self.one_named(place, member, None).await?,
+        })
+    }
+
+    async fn one_named(
+        &self,
+        place: Place,
+        member: MemberDocument,
+        position: Option<u64>,
+    ) -> Result<MemberView, ServiceError> {
+        let views = self
+            .named_members(place.organization, vec![member], position)
+            .await?;
+        views
+            .into_iter()
+            .next()
+            .ok_or_else(|| ServiceError::Internal("one member has no view".to_owned()))
+    }
+
+    pub(super) async fn member_shown(
+        &self,
+        receipt: &Receipt,
+        place: Place,
+        user: UserId,
+    ) -> Result<MemberView, ServiceError> {
+        let (stream, key) = (
+            place.workspace.to_string(),
+            Members::key(&place.workspace, &user),
+        );
+        let member = self
+            .shown::<Members, Workspace>(self.members(), receipt, &stream, &key)
+            .await?;
+        self.one_named(place, member, receipt.replayed.then_some(receipt.position))
+            .await
+    }
+
+    /// Gives a member another role.
+    ///
+    /// # Errors
+    /// A refusal unless the caller may, up to their own role; [`Refusal::LastOwner`] when
+    /// nobody would own the workspace.
+    pub async fn change_role(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        user: UserId,
+        role: Role,
+    ) -> Result<Written<MemberView>, ServiceError> {
+        let place = self.known_place(workspace).await?;
+        let command = WorkspaceCommand::ChangeRole {
+            actor: caller.user,
+            user,
+            role,
+        };
+        let made = Made::Member(workspace, user);
+        let receipt = self
+            .change_member(
+                request,
+                caller,
+                place,
+                user,
+                Change {
+                    permission: Permission::ChangeRoles,
+                    action: "member.role_changed",
+                    command,
+                    made,
+                    status: 200,
+                },
+            )
+            .await?;
+        Ok(Written::of(
+            &receipt,
+            self.member_shown(&receipt, place, user).await?,
+        ))
+    }
+
+    /// Takes a member out; who takes themselves out, leaves.
+    ///
+    /// # Errors
+    /// A refusal unless the caller may; [`Refusal::LastOwner`] when nobody would own the
+    /// workspace.
+    pub async fn remove_member(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> Result<Written<()>, ServiceError> {
+        let place = self.known_place(workspace).await?;
+        let leaves = caller.user == user;
+        let change = if leaves {
+            Change {
+                permission: Permission::LeaveWorkspace,
+                action: "member.left",
+                command: WorkspaceCommand::Leave { user },
+                made: Made::Nothing,
+                status: 204,
+            }
+        } else {
+            Change {
+                permission: Permission::RemoveMembers,
+                action: "member.removed",
+                command: WorkspaceCommand::Remove {
+                    actor: caller.user,
+                    user,
+                },
+                made: Made::Nothing,
+                status: 204,
+            }
+        };
+        let receipt = self
+            .change_member(request, caller, place, user, change)
+            .await?;
+        Ok(Written::of(&receipt, ()))
+    }
+
+    async fn change_member(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        place: Place,
+        user: UserId,
+        change: Change,
+    ) -> Result<Receipt, ServiceError> {
+        let sender = Sender::Person(caller.clone());
+        let aim = place.aim(change.action, user);
+        self.submit(&sender, request, Some(&aim), async || {
+            let version = async || {
+                let found = self
+                    .members()
+                    .get(&Members::key(&place.workspace, &user))
+                    .await?;
+                Ok(found.value.map(|member| member.version))
+            };
+            let sequence = self
+                .checked_sequence(request, &place.stream(), version)
+                .await?;
+            let (command, made) = (change.command.clone(), change.made.clone());
+            let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
+                desk.execute::<Workspace>(stream, command.clone(), &[])?;
+                Ok(made.clone())
+            });
+            let (permission, status) = (change.permission, change.status);
+            self.compose_in_workspace(request, caller, place, permission, sequence, status, decide)
+                .await
+        })
+        .await
+    }
+}
+
+/// A command about a member, and what goes with it.
+struct Change {
+    permission: Permission,
+    action: &'static str,
+    command: WorkspaceCommand,
+    made: Made,
+    status: u16,
+}

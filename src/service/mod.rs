@@ -1,0 +1,300 @@
+//! What a caller can ask, one file a capability.
+//!
+//! A capability authorises, composes a unit of work from domain commands, submits it, and
+//! reads back what it made. It knows nothing of HTTP, and decides no rule: those are the
+//! domain's, inside the append.
+//!
+//! To add one: a file with its functions on [`Service`]; what it writes goes through
+//! [`Service::submit`], which brings idempotency, conditional writes and refused attempts;
+//! what it reads says who may.
+
+mod attempts;
+mod audit;
+mod authenticate;
+mod due;
+mod error;
+mod invitations;
+mod me;
+mod members;
+mod organizations;
+mod passwords;
+mod people;
+pub mod plans;
+mod secrets;
+mod sessions;
+mod sign_up;
+mod verification;
+mod workspaces;
+mod write;
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use lru::LruCache;
+use std::sync::Mutex;
+
+pub use audit::{
+    AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget, Order,
+};
+pub use authenticate::Caller;
+pub use due::DueReport;
+pub use error::ServiceError;
+pub use invitations::{Acceptance, Accepted, InvitationView, Newcomer};
+pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
+pub use members::MemberView;
+pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
+pub use people::Opened;
+pub use secrets::{Token, TokenKind};
+pub use sessions::SessionView;
+pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
+pub use verification::{VerifyFailure, VerifyReport, verify};
+pub use write::{Condition, IdempotencyRequest, Request, Written};
+
+use crate::{
+    domain::ids::{OrganizationId, WorkspaceId},
+    journal::{
+        Journal, JournalSettings, Source, Tail,
+        sealing::{Keyring, KeyringError, RootKey},
+        stores::{self, Store, StoreError},
+    },
+    projections::{
+        Documents, Engine, EngineError, Found, Invitations, Members, OrganizationMembers,
+        Organizations, People, Projection, Users, Workspaces,
+    },
+};
+use attempts::AttemptCounter;
+use passwords::Passwords;
+use people::Subjects;
+use plans::Catalogue;
+
+/// How many workspaces' organizations are remembered; they never change.
+const PLACES_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+/// How long a reader waits for a position that it asked for.
+const POSITION_WAIT: Duration = Duration::from_secs(2);
+
+/// Why Crewlog cannot start on a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// What an operator may choose.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    pub journal: JournalSettings,
+    pub catalogue: Catalogue,
+    /// How long a session lives.
+    pub session_lifetime: chrono::TimeDelta,
+    /// How long an invitation can be accepted.
+    pub invitation_lifetime: chrono::TimeDelta,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            journal: JournalSettings::default(),
+            catalogue: Catalogue::built_in(),
+            session_lifetime: chrono::TimeDelta::days(30),
+            invitation_lifetime: chrono::TimeDelta::days(7),
+        }
+    }
+}
+
+/// Everything that can be asked of one Crewlog.
+#[derive(Debug)]
+pub struct Service {
+    journal: Journal,
+    engine: Arc<Engine>,
+    keyring: Keyring,
+    subjects: Subjects,
+    passwords: Passwords,
+    attempts: AttemptCounter,
+    settings: ServiceSettings,
+    places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
+}
+
+/// How things stand, for whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    pub ready: bool,
+    /// What is wrong, where something is.
+    pub problems: Vec<String>,
+    pub store: String,
+    pub head_position: u64,
+    pub queue_length: usize,
+    pub queue_capacity: usize,
+    /// Each projection with the position that it is at; folded in the append, they are all
+    /// at the head.
+    pub projections: Vec<(String, u64)>,
+}
+
+impl Service {
+    /// Starts on a store that was opened for writing.
+    ///
+    /// # Errors
+    /// When the root key is not the store's, the projections cannot be made ready, or the
+    /// store cannot be used.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        source: Arc<dyn Source>,
+        root: &RootKey,
+        settings: ServiceSettings,
+    ) -> Result<Arc<Self>, StartError> {
+        let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
+        let engine = Arc::new(Engine::open(&*store).await?);
+        let journal = Journal::start(
+            store.clone(),
+            source.clone(),
+            engine.clone(),
+            settings.journal,
+        )
+        .await?;
+        Ok(Arc::new(Self {
+            subjects: Subjects::new(store),
+            passwords: Passwords::new(source)?,
+            attempts: AttemptCounter::default(),
+            journal,
+            engine,
+            keyring,
+            settings,
+            places: Mutex::new(LruCache::new(PLACES_IN_MEMORY)),
+        }))
+    }
+
+    fn documents<P: Projection>(&self) -> Documents<P> {
+        Documents::of(self.journal.store().clone(), &self.engine)
+    }
+
+    fn users(&self) -> Documents<Users> {
+        self.documents()
+    }
+
+    fn people(&self) -> Documents<People> {
+        self.documents()
+    }
+
+    fn organizations(&self) -> Documents<Organizations> {
+        self.documents()
+    }
+
+    fn organization_members(&self) -> Documents<OrganizationMembers> {
+        self.documents()
+    }
+
+    fn workspaces(&self) -> Documents<Workspaces> {
+        self.documents()
+    }
+
+    fn members(&self) -> Documents<Members> {
+        self.documents()
+    }
+
+    fn invitations(&self) -> Documents<Invitations> {
+        self.documents()
+    }
+
+    fn source(&self) -> &dyn Source {
+        &**self.journal.source()
+    }
+
+    /// The catalogue of plans.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.settings.catalogue
+    }
+
+    /// Follows the log after `position` (exclusive).
+    pub fn tail(&self, position: u64) -> Tail {
+        self.journal.tail(position)
+    }
+
+    /// Waits until `position` can be read here.
+    ///
+    /// # Errors
+    /// [`ServiceError::PositionNotReached`] when that takes too long.
+    pub async fn at_least(&self, position: u64) -> Result<(), ServiceError> {
+        let mut head = self.journal.head();
+        let deadline = tokio::time::Instant::now() + POSITION_WAIT;
+        loop {
+            let reached = stores::head(&**self.journal.store()).await?.position;
+            if reached >= position {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ServiceError::PositionNotReached {
+                    wanted: position,
+                    position: reached,
+                });
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(100), head.changed()).await;
+        }
+    }
+
+    /// How things stand.
+    pub async fn readiness(&self) -> Readiness {
+        let mut problems: Vec<String> = self.journal.status().problem().into_iter().collect();
+        let mut head_position = *self.journal.head().borrow();
+        match stores::head(&**self.journal.store()).await {
+            Ok(head) => {
+                head_position = head.position;
+                let behind_us = head.recorded_at.0 - self.source().now().0;
+                if behind_us > CLOCK_BEHIND_MAX_US {
+                    problems.push(format!(
+                        "this machine's clock is {} s behind the last entry; set it right",
+                        behind_us / 1_000_000
+                    ));
+                }
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+        let names = crate::projections::names();
+        Readiness {
+            ready: problems.is_empty(),
+            problems,
+            store: self.journal.store().kind().to_string(),
+            head_position,
+            queue_length: self.journal.queue_length(),
+            queue_capacity: self.settings.journal.queue_capacity,
+            projections: names
+                .iter()
+                .map(|name| ((*name).to_owned(), head_position))
+                .collect(),
+        }
+    }
+
+    /// Lets nothing in any more, writes what was accepted, and stops. Answers whether
+    /// everything was written within `within`.
+    pub async fn stop(&self, within: Duration) -> bool {
+        let drained = self.journal.stop(within).await;
+        self.journal.store().close().await;
+        drained
+    }
+
+    /// The organization of a workspace; none where there is no such workspace.
+    async fn place(&self, workspace: WorkspaceId) -> Result<Option<OrganizationId>, ServiceError> {
+        let known = self.places().get(&workspace).copied();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found: Found<_> = self.workspaces().get(&workspace.to_string()).await?;
+        let organization = found.value.map(|document| document.organization);
+        if let Some(organization) = organization {
+            self.places().put(workspace, organization);
+        }
+        Ok(organization)
+    }
+
+    fn places(&self) -> std::sync::MutexGuard<'_, LruCache<WorkspaceId, OrganizationId>> {
+        self.places
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// How far a clock may be behind the head before the process says that it is not ready.
+const CLOCK_BEHIND_MAX_US: i64 = 5_000_000;

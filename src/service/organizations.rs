@@ -1,0 +1,262 @@
+//! Organizations: made, read, renamed.
+
+use super::{
+    Caller, Request, Service, ServiceError, Written,
+    write::{Aim, Composed, Made, Receipt, Sender, profile_is_at, unmoved},
+};
+use crate::{
+    domain::{
+        EmailAddress, Name, Refusal,
+        authority::{Actor, OrganizationPermission, OrganizationRole},
+        ids::OrganizationId,
+        organization::{Organization, OrganizationCommand},
+    },
+    journal::StreamRef,
+    projections::{
+        ACCOUNT, Found, OrganizationDocument, OrganizationMembers, Organizations, Page, PersonField,
+    },
+};
+
+impl Service {
+    /// Makes an organization, owned by the caller.
+    ///
+    /// # Errors
+    /// When the caller's session has ended, or the journal does not take it.
+    pub async fn create_organization(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        name: Name,
+    ) -> Result<Written<OrganizationDocument>, ServiceError> {
+        let id = OrganizationId::from_uuid(self.source().uuid());
+        let sender = Sender::Person(caller.clone());
+        let receipt = self
+            .submit(&sender, request, None, async || {
+                self.compose_organization(request, caller, id, name.clone())
+                    .await
+            })
+            .await?;
+        let Made::Organization(id) = receipt.made else {
+            return Err(ServiceError::Internal(
+                "the kept answer is no organization".to_owned(),
+            ));
+        };
+        let shown = self.organization_shown(&receipt, id).await?;
+        Ok(Written::of(&receipt, shown))
+    }
+
+    async fn compose_organization(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        id: OrganizationId,
+        name: Name,
+    ) -> Result<Composed, ServiceError> {
+        let account = self.users().get(&caller.user.to_string()).await?.value;
+        let profile_sequence = account.ok_or(ServiceError::Unauthenticated)?.version;
+        let own = async |field| {
+            let mut names = self.names(ACCOUNT, [caller.user], field, None).await?;
+            let opened = names
+                .remove(&caller.user)
+                .ok_or(ServiceError::Unauthenticated)?;
+            Ok::<_, ServiceError>(opened.into_text())
+        };
+        let (email, own_name) = (
+            own(PersonField::Email).await?,
+            own(PersonField::Name).await?,
+        );
+        let address = EmailAddress::parse(&email);
+        let address = address.map_err(|error| ServiceError::Internal(error.to_string()))?;
+        let lookup = self.email_lookup(&address);
+        let profile = (email.as_str(), own_name.as_str(), profile_sequence);
+        let made = self.new_organization_at(id, name, caller.user, profile, &lookup);
+        let caller_stream = caller.stream();
+        let caller = caller.clone();
+        Ok(Composed {
+            lane: id.to_string(),
+            streams: vec![caller_stream, made.stream.clone()],
+            lookups: vec![],
+            origin: self.origin(&caller, request, None, None).await?,
+            decide: Box::new(move |desk| {
+                caller.is_live(desk)?;
+                profile_is_at(desk, &caller, profile_sequence)?;
+                made.decide(desk)?;
+                Ok(Made::Organization(id).outcome(201))
+            }),
+        })
+    }
+
+    pub(super) async fn organization_shown(
+        &self,
+        receipt: &Receipt,
+        id: OrganizationId,
+    ) -> Result<OrganizationDocument, ServiceError> {
+        let key = id.to_string();
+        self.shown::<Organizations, Organization>(self.organizations(), receipt, &key, &key)
+            .await
+    }
+
+    /// That the caller may do something in an organization, to read from it; a refusal is
+    /// kept among its attempts.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) async fn may_in_organization(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        organization: OrganizationId,
+        permission: OrganizationPermission,
+        action: &'static str,
+    ) -> Result<OrganizationRole, ServiceError> {
+        let key = OrganizationMembers::key(&organization, &caller.user);
+        let member = self.organization_members().get(&key).await?.value;
+        let refusal = match member {
+            Some(member) if permission.allows(member.role) => return Ok(member.role),
+            Some(member) => Refusal::NotPermittedInOrganization {
+                permission,
+                role: member.role,
+            },
+            None => {
+                let known = self.organizations().get(&organization.to_string()).await?;
+                Refusal::NotFound {
+                    what: "organization",
+                    hidden: known.value.is_some(),
+                }
+            }
+        };
+        if refusal.is_denial() {
+            let aim = Aim {
+                action,
+                target: organization.to_string(),
+                organization,
+                workspace: None,
+            };
+            self.keep_attempt(caller, request, &aim, &refusal).await;
+        }
+        Err(refusal.into())
+    }
+
+    /// An organization that the caller has a role in.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when it does not exist or they have none.
+    pub async fn organization(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        id: OrganizationId,
+    ) -> Result<Found<OrganizationDocument>, ServiceError> {
+        let permission = OrganizationPermission::See;
+        self.may_in_organization(request, caller, id, permission, "organization.read")
+            .await?;
+        let found = self.organizations().get(&id.to_string()).await?;
+        let missing = Refusal::NotFound {
+            what: "organization",
+            hidden: false,
+        };
+        Ok(Found {
+            position: found.position,
+            value: found.value.ok_or(missing)?,
+        })
+    }
+
+    /// The organizations that the caller has a role in, in order of their ids. Keys of the
+    /// page are what `after` takes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn organizations_of(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<OrganizationDocument>, ServiceError> {
+        let roles = self.organization_members();
+        let page = roles
+            .page_of_lookup(&caller.user.to_string(), after, limit)
+            .await?;
+        let ids: Vec<_> = page
+            .items
+            .iter()
+            .map(|(_, role)| role.organization.to_string())
+            .collect();
+        let mut documents: std::collections::HashMap<_, _> = self
+            .organizations()
+            .get_many(&ids)
+            .await?
+            .into_iter()
+            .collect();
+        let items = page.items.into_iter().filter_map(|(key, role)| {
+            Some((key, documents.remove(&role.organization.to_string())?))
+        });
+        Ok(Page {
+            items: items.collect(),
+            more: page.more,
+            position: page.position,
+        })
+    }
+
+    /// Renames an organization.
+    ///
+    /// # Errors
+    /// A refusal unless the caller owns it.
+    pub async fn rename_organization(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        id: OrganizationId,
+        name: Name,
+    ) -> Result<Written<OrganizationDocument>, ServiceError> {
+        let aim = Aim {
+            action: "organization.renamed",
+            target: id.to_string(),
+            organization: id,
+            workspace: None,
+        };
+        // An organization that does not exist has no attempts to be kept in.
+        let exists = self
+            .organizations()
+            .get(&id.to_string())
+            .await?
+            .value
+            .is_some();
+        let sender = Sender::Person(caller.clone());
+        let receipt = self
+            .submit(&sender, request, exists.then_some(&aim), async || {
+                let stream = StreamRef::of::<Organization>(id, id);
+                let version = async || {
+                    let found = self.organizations().get(&id.to_string()).await?;
+                    Ok(found.value.map(|document| document.version))
+                };
+                let sequence = self.checked_sequence(request, &stream, version).await?;
+                let origin = self.origin(caller, request, Some(id), None).await?;
+                let (caller, name) = (caller.clone(), name.clone());
+                Ok(Composed {
+                    lane: id.to_string(),
+                    streams: vec![caller.stream(), stream.clone()],
+                    lookups: vec![],
+                    origin,
+                    decide: Box::new(move |desk| {
+                        caller.is_live(desk)?;
+                        let permission = OrganizationPermission::Rename;
+                        let organization = desk.read::<Organization>(&stream);
+                        let link = organization.authorise(caller.user, permission)?;
+                        desk.stand_on(link);
+                        unmoved(desk, &stream, sequence)?;
+                        let rename = OrganizationCommand::Rename {
+                            actor: Actor::User { id: caller.user },
+                            name: name.clone(),
+                        };
+                        desk.execute::<Organization>(&stream, rename, &[])?;
+                        Ok(Made::Organization(id).outcome(200))
+                    }),
+                })
+            })
+            .await?;
+        Ok(Written::of(
+            &receipt,
+            self.organization_shown(&receipt, id).await?,
+        ))
+    }
+}

@@ -1,0 +1,297 @@
+//! People: whose key seals what, and what they are called.
+//!
+//! A person is one subject for their account and one for each organization that knows them,
+//! each with its own key. Names are opened here and nowhere else.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lru::LruCache;
+
+use super::{Service, ServiceError};
+use crate::{
+    domain::{
+        EmailAddress,
+        ids::{OrganizationId, SubjectId, UserId},
+        sealed::{KeyOwner, Sealed},
+    },
+    journal::{
+        LookupKey,
+        sealing::DataKey,
+        stores::{Statement, Store, StoreError, Value},
+    },
+    projections::{ACCOUNT, PersonField, SealedAt, person_key},
+};
+
+/// A value that was opened, or whose key is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    Value(String),
+    /// Its subject was erased.
+    Erased,
+}
+
+impl Opened {
+    /// The value; `erased` where it is gone.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Value(value) => value,
+            Self::Erased => "erased".to_owned(),
+        }
+    }
+}
+
+const INSERT_SUBJECT: &str = "
+INSERT INTO subjects (subject, realm, user_id, email_lookup, created_at)
+VALUES ($1, $2, $3, $4, $5)";
+
+const LINK_SUBJECT: &str = "
+UPDATE subjects
+   SET user_id = $1
+ WHERE realm = $2 AND email_lookup = $3";
+
+const MOVE_EMAIL: &str = "
+UPDATE subjects
+   SET email_lookup = $1
+ WHERE subject = $2";
+
+const SELECT_BY_USER: &str = "
+SELECT subject
+  FROM subjects
+ WHERE user_id = $1 AND realm = $2
+ ORDER BY subject
+ LIMIT 1";
+
+const SELECT_BY_EMAIL: &str = "
+SELECT subject, user_id
+  FROM subjects
+ WHERE realm = $1 AND email_lookup = $2";
+
+const SELECT_REALMS: &str = "
+SELECT DISTINCT realm
+  FROM subjects
+ WHERE user_id = $1
+ ORDER BY realm";
+
+/// Which subject a person is where.
+#[derive(Debug)]
+pub(super) struct Subjects {
+    store: Arc<dyn Store>,
+    in_memory: Mutex<LruCache<(UserId, String), SubjectId>>,
+}
+
+const SUBJECTS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+
+/// Somebody found by an e-mail address in a realm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FoundSubject {
+    pub subject: SubjectId,
+    pub user: Option<UserId>,
+}
+
+impl Subjects {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            in_memory: Mutex::new(LruCache::new(SUBJECTS_IN_MEMORY)),
+        }
+    }
+
+    async fn of_user(&self, user: UserId, realm: &str) -> Result<Option<SubjectId>, StoreError> {
+        let key = (user, realm.to_owned());
+        if let Some(subject) = self.memory().get(&key) {
+            return Ok(Some(*subject));
+        }
+        let parameters = vec![user.to_string().into(), realm.into()];
+        let rows = self.store.query(SELECT_BY_USER, parameters).await?;
+        let subject = rows.first().map(|row| row.parsed(0)).transpose()?;
+        if let Some(subject) = subject {
+            self.memory().put(key, subject);
+        }
+        Ok(subject)
+    }
+
+    pub(super) async fn of_email(
+        &self,
+        realm: &str,
+        lookup: &str,
+    ) -> Result<Option<FoundSubject>, StoreError> {
+        let rows = self
+            .store
+            .query(SELECT_BY_EMAIL, vec![realm.into(), lookup.into()])
+            .await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let user = row.optional_text(1)?.map(|_| row.parsed(1)).transpose()?;
+        Ok(Some(FoundSubject {
+            subject: row.parsed(0)?,
+            user,
+        }))
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, LruCache<(UserId, String), SubjectId>> {
+        self.in_memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A subject that is being made, with everything that keeps it.
+pub(super) struct NewSubject {
+    pub subject: SubjectId,
+    pub key: Arc<DataKey>,
+    /// To be written in the append whose events are sealed under the key.
+    pub statements: [Statement; 2],
+}
+
+impl Service {
+    /// What an address is looked up by.
+    pub(super) fn email_lookup(&self, email: &EmailAddress) -> String {
+        self.keyring.lookup("email", &email.normalized())
+    }
+
+    /// The claim of an address in a realm.
+    pub(super) fn email_claim(realm: impl ToString, lookup: &str) -> LookupKey {
+        LookupKey::Email {
+            realm: realm.to_string(),
+            lookup: lookup.to_owned(),
+        }
+    }
+
+    /// A new subject in a realm, with its key.
+    pub(super) fn new_subject(
+        &self,
+        realm: impl ToString,
+        user: Option<UserId>,
+        email_lookup: &str,
+    ) -> NewSubject {
+        let subject = SubjectId::from_uuid(self.source().uuid());
+        let (key, keep_key) = self.keyring.create(KeyOwner::Subject(subject));
+        let parameters: [Value; 5] = [
+            subject.to_string().into(),
+            realm.to_string().into(),
+            Value::Text(user.map(|user| user.to_string())),
+            email_lookup.into(),
+            self.source().now().0.into(),
+        ];
+        let keep_subject = Statement::new(INSERT_SUBJECT, parameters);
+        NewSubject {
+            subject,
+            key,
+            statements: [keep_subject, keep_key],
+        }
+    }
+
+    /// Says that the subject of an address in a realm is this person.
+    pub(super) fn link_subject(user: UserId, realm: &str, email_lookup: &str) -> Statement {
+        Statement::new(
+            LINK_SUBJECT,
+            [user.to_string().into(), realm.into(), email_lookup.into()],
+        )
+    }
+
+    /// Gives a subject another address.
+    pub(super) fn move_email(subject: SubjectId, email_lookup: &str) -> Statement {
+        Statement::new(
+            MOVE_EMAIL,
+            [email_lookup.into(), subject.to_string().into()],
+        )
+    }
+
+    /// The subject of a person in an organization, or of their account.
+    pub(super) async fn subject_of(
+        &self,
+        user: UserId,
+        organization: Option<OrganizationId>,
+    ) -> Result<Option<SubjectId>, ServiceError> {
+        let realm = organization.map_or_else(|| ACCOUNT.to_owned(), |id| id.to_string());
+        Ok(self.subjects.of_user(user, &realm).await?)
+    }
+
+    /// The key that seals what is personal of somebody in an organization: theirs there, or
+    /// that of their account where the organization does not know them.
+    pub(super) async fn person_key(
+        &self,
+        user: UserId,
+        organization: Option<OrganizationId>,
+    ) -> Result<Option<Arc<DataKey>>, ServiceError> {
+        if organization.is_some()
+            && let Some(subject) = self.subject_of(user, organization).await?
+        {
+            return Ok(self.keyring.newest(KeyOwner::Subject(subject)).await?);
+        }
+        match self.subject_of(user, None).await? {
+            Some(subject) => Ok(self.keyring.newest(KeyOwner::Subject(subject)).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// The organizations that keep a copy of a person's profile.
+    pub(super) async fn organizations_knowing(
+        &self,
+        user: UserId,
+    ) -> Result<Vec<OrganizationId>, ServiceError> {
+        let store = self.journal.store();
+        let rows = store
+            .query(SELECT_REALMS, vec![user.to_string().into()])
+            .await?;
+        let realms = rows
+            .iter()
+            .filter(|row| row.text(0).is_ok_and(|realm| realm != ACCOUNT));
+        Ok(realms.map(|row| row.parsed(0)).collect::<Result<_, _>>()?)
+    }
+
+    /// Opens a sealed field where it was sealed for.
+    pub(super) async fn open(&self, sealed: &SealedAt) -> Result<Opened, ServiceError> {
+        self.open_field(&sealed.sealed, sealed.event, &sealed.field)
+            .await
+    }
+
+    pub(super) async fn open_field(
+        &self,
+        sealed: &Sealed,
+        event: crate::domain::ids::EventId,
+        field: &str,
+    ) -> Result<Opened, ServiceError> {
+        let Some(key) = self.keyring.key(sealed.subject, sealed.key_version).await? else {
+            return Ok(Opened::Erased);
+        };
+        let opened = key.open(sealed, event, field);
+        opened.map(Opened::Value).map_err(|error| {
+            ServiceError::Internal(format!("field {field} of event {event}: {error}"))
+        })
+    }
+
+    /// What people are called in a realm, as it was at `position` (now, where none is
+    /// given). Whoever the realm does not know is left out.
+    pub(super) async fn names(
+        &self,
+        realm: &str,
+        users: impl IntoIterator<Item = UserId>,
+        field: PersonField,
+        position: Option<u64>,
+    ) -> Result<HashMap<UserId, Opened>, ServiceError> {
+        let mut parents: Vec<String> = users
+            .into_iter()
+            .map(|user| person_key(realm, &user, field))
+            .collect();
+        parents.sort();
+        parents.dedup();
+        let rows = self.people().of_parents(&parents).await?;
+        let mut newest: HashMap<UserId, SealedAt> = HashMap::new();
+        for (_, row) in rows {
+            if position.is_none_or(|position| row.since <= position) {
+                newest.insert(row.user, row.value);
+            }
+        }
+        let mut names = HashMap::with_capacity(newest.len());
+        for (user, sealed) in newest {
+            names.insert(user, self.open(&sealed).await?);
+        }
+        Ok(names)
+    }
+}

@@ -1,0 +1,140 @@
+//! Tokens: made, shown once, kept as hashes.
+//!
+//! A token is a prefix that says what it is, 32 random bytes in base62 and a checksum, so
+//! that a mistyped one is told from an unknown one without asking the store.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use crate::journal::Source;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// 32 bytes take 43 digits of base 62.
+const BODY_DIGITS: usize = 43;
+/// A CRC-32 takes 6 digits of base 62.
+const CHECKSUM_DIGITS: usize = 6;
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    Session,
+    Invitation,
+}
+
+impl TokenKind {
+    /// What a token of this kind begins with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Session => "crew_session_",
+            Self::Invitation => "crew_invite_",
+        }
+    }
+}
+
+/// A token in the clear; does not print.
+pub struct Token(SecretString);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(…)")
+    }
+}
+
+impl Token {
+    /// A new one.
+    pub fn generate(kind: TokenKind, source: &dyn Source) -> Self {
+        let mut random = [0; 32];
+        source.fill(&mut random);
+        let body = base62(&random, BODY_DIGITS);
+        Self(with_checksum(kind, &body).into())
+    }
+
+    /// Reads a token of a kind; none where its form or its checksum is wrong.
+    pub fn parse(kind: TokenKind, text: &SecretString) -> Option<Self> {
+        let body = text.expose_secret().strip_prefix(kind.prefix())?;
+        let (body, _) = body.split_at_checked(body.len().checked_sub(CHECKSUM_DIGITS)?)?;
+        let expected = with_checksum(kind, body);
+        (body.len() == BODY_DIGITS && expected == text.expose_secret()).then(|| Self(text.clone()))
+    }
+
+    /// The text, for the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// SHA-256 of the text: what is kept.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.expose().as_bytes()).into()
+    }
+
+    /// The hash in standard base64, as events carry it.
+    pub fn hash_text(&self) -> String {
+        BASE64_STANDARD.encode(self.hash())
+    }
+}
+
+fn with_checksum(kind: TokenKind, body: &str) -> String {
+    let checked = format!("{}{body}", kind.prefix());
+    let checksum = crc32fast::hash(checked.as_bytes()).to_be_bytes();
+    format!("{checked}{}", base62(&checksum, CHECKSUM_DIGITS))
+}
+
+/// A big-endian number in base 62, padded with zeros to `digits`.
+fn base62(bytes: &[u8], digits: usize) -> String {
+    let mut number = bytes.to_vec();
+    let mut text = vec![b'0'; digits];
+    for digit in text.iter_mut().rev() {
+        let mut remainder = 0u32;
+        for byte in &mut number {
+            let value = remainder << 8 | u32::from(*byte);
+            *byte = (value / 62) as u8;
+            remainder = value % 62;
+        }
+        *digit = ALPHABET[remainder as usize];
+    }
+    text.into_iter().map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::SystemSource;
+
+    #[test]
+    fn a_token_reads_back_and_a_mistyped_one_does_not() {
+        let token = Token::generate(TokenKind::Session, &SystemSource);
+        let text = token.expose().to_owned();
+        let read = |kind, text: &str| Token::parse(kind, &SecretString::from(text));
+        assert_eq!(
+            read(TokenKind::Session, &text).map(|token| token.hash()),
+            Some(token.hash())
+        );
+        assert!(read(TokenKind::Invitation, &text).is_none());
+        let mut mistyped = text.clone();
+        let last = if text.ends_with('0') { '1' } else { '0' };
+        mistyped.pop();
+        mistyped.push(last);
+        assert!(read(TokenKind::Session, &mistyped).is_none());
+        for rubbish in [
+            "",
+            "crew_session_",
+            "crew_session_é",
+            "crew_session_0",
+            &text[..20],
+        ] {
+            assert!(read(TokenKind::Session, rubbish).is_none(), "{rubbish}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+
+    #[test]
+    fn base62_pads_and_counts() {
+        assert_eq!(base62(&[0], 3), "000");
+        assert_eq!(base62(&[61], 2), "0z");
+        assert_eq!(base62(&[1, 0], 2), "48");
+        assert_eq!(base62(&[0xff; 32], BODY_DIGITS).len(), BODY_DIGITS);
+    }
+}

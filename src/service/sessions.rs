@@ -1,0 +1,282 @@
+//! Signing in and out.
+
+use secrecy::SecretString;
+
+use super::{
+    Caller, Request, Service, ServiceError, Token, TokenKind, Written,
+    write::{Composed, Made, Receipt, Sender},
+};
+use crate::{
+    domain::{
+        EmailAddress, Refusal, Timestamp,
+        authority::Actor,
+        ids::{SessionId, UserId},
+        user::{User, UserCommand},
+    },
+    journal::{Origin, StreamRef, Unit, stores::Statement},
+    projections::{ACCOUNT, Found, Users},
+};
+
+/// A session, with its token in the one answer that shows it.
+#[derive(Debug)]
+pub struct SessionView {
+    pub id: SessionId,
+    pub user: UserId,
+    pub version: u64,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Whether it is the one that asks.
+    pub current: bool,
+    pub token: Option<Token>,
+}
+
+const SELECT_PASSWORD: &str = "
+SELECT hash
+  FROM passwords
+ WHERE user_id = $1";
+
+const INSERT_TOKEN: &str = "
+INSERT INTO session_tokens (token_hash, session, user_id, expires_at)
+VALUES ($1, $2, $3, $4)";
+
+const DELETE_TOKEN: &str = "
+DELETE FROM session_tokens
+ WHERE session = $1";
+
+/// The row that a session is found by.
+pub(super) fn keep_token(
+    token_hash: &[u8; 32],
+    session: SessionId,
+    user: UserId,
+    expires_at: Timestamp,
+) -> Statement {
+    let parameters = [
+        token_hash.as_slice().into(),
+        session.to_string().into(),
+        user.to_string().into(),
+        expires_at.0.into(),
+    ];
+    Statement::new(INSERT_TOKEN, parameters)
+}
+
+impl Service {
+    /// Signs somebody in.
+    ///
+    /// # Errors
+    /// [`ServiceError::InvalidCredentials`] for a wrong password and for an unknown address
+    /// alike; [`ServiceError::TooManyAttempts`] after too many of them.
+    pub async fn sign_in(
+        &self,
+        request: &Request,
+        email: &EmailAddress,
+        password: SecretString,
+    ) -> Result<Written<SessionView>, ServiceError> {
+        let lookup = self.email_lookup(email);
+        self.passwords.may_try(&lookup)?;
+        let found = self.subjects.of_email(ACCOUNT, &lookup).await?;
+        let user = found.and_then(|found| found.user);
+        let hash = match user {
+            Some(user) => self.password_hash(user).await?,
+            None => None,
+        };
+        let verified = self.passwords.verify(password, hash).await?;
+        let Some(user) = user.filter(|_| verified) else {
+            self.passwords.failed(&lookup);
+            return Err(ServiceError::InvalidCredentials);
+        };
+        self.passwords.succeeded(&lookup);
+        self.start_session(request, user).await
+    }
+
+    pub(super) async fn password_hash(&self, user: UserId) -> Result<Option<String>, ServiceError> {
+        let store = self.journal.store();
+        let rows = store
+            .query(SELECT_PASSWORD, vec![user.to_string().into()])
+            .await?;
+        Ok(rows
+            .first()
+            .map(|row| row.text(0).map(str::to_owned))
+            .transpose()?)
+    }
+
+    async fn start_session(
+        &self,
+        request: &Request,
+        user: UserId,
+    ) -> Result<Written<SessionView>, ServiceError> {
+        let sender = Sender::Anonymous(format!("sign-in {user}"));
+        let session = SessionId::from_uuid(self.source().uuid());
+        let token = Token::generate(TokenKind::Session, self.source());
+        let receipt = self
+            .submit(&sender, request, None, async || {
+                let person = self.person_key(user, None).await?;
+                let origin = request.origin(Actor::User { id: user }, person.clone(), person);
+                Ok(self.compose_session(user, session, &token, origin))
+            })
+            .await?;
+        let Made::Session(user, session) = receipt.made else {
+            return Err(ServiceError::Internal(
+                "the kept answer is not a session".to_owned(),
+            ));
+        };
+        let shown = self.session_shown(&receipt, user, session, token).await?;
+        Ok(Written::of(&receipt, shown))
+    }
+
+    fn compose_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        token: &Token,
+        origin: Origin,
+    ) -> Composed {
+        let stream = StreamRef::of::<User>(user, user);
+        let (expires_in, token_hash) = (self.settings.session_lifetime, token.hash());
+        Composed {
+            lane: user.to_string(),
+            streams: vec![stream.clone()],
+            lookups: vec![],
+            origin,
+            decide: Box::new(move |desk| {
+                let expires_at = desk.now().plus(expires_in);
+                let start = UserCommand::StartSession {
+                    session,
+                    expires_at,
+                };
+                desk.execute::<User>(&stream, start, &[])?;
+                desk.write_beside(keep_token(&token_hash, session, user, expires_at));
+                Ok(Made::Session(user, session).outcome(201))
+            }),
+        }
+    }
+
+    /// The session that a write made; its token only the first time.
+    pub(super) async fn session_shown(
+        &self,
+        receipt: &Receipt,
+        user: UserId,
+        session: SessionId,
+        token: Token,
+    ) -> Result<SessionView, ServiceError> {
+        let key = user.to_string();
+        let account = self
+            .shown::<Users, User>(self.users(), receipt, &key, &key)
+            .await?;
+        let known = account.sessions.get(&session);
+        let known = known.ok_or_else(|| {
+            ServiceError::Internal(format!("session {session} is not in its account"))
+        })?;
+        Ok(SessionView {
+            id: session,
+            user,
+            version: known.version,
+            created_at: known.started_at,
+            expires_at: known.expires_at,
+            current: true,
+            token: (!receipt.replayed).then_some(token),
+        })
+    }
+
+    /// The caller's live sessions, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn sessions(&self, caller: &Caller) -> Result<Found<Vec<SessionView>>, ServiceError> {
+        let found = self.users().get(&caller.user.to_string()).await?;
+        let now = self.source().now();
+        let sessions = found
+            .value
+            .map(|account| account.sessions)
+            .unwrap_or_default();
+        let live = sessions
+            .into_iter()
+            .filter(|(_, session)| session.expires_at > now);
+        let value = live
+            .map(|(id, session)| SessionView {
+                id,
+                user: caller.user,
+                version: session.version,
+                created_at: session.started_at,
+                expires_at: session.expires_at,
+                current: id == caller.session,
+                token: None,
+            })
+            .collect();
+        Ok(Found {
+            position: found.position,
+            value,
+        })
+    }
+
+    /// Ends a session of the caller's, which may be the one that asks.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when the caller has no such live session.
+    pub async fn end_session(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        session: SessionId,
+    ) -> Result<Written<()>, ServiceError> {
+        let sender = Sender::Person(caller.clone());
+        let receipt = self
+            .submit(&sender, request, None, async || {
+                let origin = self.origin(caller, request, None, None).await?;
+                let (caller, stream) = (caller.clone(), caller.stream());
+                Ok(Composed {
+                    lane: caller.user.to_string(),
+                    streams: vec![stream.clone()],
+                    lookups: vec![],
+                    origin,
+                    decide: Box::new(move |desk| {
+                        caller.is_live(desk)?;
+                        desk.execute::<User>(&stream, UserCommand::RevokeSession { session }, &[])?;
+                        let parameters = [session.to_string().into()];
+                        desk.write_beside(Statement::new(DELETE_TOKEN, parameters));
+                        Ok(Made::Nothing.outcome(204))
+                    }),
+                })
+            })
+            .await?;
+        Ok(Written::of(&receipt, ()))
+    }
+
+    /// Writes down the wrong passwords of accounts, a minute at a time.
+    pub(super) async fn write_failed_sign_ins(&self) -> Result<u64, ServiceError> {
+        let failures = self.passwords.failures_before(self.source().now().minute());
+        let mut written = 0;
+        for (lookup, minute, count) in failures {
+            let found = self.subjects.of_email(ACCOUNT, &lookup).await?;
+            if let Some(user) = found.and_then(|found| found.user) {
+                self.write_failed_sign_in(user, minute, count).await?;
+                written += 1;
+            }
+        }
+        Ok(written)
+    }
+
+    async fn write_failed_sign_in(
+        &self,
+        user: UserId,
+        minute: i64,
+        count: u64,
+    ) -> Result<(), ServiceError> {
+        let stream = StreamRef::of::<User>(user, user);
+        let unit = Unit {
+            lane: user.to_string(),
+            streams: vec![stream.clone()],
+            lookups: vec![],
+            origin: Origin::system(),
+            idempotency: None,
+            decide: Box::new(move |desk| {
+                let command = UserCommand::RecordSignInFailed { minute, count };
+                match desk.execute::<User>(&stream, command, &[]) {
+                    Ok(()) | Err(Refusal::NotFound { .. }) => Ok(Made::Nothing.outcome(0)),
+                    Err(refusal) => Err(refusal.into()),
+                }
+            }),
+        };
+        self.journal.submit(unit).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Verifying a log: every leaf, every chain and the root, recomputed from the bytes.
+//!
+//! Needs no key and no projection: whoever can read the tables can verify them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use crate::{
+    journal::{
+        StoredEvent,
+        stores::{self, Store, StoreError},
+    },
+    projections::Progress,
+    proofs::tree::{Frontier, Hash},
+};
+
+/// Events that are read at once.
+const PAGE: u64 = 2_000;
+/// Failures that are told; the rest are counted.
+const FAILURES_TOLD: usize = 20;
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyFailure {
+    /// Where; none for the log as a whole.
+    pub position: Option<u64>,
+    pub detail: String,
+}
+
+/// What verifying has found.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    /// Entries that were read.
+    pub entries: u64,
+    /// Scopes whose chains were followed.
+    pub scopes: u64,
+    /// The root of the tree over all entries, in base64.
+    pub root: String,
+    pub failing: u64,
+    /// The first of the failures.
+    pub failures: Vec<VerifyFailure>,
+    pub elapsed: Duration,
+}
+
+impl VerifyReport {
+    /// Whether everything is as it was written.
+    pub fn holds(&self) -> bool {
+        self.failing == 0
+    }
+
+    fn fail(&mut self, position: Option<u64>, detail: impl Into<String>) {
+        self.failing += 1;
+        if self.failures.len() < FAILURES_TOLD {
+            self.failures.push(VerifyFailure {
+                position,
+                detail: detail.into(),
+            });
+        }
+    }
+}
+
+/// What must come next in every chain.
+#[derive(Default)]
+struct Chains {
+    position: u64,
+    recorded_at: i64,
+    streams: HashMap<(String, String), u64>,
+    scopes: HashMap<String, (u64, Hash)>,
+    frontier: Frontier,
+}
+
+const SELECT_STREAMS: &str = "
+SELECT aggregate_type, aggregate_id, sequence
+  FROM streams";
+
+const SELECT_SCOPES: &str = "
+SELECT scope, sequence, leaf
+  FROM scopes";
+
+/// Recomputes every leaf, follows every chain, and compares the root with the head's.
+///
+/// # Errors
+/// When the store cannot be read; a row that cannot be read at all is a failure in the
+/// report.
+pub async fn verify(
+    store: &dyn Store,
+    mut progress: impl FnMut(Progress),
+) -> Result<VerifyReport, StoreError> {
+    let started = Instant::now();
+    let head = stores::head(store).await?;
+    let mut report = VerifyReport::default();
+    let mut chains = Chains::default();
+    let mut after = 0;
+    while after < head.position {
+        let events = match stores::events_after(store, after, PAGE).await {
+            Ok(events) => events,
+            Err(StoreError::Row(detail)) => {
+                report.fail(None, format!("an entry after position {after}: {detail}"));
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(last) = events.last() else {
+            break;
+        };
+        after = last.position;
+        for event in events
+            .iter()
+            .filter(|event| event.position <= head.position)
+        {
+            chains.follow(event, &mut report);
+        }
+        progress(Progress {
+            position: after.min(head.position),
+            head: head.position,
+            elapsed: started.elapsed(),
+        });
+    }
+    chains.compare_head(&head, &mut report);
+    if stores::head(store).await?.position == head.position {
+        chains.compare_tips(store, &mut report).await?;
+    }
+    report.scopes = chains.scopes.len() as u64;
+    report.root = BASE64_STANDARD.encode(chains.frontier.root());
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+impl Chains {
+    fn follow(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
+        let at = Some(event.position);
+        report.entries += 1;
+        if event.position != self.position + 1 {
+            let expected = self.position + 1;
+            report.fail(
+                at,
+                format!("position {expected} should come here: entries are missing"),
+            );
+        }
+        self.position = event.position;
+        if event.recorded_at.0 < self.recorded_at {
+            report.fail(at, "it was recorded before the entry in front of it");
+        }
+        self.recorded_at = self.recorded_at.max(event.recorded_at.0);
+        if event.computed_leaf() != event.leaf {
+            report.fail(
+                at,
+                "its bytes do not hash to its leaf: the entry was changed",
+            );
+        }
+        self.frontier.push(event.leaf);
+        self.follow_stream(event, report);
+        self.follow_scope(event, report);
+    }
+
+    fn follow_stream(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
+        let stream = (event.aggregate_type.clone(), event.aggregate_id.clone());
+        let before = self.streams.insert(stream, event.sequence).unwrap_or(0);
+        if event.sequence != before + 1 {
+            report.fail(
+                Some(event.position),
+                format!(
+                    "sequence {} of its stream follows on {before}",
+                    event.sequence
+                ),
+            );
+        }
+    }
+
+    fn follow_scope(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
+        let tip = (event.scope_sequence, event.leaf);
+        let before = self.scopes.insert(event.scope.clone(), tip);
+        let (sequence, leaf) = match before {
+            Some((sequence, leaf)) => (sequence, Some(leaf)),
+            None => (0, None),
+        };
+        if event.scope_sequence != sequence + 1 {
+            report.fail(
+                Some(event.position),
+                format!(
+                    "sequence {} of its scope follows on {sequence}",
+                    event.scope_sequence
+                ),
+            );
+        }
+        if event.previous != leaf {
+            report.fail(
+                Some(event.position),
+                "it does not name the entry before it in its scope",
+            );
+        }
+    }
+
+    fn compare_head(&self, head: &stores::Head, report: &mut VerifyReport) {
+        if self.position != head.position {
+            let (last, head) = (self.position, head.position);
+            report.fail(
+                None,
+                format!("the head is at {head}, the last entry at {last}"),
+            );
+        }
+        if self.frontier != head.frontier {
+            report.fail(None, "the root over all entries is not that of the head");
+        }
+    }
+
+    async fn compare_tips(
+        &self,
+        store: &dyn Store,
+        report: &mut VerifyReport,
+    ) -> Result<(), StoreError> {
+        let mut streams = 0;
+        for row in store.query(SELECT_STREAMS, vec![]).await? {
+            streams += 1;
+            let stream = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
+            if self.streams.get(&stream) != Some(&row.count(2)?) {
+                report.fail(
+                    None,
+                    format!("stream {} {} has another length", stream.0, stream.1),
+                );
+            }
+        }
+        let mut scopes = 0;
+        for row in store.query(SELECT_SCOPES, vec![]).await? {
+            scopes += 1;
+            let scope = row.text(0)?;
+            if self.scopes.get(scope) != Some(&(row.count(1)?, row.hash(2)?)) {
+                report.fail(None, format!("scope {scope} has another end"));
+            }
+        }
+        if streams != self.streams.len() || scopes != self.scopes.len() {
+            report.fail(None, "streams or scopes are missing from their tables");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! What every write has in common: conditions, idempotency, composing anew when what it
+//! was composed from has moved, and keeping refused attempts.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::{Caller, Service, ServiceError};
+use crate::{
+    domain::{
+        Refusal, Stream,
+        authority::Actor,
+        ids::{EventId, InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
+        sealed::KeyOwner,
+    },
+    journal::{
+        Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamRef, SubmitError, Unit,
+        sealing::DataKey, unit::Decide,
+    },
+    projections::{Documents, Projection},
+};
+use std::sync::Arc;
+
+/// How often a command is composed before its caller is told to come back.
+const COMPOSED_MAX: usize = 10;
+
+/// What a request brings beside what it asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The session token, where one came with it.
+    pub token: Option<SecretString>,
+    pub request_id: Option<String>,
+    pub ip: Option<std::net::IpAddr>,
+    pub user_agent: Option<String>,
+    /// Why, in the caller's words.
+    pub reason: Option<String>,
+    pub idempotency: Option<IdempotencyRequest>,
+    pub condition: Condition,
+}
+
+/// A key that makes a request safe to repeat.
+#[derive(Debug, Clone)]
+pub struct IdempotencyRequest {
+    pub key: String,
+    /// Method, path and body: what must be the same for a repetition.
+    pub fingerprint: Vec<u8>,
+}
+
+/// What the version of a resource must be for a write to happen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Condition {
+    #[default]
+    None,
+    /// One of these versions (`If-Match`); an empty list never holds.
+    VersionIn(Vec<u64>),
+}
+
+impl Condition {
+    fn check(&self, version: u64) -> Result<(), ServiceError> {
+        match self {
+            Self::None => Ok(()),
+            Self::VersionIn(versions) if versions.contains(&version) => Ok(()),
+            Self::VersionIn(_) => Err(ServiceError::PreconditionFailed { version }),
+        }
+    }
+}
+
+/// What a write answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written<T> {
+    pub position: u64,
+    /// Whether this is the first answer, told again.
+    pub replayed: bool,
+    pub value: T,
+}
+
+impl<T> Written<T> {
+    pub(super) fn of(receipt: &Receipt, value: T) -> Self {
+        Self {
+            position: receipt.position,
+            replayed: receipt.replayed,
+            value,
+        }
+    }
+}
+
+/// What an answer shows, kept with an idempotency key so that it can be shown again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Made {
+    Nothing,
+    User(UserId),
+    Session(UserId, SessionId),
+    Organization(OrganizationId),
+    Workspace(WorkspaceId),
+    Member(WorkspaceId, UserId),
+    Invitation(WorkspaceId, InvitationId),
+    SignedUp {
+        user: UserId,
+        session: SessionId,
+        organization: Option<OrganizationId>,
+        workspace: Option<WorkspaceId>,
+    },
+    Accepted {
+        workspace: WorkspaceId,
+        user: UserId,
+        session: Option<SessionId>,
+    },
+}
+
+impl Made {
+    /// What the unit remembers of its answer.
+    pub(super) fn outcome(&self, status: u16) -> Outcome {
+        Outcome {
+            status,
+            resource: serde_json::to_string(self).expect("ids are JSON"),
+        }
+    }
+}
+
+/// A unit that is in the log, now or since the first time.
+#[derive(Debug, Clone)]
+pub(super) struct Receipt {
+    pub position: u64,
+    pub replayed: bool,
+    pub made: Made,
+}
+
+/// What a command aims at, for the audit log should it be refused.
+#[derive(Debug, Clone)]
+pub(super) struct Aim {
+    /// As the audit log names it: `member.invited`.
+    pub action: &'static str,
+    /// The id of what it aims at.
+    pub target: String,
+    pub organization: OrganizationId,
+    /// None where it aims at the organization itself.
+    pub workspace: Option<WorkspaceId>,
+}
+
+/// Who sends a command.
+#[derive(Debug, Clone)]
+pub(super) enum Sender {
+    Person(Caller),
+    /// Nobody is signed in; the name keeps their idempotency keys apart.
+    Anonymous(String),
+}
+
+impl Sender {
+    fn principal(&self) -> String {
+        match self {
+            Self::Person(caller) => caller.user.to_string(),
+            Self::Anonymous(name) => name.clone(),
+        }
+    }
+}
+
+/// A unit without what is the same for all.
+pub(super) struct Composed {
+    pub lane: String,
+    pub streams: Vec<StreamRef>,
+    pub lookups: Vec<LookupKey>,
+    pub origin: Origin,
+    pub decide: Box<Decide>,
+}
+
+const SELECT_IDEMPOTENCY: &str = "
+SELECT request_hmac, position, resource
+  FROM idempotency
+ WHERE principal = $1 AND key = $2";
+
+impl Service {
+    /// Composes and submits a unit until it is decided, or tells the first answer again.
+    /// A refusal for want of authority is kept among the attempts of what it aimed at.
+    pub(super) async fn submit<F>(
+        &self,
+        sender: &Sender,
+        request: &Request,
+        aim: Option<&Aim>,
+        mut compose: F,
+    ) -> Result<Receipt, ServiceError>
+    where
+        F: AsyncFnMut() -> Result<Composed, ServiceError>,
+    {
+        let idempotency = self.idempotency(sender, request);
+        if let Some(receipt) = self.first_answer(idempotency.as_ref()).await? {
+            return Ok(receipt);
+        }
+        for _ in 0..COMPOSED_MAX {
+            let composed = match compose().await {
+                Err(ServiceError::Refused(refusal)) => {
+                    return Err(self.refuse(sender, request, aim, refusal).await);
+                }
+                composed => composed?,
+            };
+            let unit = Unit {
+                lane: composed.lane,
+                streams: composed.streams,
+                lookups: composed.lookups,
+                origin: composed.origin,
+                idempotency: idempotency.clone(),
+                decide: composed.decide,
+            };
+            match self.journal.submit(unit).await {
+                Ok(committed) => {
+                    return Ok(Receipt {
+                        position: committed.position,
+                        replayed: false,
+                        made: read_made(&committed.outcome.resource)?,
+                    });
+                }
+                Err(SubmitError::Recompose) => {}
+                Err(SubmitError::Duplicate) => {
+                    let first = self.first_answer(idempotency.as_ref()).await?;
+                    return first.ok_or(ServiceError::IdempotencyInProgress);
+                }
+                Err(SubmitError::Refused(refusal)) => {
+                    return Err(self.refuse(sender, request, aim, refusal).await);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ServiceError::Overloaded)
+    }
+
+    async fn refuse(
+        &self,
+        sender: &Sender,
+        request: &Request,
+        aim: Option<&Aim>,
+        refusal: Refusal,
+    ) -> ServiceError {
+        if let (Sender::Person(caller), Some(aim), true) = (sender, aim, refusal.is_denial()) {
+            self.keep_attempt(caller, request, aim, &refusal).await;
+        }
+        ServiceError::Refused(refusal)
+    }
+
+    fn idempotency(&self, sender: &Sender, request: &Request) -> Option<Idempotency> {
+        request.idempotency.as_ref().map(|asked| Idempotency {
+            principal: sender.principal(),
+            key: asked.key.clone(),
+            request_hmac: self.keyring.hmac("idempotency", &asked.fingerprint),
+        })
+    }
+
+    async fn first_answer(
+        &self,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<Receipt>, ServiceError> {
+        let Some(idempotency) = idempotency else {
+            return Ok(None);
+        };
+        let parameters = vec![
+            idempotency.principal.clone().into(),
+            idempotency.key.clone().into(),
+        ];
+        let rows = self
+            .journal
+            .store()
+            .query(SELECT_IDEMPOTENCY, parameters)
+            .await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        if row.hash(0)? != idempotency.request_hmac {
+            return Err(ServiceError::IdempotencyKeyReused);
+        }
+        Ok(Some(Receipt {
+            position: row.count(1)?,
+            replayed: true,
+            made: read_made(row.text(2)?)?,
+        }))
+    }
+
+    /// The origin of a person's command in a scope: what is personal under their key there,
+    /// what is free text under the scope's.
+    pub(super) async fn origin(
+        &self,
+        caller: &Caller,
+        request: &Request,
+        organization: Option<OrganizationId>,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Origin, ServiceError> {
+        let person = self.person_key(caller.user, organization).await?;
+        let free_text = match (workspace, organization) {
+            (Some(workspace), _) => self.keyring.newest(KeyOwner::Workspace(workspace)).await?,
+            (None, Some(organization)) => {
+                self.keyring
+                    .newest(KeyOwner::Organization(organization))
+                    .await?
+            }
+            (None, None) => person.clone(),
+        };
+        Ok(request.origin(Actor::User { id: caller.user }, person, free_text))
+    }
+
+    /// A resource as its write left it: now, or as of then where it is told again.
+    pub(super) async fn shown<P: Projection, A: Stream>(
+        &self,
+        documents: Documents<P>,
+        receipt: &Receipt,
+        stream: &str,
+        key: &str,
+    ) -> Result<P::Document, ServiceError> {
+        if !receipt.replayed
+            && let Some(document) = documents.get(key).await?.value
+        {
+            return Ok(document);
+        }
+        let document = documents.as_of::<A>(stream, key, receipt.position).await?;
+        document.ok_or_else(|| {
+            ServiceError::Internal(format!("{key} is not there as of {}", receipt.position))
+        })
+    }
+
+    /// For a conditional write: checks the version of a document, and answers the sequence
+    /// of its stream, which must still be the same when the unit is decided.
+    pub(super) async fn checked_sequence(
+        &self,
+        request: &Request,
+        stream: &StreamRef,
+        version: impl AsyncFnOnce() -> Result<Option<u64>, ServiceError>,
+    ) -> Result<Option<u64>, ServiceError> {
+        if request.condition == Condition::None {
+            return Ok(None);
+        }
+        let parameters = vec![stream.stream_type.name.into(), stream.id.clone().into()];
+        let rows = self
+            .journal
+            .store()
+            .query(SELECT_SEQUENCE, parameters)
+            .await?;
+        let sequence = rows.first().map_or(Ok(0), |row| row.count(0))?;
+        if let Some(version) = version().await? {
+            request.condition.check(version)?;
+        }
+        Ok(Some(sequence))
+    }
+}
+
+const SELECT_SEQUENCE: &str = "
+SELECT sequence
+  FROM streams
+ WHERE aggregate_type = $1 AND aggregate_id = $2";
+
+/// That nothing has happened to a stream since a conditional write was composed.
+pub(super) fn unmoved(
+    desk: &mut Desk<'_>,
+    stream: &StreamRef,
+    sequence: Option<u64>,
+) -> Result<(), Rejection> {
+    match sequence {
+        Some(sequence) if desk.sequence(stream) != sequence => Err(Rejection::Recompose),
+        _ => Ok(()),
+    }
+}
+
+/// That a person's profile is still the one that a copy was made from.
+pub(super) fn profile_is_at(
+    desk: &mut Desk<'_>,
+    caller: &Caller,
+    profile_sequence: u64,
+) -> Result<(), Rejection> {
+    let account = desk.read::<crate::domain::user::User>(&caller.stream());
+    if account.profile_sequence() == profile_sequence {
+        Ok(())
+    } else {
+        Err(Rejection::Recompose)
+    }
+}
+
+fn read_made(text: &str) -> Result<Made, ServiceError> {
+    serde_json::from_str(text)
+        .map_err(|error| ServiceError::Internal(format!("a kept answer is malformed: {error}")))
+}
+
+impl Request {
+    /// What of the request goes into every entry, under the keys that seal it.
+    pub(super) fn origin(
+        &self,
+        actor: Actor,
+        person: Option<Arc<DataKey>>,
+        free_text: Option<Arc<DataKey>>,
+    ) -> Origin {
+        Origin {
+            actor,
+            request_id: self.request_id.clone(),
+            causation: None::<EventId>,
+            reason: free_text.zip(self.reason.clone()),
+            context: person.zip(self.context()),
+        }
+    }
+
+    /// Address and user agent, as one.
+    fn context(&self) -> Option<String> {
+        (self.ip.is_some() || self.user_agent.is_some()).then(|| {
+            serde_json::json!({ "ip": self.ip, "user_agent": self.user_agent }).to_string()
+        })
+    }
+}
