@@ -3,6 +3,7 @@
 //! The token is shown once and kept as a hash. Accepting needs the invited address: of the
 //! account that is signed in, or of the one that is made with it.
 
+use futures::FutureExt;
 use secrecy::SecretString;
 
 use super::{
@@ -25,9 +26,7 @@ use crate::{
         workspace::{Workspace, WorkspaceCommand},
     },
     journal::{Desk, LookupKey, Origin, Rejection, StreamRef, Unit, sealing::DataKey},
-    projections::{
-        ACCOUNT, Found, InvitationDocument, InvitationStatus, Invitations, Page, PersonField,
-    },
+    projections::{ACCOUNT, Found, InvitationDocument, InvitationStatus, Invitations, Page},
 };
 use std::sync::Arc;
 
@@ -112,9 +111,12 @@ impl Service {
         let sender = Sender::Person(caller.clone());
         let aim = place.aim("member.invited", workspace);
         let receipt = self
-            .submit(&sender, request, Some(&aim), async || {
-                self.compose_invite(request, caller, place, id, email, role, &token)
-                    .await
+            .submit(&sender, request, Some(&aim), || {
+                async {
+                    self.compose_invite(request, caller, place, id, email, role, &token)
+                        .await
+                }
+                .boxed()
             })
             .await?;
         self.invitation_shown(&receipt, Some(token)).await
@@ -135,10 +137,7 @@ impl Service {
         let lookup = self.email_lookup(email);
         let known = self.subjects.of_email(&realm, &lookup).await?;
         let (key, holder, statements) = self.invitee(&realm, &lookup, known).await?;
-        let invitee = self
-            .user_of_email(&lookup)
-            .await?
-            .or(known.and_then(|known| known.user));
+        let invitee = self.user_of_email(&lookup).await?;
         let event = EventId::from_uuid(self.source().uuid());
         let email = key.seal(self.source(), event, "email", email.as_str());
         let claim = Self::email_claim(&realm, &lookup);
@@ -352,22 +351,25 @@ impl Service {
     ) -> Result<Receipt, ServiceError> {
         let place = self.known_place(workspace).await?;
         let sender = Sender::Person(caller.clone());
-        self.submit(&sender, request, Some(&place.aim(action, id)), async || {
-            let version = async || {
-                let found = self.invitations().get(&id.to_string()).await?;
-                Ok(found.value.map(|document| document.version))
-            };
-            let sequence = self
-                .checked_sequence(request, &place.stream(), version)
-                .await?;
-            let command = command.clone();
-            let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
-                desk.execute::<Workspace>(stream, command(desk.now()), &[])?;
-                Ok(Made::Invitation(workspace, id))
-            });
-            let permission = Permission::InviteMembers;
-            self.compose_in_workspace(request, caller, place, permission, sequence, 200, decide)
-                .await
+        self.submit(&sender, request, Some(&place.aim(action, id)), || {
+            async {
+                let version = async {
+                    let found = self.invitations().get(&id.to_string()).await?;
+                    Ok(found.value.map(|document| document.version))
+                };
+                let sequence = self
+                    .checked_sequence(request, &place.stream(), version)
+                    .await?;
+                let command = command.clone();
+                let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
+                    desk.execute::<Workspace>(stream, command(desk.now()), &[])?;
+                    Ok(Made::Invitation(workspace, id))
+                });
+                let permission = Permission::InviteMembers;
+                self.compose_in_workspace(request, caller, place, permission, sequence, 200, decide)
+                    .await
+            }
+            .boxed()
         })
         .await
     }
@@ -402,26 +404,29 @@ impl Service {
         let id = found.document.id;
         let sender = Sender::Anonymous(format!("invitation {id}"));
         let receipt = self
-            .submit(&sender, request, None, async || {
-                let stream = found.place.stream();
-                let owner = found.document.email.sealed.subject;
-                let person = self.keyring.newest(owner).await?;
-                let workspace = found.place.workspace;
-                let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
-                let command = WorkspaceCommand::DeclineInvitation {
-                    invitation: id,
-                    token_hash: found.token_hash.clone(),
-                };
-                Ok(Composed {
-                    lane: found.place.organization.to_string(),
-                    streams: vec![stream.clone()],
-                    lookups: vec![],
-                    origin: request.origin(Actor::System, person, free_text),
-                    decide: Box::new(move |desk| {
-                        desk.execute::<Workspace>(&stream, command.clone(), &[])?;
-                        Ok(Made::Invitation(workspace, id).outcome(200))
-                    }),
-                })
+            .submit(&sender, request, None, || {
+                async {
+                    let stream = found.place.stream();
+                    let owner = found.document.email.sealed.subject;
+                    let person = self.keyring.newest(owner).await?;
+                    let workspace = found.place.workspace;
+                    let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
+                    let command = WorkspaceCommand::DeclineInvitation {
+                        invitation: id,
+                        token_hash: found.token_hash.clone(),
+                    };
+                    Ok(Composed {
+                        lane: found.place.organization.to_string(),
+                        streams: vec![stream.clone()],
+                        lookups: vec![],
+                        origin: request.origin(Actor::System, person, free_text),
+                        decide: Box::new(move |desk| {
+                            desk.execute::<Workspace>(&stream, command.clone(), &[])?;
+                            Ok(Made::Invitation(workspace, id).outcome(200))
+                        }),
+                    })
+                }
+                .boxed()
             })
             .await?;
         self.invitation_shown(&receipt, None).await
@@ -448,11 +453,14 @@ impl Service {
         let guest = self.guest(&found, acceptance).await?;
         let aim = found.place.aim("invitation.accepted", found.document.id);
         let receipt = self
-            .submit(&sender, request, Some(&aim), async || {
-                match &guest.newcomer {
-                    None => self.compose_member(request, &sender, &found, &guest).await,
-                    Some(_) => self.compose_newcomer(request, &found, &guest).await,
+            .submit(&sender, request, Some(&aim), || {
+                async {
+                    match &guest.newcomer {
+                        None => self.compose_member(request, &sender, &found, &guest).await,
+                        Some(_) => self.compose_newcomer(request, &found, &guest).await,
+                    }
                 }
+                .boxed()
             })
             .await?;
         let Made::Accepted { user, session, .. } = receipt.made else {
@@ -513,20 +521,15 @@ impl Service {
         if self.user_of_email(&guest.lookup).await? != Some(caller.user) {
             return Err(Refusal::InvitationForAnother.into());
         }
-        let subject = self.subject_of(caller.user, None).await?;
-        let subject = subject.ok_or(ServiceError::Unauthenticated)?.to_string();
-        let account = self.users().get(&caller.user.to_string()).await?.value;
-        let profile_sequence = account.ok_or(ServiceError::Unauthenticated)?.version;
-        let mut names = self
-            .names(ACCOUNT, [caller.user], PersonField::Name, None)
-            .await?;
-        let name = names
-            .remove(&caller.user)
-            .unwrap_or(Opened::Erased)
-            .into_text();
-        let joining = self
-            .joining(found, guest, guest.email.as_str(), &name, profile_sequence)
-            .await?;
+        let profile = self.profile(caller.user).await?;
+        let profile_sequence = profile.account.version;
+        let subject = profile.subject.to_string();
+        let copied = (
+            profile.email.as_str(),
+            profile.name.as_str(),
+            profile_sequence,
+        );
+        let joining = self.joining(found, guest, copied).await?;
         let (organization, workspace) = (found.place.organization, found.place.workspace);
         let origin = self
             .origin(caller, request, Some(organization), Some(workspace))
@@ -570,9 +573,8 @@ impl Service {
         };
         let (user, session) = (guest.user, guest.session);
         let account = self.new_account(user, &guest.email, name, &guest.lookup, hash);
-        let joining = self
-            .joining(found, guest, guest.email.as_str(), name.as_str(), 1)
-            .await?;
+        let copied = (guest.email.as_str(), name.as_str(), 1);
+        let joining = self.joining(found, guest, copied).await?;
         let (organization, workspace) = (found.place.organization, found.place.workspace);
         let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
         let actor = Actor::User { id: user };
@@ -616,9 +618,7 @@ impl Service {
         &self,
         found: &FoundInvitation,
         guest: &Guest,
-        email: &str,
-        name: &str,
-        profile_sequence: u64,
+        (email, name, profile_sequence): (&str, &str, u64),
     ) -> Result<Joining, ServiceError> {
         let organization = found.place.organization;
         let owner = found.document.email.sealed.subject;

@@ -1,5 +1,6 @@
 //! The caller themselves: profile and memberships.
 
+use futures::FutureExt;
 use secrecy::SecretString;
 
 use super::{
@@ -63,12 +64,13 @@ pub struct ProfileChange {
     pub email: Option<(EmailAddress, SecretString)>,
 }
 
-/// A profile as it was read for a change.
-struct Profile {
-    account: UserDocument,
-    name: String,
-    email: String,
-    subject: SubjectId,
+/// A profile as it was read to be changed or copied.
+pub(super) struct Profile {
+    pub account: UserDocument,
+    pub name: String,
+    pub email: String,
+    /// The subject of the account.
+    pub subject: SubjectId,
 }
 
 impl Service {
@@ -86,17 +88,20 @@ impl Service {
     }
 
     async fn me(&self, account: UserDocument, position: Option<u64>) -> Result<Me, ServiceError> {
-        let of = async |field| {
-            let mut names = self.names(ACCOUNT, [account.id], field, position).await?;
-            Ok::<_, ServiceError>(names.remove(&account.id).unwrap_or(Opened::Erased))
-        };
+        let user = account.id;
+        let email = self
+            .name_of(ACCOUNT, user, PersonField::Email, position)
+            .await?;
+        let name = self
+            .name_of(ACCOUNT, user, PersonField::Name, position)
+            .await?;
         Ok(Me {
             id: account.id,
             version: account.version,
             created_at: account.created_at,
             updated_at: account.updated_at,
-            email: of(PersonField::Email).await?,
-            name: of(PersonField::Name).await?,
+            email,
+            name,
             memberships: self.memberships(account.id).await?,
             organizations: self.organization_memberships(account.id).await?,
         })
@@ -162,17 +167,17 @@ impl Service {
         Ok(memberships.collect())
     }
 
-    async fn profile(&self, user: UserId) -> Result<Profile, ServiceError> {
+    pub(super) async fn profile(&self, user: UserId) -> Result<Profile, ServiceError> {
         let found = self.users().get(&user.to_string()).await?;
         let account = found.value.ok_or(ServiceError::Unauthenticated)?;
-        let of = async |field| {
-            let mut names = self.names(ACCOUNT, [user], field, None).await?;
-            names
-                .remove(&user)
-                .map(Opened::into_text)
-                .ok_or(ServiceError::Unauthenticated)
-        };
-        let (name, email) = (of(PersonField::Name).await?, of(PersonField::Email).await?);
+        let name = self
+            .name_of(ACCOUNT, user, PersonField::Name, None)
+            .await?
+            .into_text();
+        let email = self
+            .name_of(ACCOUNT, user, PersonField::Email, None)
+            .await?
+            .into_text();
         let subject = self
             .subject_of(user, None)
             .await?
@@ -201,8 +206,8 @@ impl Service {
         }
         let sender = Sender::Person(caller.clone());
         let receipt = self
-            .submit(&sender, request, None, async || {
-                self.compose_profile_change(request, caller, &change).await
+            .submit(&sender, request, None, || {
+                async { self.compose_profile_change(request, caller, &change).await }.boxed()
             })
             .await?;
         if !receipt.replayed {
@@ -242,7 +247,7 @@ impl Service {
         let profile = self.profile(caller.user).await?;
         let version = profile.account.version;
         let sequence = self
-            .checked_sequence(request, &stream, async || Ok(Some(version)))
+            .checked_sequence(request, &stream, async { Ok(Some(version)) })
             .await?;
         let key = self.person_key(caller.user, None).await?;
         let key = key.ok_or(ServiceError::Unauthenticated)?;

@@ -1,5 +1,7 @@
 //! Members of a workspace: read, given another role, removed, leaving.
 
+use futures::FutureExt;
+
 use super::{
     Caller, Opened, Request, Service, ServiceError, Written,
     workspaces::{DecideInWorkspace, Place},
@@ -240,25 +242,30 @@ impl Service {
     ) -> Result<Receipt, ServiceError> {
         let sender = Sender::Person(caller.clone());
         let aim = place.aim(change.action, user);
-        self.submit(&sender, request, Some(&aim), async || {
-            let version = async || {
-                let found = self
-                    .members()
-                    .get(&Members::key(&place.workspace, &user))
+        self.submit(&sender, request, Some(&aim), || {
+            async {
+                let version = async {
+                    let found = self
+                        .members()
+                        .get(&Members::key(&place.workspace, &user))
+                        .await?;
+                    Ok(found.value.map(|member| member.version))
+                };
+                let sequence = self
+                    .checked_sequence(request, &place.stream(), version)
                     .await?;
-                Ok(found.value.map(|member| member.version))
-            };
-            let sequence = self
-                .checked_sequence(request, &place.stream(), version)
-                .await?;
-            let (command, made) = (change.command.clone(), change.made.clone());
-            let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
-                desk.execute::<Workspace>(stream, command.clone(), &[])?;
-                Ok(made.clone())
-            });
-            let (permission, status) = (change.permission, change.status);
-            self.compose_in_workspace(request, caller, place, permission, sequence, status, decide)
+                let (command, made) = (change.command.clone(), change.made.clone());
+                let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
+                    desk.execute::<Workspace>(stream, command.clone(), &[])?;
+                    Ok(made.clone())
+                });
+                let (permission, status) = (change.permission, change.status);
+                self.compose_in_workspace(
+                    request, caller, place, permission, sequence, status, decide,
+                )
                 .await
+            }
+            .boxed()
         })
         .await
     }

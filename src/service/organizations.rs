@@ -1,5 +1,7 @@
 //! Organizations: made, read, renamed.
 
+use futures::FutureExt;
+
 use super::{
     Caller, Request, Service, ServiceError, Written,
     write::{Aim, Composed, Made, Receipt, Sender, profile_is_at, unmoved},
@@ -12,9 +14,7 @@ use crate::{
         organization::{Organization, OrganizationCommand},
     },
     journal::StreamRef,
-    projections::{
-        ACCOUNT, Found, OrganizationDocument, OrganizationMembers, Organizations, Page, PersonField,
-    },
+    projections::{Found, OrganizationDocument, OrganizationMembers, Organizations, Page},
 };
 
 impl Service {
@@ -31,9 +31,12 @@ impl Service {
         let id = OrganizationId::from_uuid(self.source().uuid());
         let sender = Sender::Person(caller.clone());
         let receipt = self
-            .submit(&sender, request, None, async || {
-                self.compose_organization(request, caller, id, name.clone())
-                    .await
+            .submit(&sender, request, None, || {
+                async {
+                    self.compose_organization(request, caller, id, name.clone())
+                        .await
+                }
+                .boxed()
             })
             .await?;
         let Made::Organization(id) = receipt.made else {
@@ -52,24 +55,17 @@ impl Service {
         id: OrganizationId,
         name: Name,
     ) -> Result<Composed, ServiceError> {
-        let account = self.users().get(&caller.user.to_string()).await?.value;
-        let profile_sequence = account.ok_or(ServiceError::Unauthenticated)?.version;
-        let own = async |field| {
-            let mut names = self.names(ACCOUNT, [caller.user], field, None).await?;
-            let opened = names
-                .remove(&caller.user)
-                .ok_or(ServiceError::Unauthenticated)?;
-            Ok::<_, ServiceError>(opened.into_text())
-        };
-        let (email, own_name) = (
-            own(PersonField::Email).await?,
-            own(PersonField::Name).await?,
-        );
-        let address = EmailAddress::parse(&email);
+        let profile = self.profile(caller.user).await?;
+        let profile_sequence = profile.account.version;
+        let address = EmailAddress::parse(&profile.email);
         let address = address.map_err(|error| ServiceError::Internal(error.to_string()))?;
         let lookup = self.email_lookup(&address);
-        let profile = (email.as_str(), own_name.as_str(), profile_sequence);
-        let made = self.new_organization_at(id, name, caller.user, profile, &lookup);
+        let copied = (
+            profile.email.as_str(),
+            profile.name.as_str(),
+            profile_sequence,
+        );
+        let made = self.new_organization(id, name, caller.user, copied, &lookup);
         let caller_stream = caller.stream();
         let caller = caller.clone();
         Ok(Composed {
@@ -223,35 +219,38 @@ impl Service {
             .is_some();
         let sender = Sender::Person(caller.clone());
         let receipt = self
-            .submit(&sender, request, exists.then_some(&aim), async || {
-                let stream = StreamRef::of::<Organization>(id, id);
-                let version = async || {
-                    let found = self.organizations().get(&id.to_string()).await?;
-                    Ok(found.value.map(|document| document.version))
-                };
-                let sequence = self.checked_sequence(request, &stream, version).await?;
-                let origin = self.origin(caller, request, Some(id), None).await?;
-                let (caller, name) = (caller.clone(), name.clone());
-                Ok(Composed {
-                    lane: id.to_string(),
-                    streams: vec![caller.stream(), stream.clone()],
-                    lookups: vec![],
-                    origin,
-                    decide: Box::new(move |desk| {
-                        caller.is_live(desk)?;
-                        let permission = OrganizationPermission::Rename;
-                        let organization = desk.read::<Organization>(&stream);
-                        let link = organization.authorise(caller.user, permission)?;
-                        desk.stand_on(link);
-                        unmoved(desk, &stream, sequence)?;
-                        let rename = OrganizationCommand::Rename {
-                            actor: Actor::User { id: caller.user },
-                            name: name.clone(),
-                        };
-                        desk.execute::<Organization>(&stream, rename, &[])?;
-                        Ok(Made::Organization(id).outcome(200))
-                    }),
-                })
+            .submit(&sender, request, exists.then_some(&aim), || {
+                async {
+                    let stream = StreamRef::of::<Organization>(id, id);
+                    let version = async {
+                        let found = self.organizations().get(&id.to_string()).await?;
+                        Ok(found.value.map(|document| document.version))
+                    };
+                    let sequence = self.checked_sequence(request, &stream, version).await?;
+                    let origin = self.origin(caller, request, Some(id), None).await?;
+                    let (caller, name) = (caller.clone(), name.clone());
+                    Ok(Composed {
+                        lane: id.to_string(),
+                        streams: vec![caller.stream(), stream.clone()],
+                        lookups: vec![],
+                        origin,
+                        decide: Box::new(move |desk| {
+                            caller.is_live(desk)?;
+                            let permission = OrganizationPermission::Rename;
+                            let organization = desk.read::<Organization>(&stream);
+                            let link = organization.authorise(caller.user, permission)?;
+                            desk.stand_on(link);
+                            unmoved(desk, &stream, sequence)?;
+                            let rename = OrganizationCommand::Rename {
+                                actor: Actor::User { id: caller.user },
+                                name: name.clone(),
+                            };
+                            desk.execute::<Organization>(&stream, rename, &[])?;
+                            Ok(Made::Organization(id).outcome(200))
+                        }),
+                    })
+                }
+                .boxed()
             })
             .await?;
         Ok(Written::of(

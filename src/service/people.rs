@@ -266,6 +266,18 @@ impl Service {
         })
     }
 
+    /// What one person is called in a realm, as it was at `position`, or now.
+    pub(super) async fn name_of(
+        &self,
+        realm: &str,
+        user: UserId,
+        field: PersonField,
+        position: Option<u64>,
+    ) -> Result<Opened, ServiceError> {
+        let mut names = self.names(realm, [user], field, position).await?;
+        Ok(names.remove(&user).unwrap_or(Opened::Erased))
+    }
+
     /// What people are called in a realm, as it was at `position` (now, where none is
     /// given). Whoever the realm does not know is left out.
     pub(super) async fn names(

@@ -1,5 +1,6 @@
 //! Signing in and out.
 
+use futures::FutureExt;
 use secrecy::SecretString;
 
 use super::{
@@ -108,10 +109,13 @@ impl Service {
         let session = SessionId::from_uuid(self.source().uuid());
         let token = Token::generate(TokenKind::Session, self.source());
         let receipt = self
-            .submit(&sender, request, None, async || {
-                let person = self.person_key(user, None).await?;
-                let origin = request.origin(Actor::User { id: user }, person.clone(), person);
-                Ok(self.compose_session(user, session, &token, origin))
+            .submit(&sender, request, None, || {
+                async {
+                    let person = self.person_key(user, None).await?;
+                    let origin = request.origin(Actor::User { id: user }, person.clone(), person);
+                    Ok(self.compose_session(user, session, &token, origin))
+                }
+                .boxed()
             })
             .await?;
         let Made::Session(user, session) = receipt.made else {
@@ -220,22 +224,29 @@ impl Service {
     ) -> Result<Written<()>, ServiceError> {
         let sender = Sender::Person(caller.clone());
         let receipt = self
-            .submit(&sender, request, None, async || {
-                let origin = self.origin(caller, request, None, None).await?;
-                let (caller, stream) = (caller.clone(), caller.stream());
-                Ok(Composed {
-                    lane: caller.user.to_string(),
-                    streams: vec![stream.clone()],
-                    lookups: vec![],
-                    origin,
-                    decide: Box::new(move |desk| {
-                        caller.is_live(desk)?;
-                        desk.execute::<User>(&stream, UserCommand::RevokeSession { session }, &[])?;
-                        let parameters = [session.to_string().into()];
-                        desk.write_beside(Statement::new(DELETE_TOKEN, parameters));
-                        Ok(Made::Nothing.outcome(204))
-                    }),
-                })
+            .submit(&sender, request, None, || {
+                async {
+                    let origin = self.origin(caller, request, None, None).await?;
+                    let (caller, stream) = (caller.clone(), caller.stream());
+                    Ok(Composed {
+                        lane: caller.user.to_string(),
+                        streams: vec![stream.clone()],
+                        lookups: vec![],
+                        origin,
+                        decide: Box::new(move |desk| {
+                            caller.is_live(desk)?;
+                            desk.execute::<User>(
+                                &stream,
+                                UserCommand::RevokeSession { session },
+                                &[],
+                            )?;
+                            let parameters = [session.to_string().into()];
+                            desk.write_beside(Statement::new(DELETE_TOKEN, parameters));
+                            Ok(Made::Nothing.outcome(204))
+                        }),
+                    })
+                }
+                .boxed()
             })
             .await?;
         Ok(Written::of(&receipt, ()))

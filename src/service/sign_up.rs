@@ -1,6 +1,7 @@
 //! Signing up: an account, its first session and, in one go, the organization and the
 //! workspace that come with it. One unit over up to three streams: all of it, or nothing.
 
+use futures::FutureExt;
 use secrecy::SecretString;
 
 use super::{
@@ -99,8 +100,11 @@ impl Service {
                 .map(|_| WorkspaceId::from_uuid(self.source().uuid())),
         };
         let receipt = self
-            .submit(&sender, request, None, async || {
-                Ok(self.compose_sign_up(request, &asked, ids, &lookup, &password_hash, &token))
+            .submit(&sender, request, None, || {
+                async {
+                    Ok(self.compose_sign_up(request, &asked, ids, &lookup, &password_hash, &token))
+                }
+                .boxed()
             })
             .await?;
         let Made::SignedUp {
@@ -184,14 +188,14 @@ impl Service {
             Some(account.key.clone()),
             Some(account.key.clone()),
         );
+        let profile = (asked.email.as_str(), asked.name.as_str(), 1);
         let user = StreamRef::of::<User>(ids.user, ids.user);
         let mut streams = vec![user.clone()];
         let organization = ids
             .organization
             .zip(asked.organization.clone())
             .map(|(id, name)| {
-                let made =
-                    self.new_organization(id, name, ids.user, &asked.email, &asked.name, lookup);
+                let made = self.new_organization(id, name, ids.user, profile, lookup);
                 streams.push(made.stream.clone());
                 made
             });
@@ -305,27 +309,8 @@ impl NewWorkspace {
 }
 
 impl Service {
-    /// What makes an organization whose owner has this profile, at its first sequence.
+    /// What makes an organization whose owner has this profile: address, name and sequence.
     pub(super) fn new_organization(
-        &self,
-        id: OrganizationId,
-        name: Name,
-        owner: UserId,
-        email: &EmailAddress,
-        owner_name: &Name,
-        lookup: &str,
-    ) -> NewOrganization {
-        self.new_organization_at(
-            id,
-            name,
-            owner,
-            (email.as_str(), owner_name.as_str(), 1),
-            lookup,
-        )
-    }
-
-    /// The same, for a profile (address, name, sequence) that may have changed since.
-    pub(super) fn new_organization_at(
         &self,
         id: OrganizationId,
         name: Name,

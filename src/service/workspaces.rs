@@ -1,5 +1,7 @@
 //! Workspaces: made, read, renamed, put on a plan; and who may read in one.
 
+use futures::FutureExt;
+
 use super::{
     Caller, Request, Service, ServiceError, Written,
     plans::Plan,
@@ -124,28 +126,36 @@ impl Service {
         let id = WorkspaceId::from_uuid(self.source().uuid());
         let sender = Sender::Person(caller.clone());
         let receipt = self
-            .submit(&sender, request, exists.then_some(&aim), async || {
-                let made =
-                    self.new_workspace(id, organization, name.clone(), caller.user, plan.clone());
-                let origin = self
-                    .origin(caller, request, Some(organization), None)
-                    .await?;
-                let (caller, owner) = (caller.clone(), organization_stream(organization));
-                Ok(Composed {
-                    lane: organization.to_string(),
-                    streams: vec![caller.stream(), owner.clone(), made.stream.clone()],
-                    lookups: vec![],
-                    origin,
-                    decide: Box::new(move |desk| {
-                        caller.is_live(desk)?;
-                        let permission = OrganizationPermission::CreateWorkspaces;
-                        let organization = desk.read::<Organization>(&owner);
-                        let link = organization.authorise(caller.user, permission)?;
-                        desk.stand_on(link);
-                        made.decide(desk)?;
-                        Ok(Made::Workspace(id).outcome(201))
-                    }),
-                })
+            .submit(&sender, request, exists.then_some(&aim), || {
+                async {
+                    let made = self.new_workspace(
+                        id,
+                        organization,
+                        name.clone(),
+                        caller.user,
+                        plan.clone(),
+                    );
+                    let origin = self
+                        .origin(caller, request, Some(organization), None)
+                        .await?;
+                    let (caller, owner) = (caller.clone(), organization_stream(organization));
+                    Ok(Composed {
+                        lane: organization.to_string(),
+                        streams: vec![caller.stream(), owner.clone(), made.stream.clone()],
+                        lookups: vec![],
+                        origin,
+                        decide: Box::new(move |desk| {
+                            caller.is_live(desk)?;
+                            let permission = OrganizationPermission::CreateWorkspaces;
+                            let organization = desk.read::<Organization>(&owner);
+                            let link = organization.authorise(caller.user, permission)?;
+                            desk.stand_on(link);
+                            made.decide(desk)?;
+                            Ok(Made::Workspace(id).outcome(201))
+                        }),
+                    })
+                }
+                .boxed()
             })
             .await?;
         let Made::Workspace(id) = receipt.made else {
@@ -347,21 +357,26 @@ impl Service {
         let place = self.known_place(id).await?;
         let sender = Sender::Person(caller.clone());
         let receipt = self
-            .submit(&sender, request, Some(&place.aim(action, id)), async || {
-                let version = async || {
-                    let found = self.workspaces().get(&id.to_string()).await?;
-                    Ok(found.value.map(|document| document.version))
-                };
-                let sequence = self
-                    .checked_sequence(request, &place.stream(), version)
-                    .await?;
-                let command = command.clone();
-                let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
-                    desk.execute::<Workspace>(stream, command.clone(), &[])?;
-                    Ok(Made::Workspace(id))
-                });
-                self.compose_in_workspace(request, caller, place, permission, sequence, 200, decide)
+            .submit(&sender, request, Some(&place.aim(action, id)), || {
+                async {
+                    let version = async {
+                        let found = self.workspaces().get(&id.to_string()).await?;
+                        Ok(found.value.map(|document| document.version))
+                    };
+                    let sequence = self
+                        .checked_sequence(request, &place.stream(), version)
+                        .await?;
+                    let command = command.clone();
+                    let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
+                        desk.execute::<Workspace>(stream, command.clone(), &[])?;
+                        Ok(Made::Workspace(id))
+                    });
+                    self.compose_in_workspace(
+                        request, caller, place, permission, sequence, 200, decide,
+                    )
                     .await
+                }
+                .boxed()
             })
             .await?;
         Ok(Written::of(

@@ -1,6 +1,7 @@
 //! What every write has in common: conditions, idempotency, composing anew when what it
 //! was composed from has moved, and keeping refused attempts.
 
+use futures::future::BoxFuture;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -171,16 +172,13 @@ SELECT request_hmac, position, resource
 impl Service {
     /// Composes and submits a unit until it is decided, or tells the first answer again.
     /// A refusal for want of authority is kept among the attempts of what it aimed at.
-    pub(super) async fn submit<F>(
+    pub(super) async fn submit<'a>(
         &self,
         sender: &Sender,
         request: &Request,
         aim: Option<&Aim>,
-        mut compose: F,
-    ) -> Result<Receipt, ServiceError>
-    where
-        F: AsyncFnMut() -> Result<Composed, ServiceError>,
-    {
+        compose: impl Fn() -> BoxFuture<'a, Result<Composed, ServiceError>>,
+    ) -> Result<Receipt, ServiceError> {
         let idempotency = self.idempotency(sender, request);
         if let Some(receipt) = self.first_answer(idempotency.as_ref()).await? {
             return Ok(receipt);
@@ -319,7 +317,7 @@ impl Service {
         &self,
         request: &Request,
         stream: &StreamRef,
-        version: impl AsyncFnOnce() -> Result<Option<u64>, ServiceError>,
+        version: impl Future<Output = Result<Option<u64>, ServiceError>>,
     ) -> Result<Option<u64>, ServiceError> {
         if request.condition == Condition::None {
             return Ok(None);
@@ -331,7 +329,7 @@ impl Service {
             .query(SELECT_SEQUENCE, parameters)
             .await?;
         let sequence = rows.first().map_or(Ok(0), |row| row.count(0))?;
-        if let Some(version) = version().await? {
+        if let Some(version) = version.await? {
             request.condition.check(version)?;
         }
         Ok(Some(sequence))
