@@ -85,7 +85,7 @@ CREATE TABLE claims (
     value       TEXT    NOT NULL,
     holder      TEXT    NOT NULL,
     -- Freed, but not for others until then.
-    rests_until BIGINT ,
+    rests_until BIGINT,
     PRIMARY KEY (scope, kind, value, holder)
 );
 
@@ -124,7 +124,7 @@ CREATE TABLE subject_keys (
 -- Which root key this store was made with, as a value that tells nothing of it.
 CREATE TABLE root_keys (
     name  TEXT PRIMARY KEY,
-    proof BYTEANOT NULL
+    proof BYTEA NOT NULL
 );
 
 CREATE TABLE session_tokens (
