@@ -6,6 +6,7 @@ use std::any::Any;
 use cqrs_es::{DomainEvent, event_sink::EventSink};
 use futures::FutureExt;
 use lru::LruCache;
+use tokio::task::unconstrained;
 
 use super::{entry::to_canonical, unit::StreamRef};
 use crate::domain::{
@@ -72,14 +73,13 @@ impl<A: Stream> AnyStream for Held<A> {
             .downcast::<A::Command>()
             .expect("StreamRef<A> carries the type");
         let sink = EventSink::<A>::default();
-        // A decision never waits; `now_or_never` holds it to that.
-        let answer = self
-            .0
-            .handle(command, &moment, &sink)
+        // A decision never waits; `now_or_never` holds it to that. The sink's lock is tokio's,
+        // which asks a task to wait after 128 uses even where nobody holds it: a batch of
+        // many events takes it more often, so it is let off that.
+        let answer = unconstrained(self.0.handle(command, &moment, &sink))
             .now_or_never()
             .expect("an aggregate decides without waiting");
-        let events = sink
-            .collect()
+        let events = unconstrained(sink.collect())
             .now_or_never()
             .expect("collecting does not wait");
         answer.map_err(|refusal| HandleError {
