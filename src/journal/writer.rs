@@ -9,6 +9,7 @@
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
@@ -147,8 +148,19 @@ impl Writer {
         }
     }
 
-    /// Works until the queue is closed and empty.
-    pub(super) async fn run(mut self) {
+    /// Works until the queue is closed and empty. If it meets a defect of its own, it says
+    /// so and lets nobody wait for it.
+    pub(super) async fn run(self) {
+        let (queue, status) = (self.queue.clone(), self.status.clone());
+        if AssertUnwindSafe(self.work()).catch_unwind().await.is_err() {
+            status.red("the writer met a defect and has stopped; restart crewlog".to_owned());
+            queue.close();
+            // Dropping a job tells its caller that the writer has stopped.
+            while queue.take(usize::MAX).await.is_ok() {}
+        }
+    }
+
+    async fn work(mut self) {
         loop {
             match tokio::time::timeout(FOLLOW_EVERY, self.queue.take(self.settings.batch_units))
                 .await
@@ -385,7 +397,12 @@ impl Writer {
             undo: Vec::new(),
             bytes: 0,
         };
-        let decided = (unit.decide)(&mut desk);
+        // A defect in one unit must not end the writing of everyone else.
+        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| (unit.decide)(&mut desk)));
+        if decided.is_err() {
+            // It may have stopped anywhere, so none of its streams can be believed.
+            desk.changed.extend(unit.streams.iter().map(StreamRef::cache_key));
+        }
         let Desk {
             pending,
             mut statements,
@@ -396,10 +413,11 @@ impl Writer {
         } = desk;
         let too_large = pending.len() > UNIT_EVENTS_MAX || bytes > UNIT_BYTES_MAX;
         let outcome = match decided {
-            Ok(_) if too_large => Err(SubmitError::TooLarge),
-            Ok(outcome) => Ok(outcome),
-            Err(Rejection::Refused(refusal)) => Err(SubmitError::Refused(refusal)),
-            Err(Rejection::Recompose) => Err(SubmitError::Recompose),
+            Ok(Ok(_)) if too_large => Err(SubmitError::TooLarge),
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(Rejection::Refused(refusal))) => Err(SubmitError::Refused(refusal)),
+            Ok(Err(Rejection::Recompose)) => Err(SubmitError::Recompose),
+            Err(_panic) => Err(SubmitError::Fault("its decision panicked".to_owned())),
         };
         match outcome {
             Ok(outcome) => {
