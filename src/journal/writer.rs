@@ -332,22 +332,50 @@ impl Writer {
         now: Timestamp,
         draft: &mut Draft,
     ) -> Result<(), Setback> {
-        let mut keys = HashSet::new();
+        // Keys of this batch: what was refused, or changed nothing, has used none.
+        let mut used = HashSet::new();
         for (number, job) in jobs.iter().enumerate() {
-            let repeated = job.unit.idempotency.as_ref().is_some_and(|idempotency| {
-                !keys.insert((&idempotency.principal, &idempotency.key))
-            });
+            let key = job.unit.idempotency.as_ref();
+            let key = key.map(|idempotency| (&idempotency.principal, &idempotency.key));
+            let events_before = draft.pending.len();
             let verdict = match refused.get(&number) {
                 Some(error) => Err(error.clone()),
-                None if repeated => Err(SubmitError::Duplicate),
+                None if key.is_some_and(|key| used.contains(&key)) => Err(SubmitError::Duplicate),
                 None => {
                     self.reload(&job.unit, draft).await?;
                     self.decide(number, &job.unit, &mut held, now, draft)
                 }
             };
+            let verdict = if draft.pending.len() > events_before {
+                used.extend(key);
+                verdict
+            } else {
+                self.unless_repeated(&job.unit, verdict).await?
+            };
             draft.verdicts.push(verdict);
         }
         Ok(())
+    }
+
+    /// The verdict on a unit that writes nothing, unless it repeats one that is in the log:
+    /// decided again, it would be refused for what it has itself done, or change nothing.
+    /// (Where it would write, the unique key finds that out.)
+    async fn unless_repeated(&self, unit: &Unit, verdict: Verdict) -> Result<Verdict, StoreError> {
+        match &unit.idempotency {
+            Some(idempotency) if self.is_used(idempotency).await? => {
+                Ok(Err(SubmitError::Duplicate))
+            }
+            Some(_) | None => Ok(verdict),
+        }
+    }
+
+    async fn is_used(&self, idempotency: &Idempotency) -> Result<bool, StoreError> {
+        let parameters = vec![
+            idempotency.principal.clone().into(),
+            idempotency.key.clone().into(),
+        ];
+        let rows = self.store.query(SELECT_IDEMPOTENCY, parameters).await?;
+        Ok(!rows.is_empty())
     }
 
     /// Reads again what an earlier refusal has left half-changed, with what this batch has
@@ -666,12 +694,8 @@ impl Writer {
             let Some(idempotency) = &job.unit.idempotency else {
                 continue;
             };
-            let parameters = vec![
-                idempotency.principal.clone().into(),
-                idempotency.key.clone().into(),
-            ];
-            let rows = self.store.query(SELECT_IDEMPOTENCY, parameters).await;
-            if !rows.map_err(|error| error.to_string())?.is_empty() {
+            let used = self.is_used(idempotency).await;
+            if used.map_err(|error| error.to_string())? {
                 refused.insert(number, SubmitError::Duplicate);
             }
         }
