@@ -252,7 +252,12 @@ impl Writer {
             .max(Timestamp(self.head.recorded_at.0 + 1));
         let mut draft = Draft::default();
         match self.decide_all(jobs, refused, held, now, &mut draft).await {
-            Ok(()) if draft.pending.is_empty() && draft.statements.is_empty() => Ok(draft.verdicts),
+            Ok(()) if draft.pending.is_empty() && draft.statements.is_empty() => {
+                // Nothing is appended, so nothing else compares the head: a refusal, too, must
+                // be of the newest state.
+                self.still_at_head().await?;
+                Ok(draft.verdicts)
+            }
             Ok(()) => {
                 let touched = std::mem::take(&mut draft.touched);
                 let appended = self.append(draft, now).await;
@@ -265,6 +270,16 @@ impl Writer {
                 self.forget(&draft.touched);
                 Err(setback)
             }
+        }
+    }
+
+    /// That nobody else has written since memory was brought up to the head.
+    async fn still_at_head(&self) -> Result<(), Setback> {
+        let head = stores::head(&*self.store).await?;
+        if (head.position, head.epoch) == (self.head.position, self.head.epoch) {
+            Ok(())
+        } else {
+            Err(Setback::Moved)
         }
     }
 
