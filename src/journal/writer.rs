@@ -19,7 +19,7 @@ use lru::LruCache;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Committed, Fold, Folded, JournalSettings, Status, SubmitError,
+    Committed, Fold, FoldError, Folded, JournalSettings, Status, SubmitError,
     cache::{Cache, CacheKey, ScopeTips},
     entry::{Recorded, StoredEvent},
     loading::{self, LoadError},
@@ -444,7 +444,8 @@ impl Writer {
         let decided = std::panic::catch_unwind(AssertUnwindSafe(|| (unit.decide)(&mut desk)));
         if decided.is_err() {
             // It may have stopped anywhere, so none of its streams can be believed.
-            desk.changed.extend(unit.streams.iter().map(StreamRef::cache_key));
+            desk.changed
+                .extend(unit.streams.iter().map(StreamRef::cache_key));
         }
         let Desk {
             pending,
@@ -503,22 +504,10 @@ impl Writer {
             events.push(event);
             recorded.push(typed);
         }
-        let folded = self
-            .fold
-            .fold(&*self.store, &recorded)
-            .await
-            .map_err(|error| {
-                match error
-                    .position
-                    .map(|position| (position - self.head.position - 1) as usize)
-                {
-                    Some(index) => Setback::Unfoldable {
-                        job: draft.jobs[index],
-                        detail: error.to_string(),
-                    },
-                    None => Setback::Failed(error.to_string()),
-                }
-            })?;
+        let folded = match self.fold.fold(&*self.store, &recorded).await {
+            Ok(folded) => folded,
+            Err(error) => return Err(self.unfoldable(&error, &draft.jobs).await),
+        };
         let append = Append {
             batch,
             expected_position: self.head.position,
@@ -539,6 +528,23 @@ impl Writer {
             folded,
         };
         self.send(append, written).await
+    }
+
+    async fn unfoldable(&self, error: &FoldError, jobs: &[usize]) -> Setback {
+        // The fold reads documents as they are now: if others have written meanwhile, they
+        // are newer than what was decided, and the failure is no defect.
+        if let Err(moved) = self.still_at_head().await {
+            return moved;
+        }
+        let detail = error.to_string();
+        let first = self.head.position + 1;
+        let index = error
+            .position
+            .and_then(|at| usize::try_from(at.checked_sub(first)?).ok());
+        match index.and_then(|index| jobs.get(index)) {
+            Some(&job) => Setback::Unfoldable { job, detail },
+            None => Setback::Failed(detail),
+        }
     }
 
     async fn send(&mut self, append: Append, written: Written) -> Result<Vec<Verdict>, Setback> {
@@ -648,6 +654,11 @@ impl Writer {
         self.fold.forget();
         while self.head.position < head.position {
             let events = stores::events_after(&*self.store, self.head.position, 1_000).await?;
+            if events.is_empty() {
+                let (found, promised) = (self.head.position, head.position);
+                let detail = format!("the log ends at {found}, its head says {promised}");
+                return Err(StoreError::Row(detail).into());
+            }
             for event in events
                 .iter()
                 .filter(|event| event.position <= head.position)
