@@ -16,6 +16,8 @@
 //! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
 
 mod harness;
+mod journal;
+mod projections;
 mod support;
 
 use std::collections::BTreeSet;
@@ -25,7 +27,10 @@ use libtest_mimic::{Arguments, Trial};
 use support::trials::{self, Case};
 
 fn cases() -> Vec<Case> {
-    [harness::trials()].into_iter().flatten().collect()
+    [harness::trials(), journal::trials(), projections::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() -> ExitCode {

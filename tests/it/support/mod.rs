@@ -1,12 +1,16 @@
-//! What the integration tests stand on. It knows the program only from outside: its command line,
-//! its address and its answers.
+//! What the integration tests stand on. Tests of the program know it only from outside: its command
+//! line, its address and its answers. Tests of the journal know the library.
 //!
 //! - [`trials`]: how a test is declared and run, once for each store.
+//! - [`journal`]: the journal on a store, and units made of real commands.
+//! - [`ledger`]: what must be true of any log, checked without the code that wrote it.
 //! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
 //! - [`server`]: the real program as a child process, and a client for it.
 //! - [`process`]: child processes that never outlive the tests.
 //! - [`scratch`]: directories that never outlive the tests.
 
+pub mod journal;
+pub mod ledger;
 pub mod postgres;
 pub mod process;
 pub mod scratch;
