@@ -8,7 +8,11 @@ use futures::FutureExt;
 use lru::LruCache;
 use tokio::task::unconstrained;
 
-use super::{entry::to_canonical, unit::StreamRef};
+use super::{
+    entry::{DecodeCause, require_version, to_canonical},
+    unit::StreamRef,
+    upcasters::Upcasted,
+};
 use crate::domain::{
     Moment, Refusal, Stream,
     event::{Event, UnknownEvent},
@@ -44,8 +48,8 @@ pub trait AnyStream: Send + Sync {
         moment: Moment,
         first_position: u64,
     ) -> Result<Vec<Decided>, HandleError>;
-    /// Applies a stored event, its payload in the current schema version.
-    fn apply(&mut self, payload: &str, position: u64) -> Result<(), UnknownEvent>;
+    /// Applies a stored event, after the upcasters that there are for it.
+    fn apply(&mut self, event: &Upcasted<'_>, position: u64) -> Result<(), DecodeCause>;
     /// See [`Stream::organization`].
     fn organization(&self) -> Option<OrganizationId>;
     /// See [`Stream::weight_bytes`].
@@ -99,12 +103,14 @@ impl<A: Stream> AnyStream for Held<A> {
         Ok(decided)
     }
 
-    fn apply(&mut self, payload: &str, position: u64) -> Result<(), UnknownEvent> {
+    fn apply(&mut self, event: &Upcasted<'_>, position: u64) -> Result<(), DecodeCause> {
+        let version = event.version;
         let event: A::Event =
-            serde_json::from_str(payload).map_err(|source| UnknownEvent::Payload {
+            serde_json::from_str(&event.payload).map_err(|source| UnknownEvent::Payload {
                 aggregate_type: A::TYPE.to_owned(),
                 source,
             })?;
+        require_version(version, event.event_version())?;
         self.0.apply(event.clone());
         self.0.positioned(&event, position);
         Ok(())

@@ -4,6 +4,7 @@
 //! leaf of every log hangs on these bytes.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use super::upcasters;
@@ -141,15 +142,22 @@ impl StoredEvent {
             position: self.position,
             source,
         };
-        let payload = upcasters::upcast(
+        let current = upcasters::upcast(
             &self.aggregate_type,
             &self.event_type,
             &self.event_version,
             &self.payload,
         )
         .map_err(|error| failed(error.into()))?;
-        let event =
-            Event::decode(&self.aggregate_type, &payload).map_err(|error| failed(error.into()))?;
+        let event = Event::decode(&self.aggregate_type, &current.payload)
+            .map_err(|error| failed(error.into()))?;
+        let known = match &event {
+            Event::User(event) => event.event_version(),
+            Event::Organization(event) => event.event_version(),
+            Event::Workspace(event) => event.event_version(),
+            Event::Attempts(event) => event.event_version(),
+        };
+        require_version(current.version, known).map_err(failed)?;
         let metadata =
             serde_json::from_str(&self.metadata).map_err(|error| failed(error.into()))?;
         Ok(Recorded {
@@ -176,6 +184,20 @@ pub struct DecodeError {
     pub source: DecodeCause,
 }
 
+/// That an event is of the version that this program writes.
+///
+/// # Errors
+/// [`DecodeCause::Version`] when it is not.
+pub(super) fn require_version(found: &str, known: String) -> Result<(), DecodeCause> {
+    if found == known {
+        return Ok(());
+    }
+    Err(DecodeCause::Version {
+        found: found.to_owned(),
+        known,
+    })
+}
+
 /// What is wrong with it.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeCause {
@@ -183,6 +205,9 @@ pub enum DecodeCause {
     Unknown(#[from] UnknownEvent),
     #[error(transparent)]
     Upcast(#[from] upcasters::UpcastError),
+    /// What this program would read it as may not be what was meant.
+    #[error("it is of version {found}, and this program knows {known}")]
+    Version { found: String, known: String },
     #[error("its metadata cannot be read: {0}")]
     Metadata(#[from] serde_json::Error),
 }

@@ -140,7 +140,7 @@ pub fn apply(entry: &mut Entry, event: &StoredEvent) -> Result<(), LoadError> {
         position: event.position,
         source,
     };
-    let payload = upcasters::upcast(
+    let current = upcasters::upcast(
         &event.aggregate_type,
         &event.event_type,
         &event.event_version,
@@ -149,8 +149,8 @@ pub fn apply(entry: &mut Entry, event: &StoredEvent) -> Result<(), LoadError> {
     .map_err(|error| decode_error(error.into()))?;
     entry
         .state
-        .apply(&payload, event.position)
-        .map_err(|error| decode_error(error.into()))?;
+        .apply(&current, event.position)
+        .map_err(decode_error)?;
     entry.sequence = event.sequence;
     Ok(())
 }

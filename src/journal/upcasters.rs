@@ -33,16 +33,24 @@ pub struct UpcastError {
     source: serde_json::Error,
 }
 
-/// The payload in the current version of its event.
+/// A payload after the steps that there are for it, and the version that it is then in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Upcasted<'a> {
+    pub version: &'a str,
+    pub payload: Cow<'a, str>,
+}
+
+/// The payload in the current version of its event. The caller compares the version with
+/// the one that this program writes: a newer event may read as an older one by chance.
 ///
 /// # Errors
 /// When an older payload is not JSON.
 pub fn upcast<'a>(
     aggregate_type: &str,
     event_type: &str,
-    version: &str,
+    version: &'a str,
     payload: &'a str,
-) -> Result<Cow<'a, str>, UpcastError> {
+) -> Result<Upcasted<'a>, UpcastError> {
     upcast_with(UPCASTERS, aggregate_type, event_type, version, payload)
 }
 
@@ -54,9 +62,9 @@ pub fn upcast_with<'a>(
     upcasters: &[Upcaster],
     aggregate_type: &str,
     event_type: &str,
-    version: &str,
+    version: &'a str,
     payload: &'a str,
-) -> Result<Cow<'a, str>, UpcastError> {
+) -> Result<Upcasted<'a>, UpcastError> {
     let mut version = version;
     let mut value: Option<Value> = None;
     for step in upcasters {
@@ -76,9 +84,10 @@ pub fn upcast_with<'a>(
         value = Some((step.change)(before));
         version = step.to;
     }
-    Ok(value.map_or(Cow::Borrowed(payload), |value| {
+    let payload = value.map_or(Cow::Borrowed(payload), |value| {
         Cow::Owned(value.to_string())
-    }))
+    });
+    Ok(Upcasted { version, payload })
 }
 
 #[cfg(test)]
@@ -109,9 +118,9 @@ mod tests {
     #[test]
     fn each_step_from_the_stored_version_on_is_taken_once() {
         let read = |version, payload| {
-            upcast_with(STEPS, "workspace", "renamed", version, payload)
-                .unwrap()
-                .into_owned()
+            let read = upcast_with(STEPS, "workspace", "renamed", version, payload).unwrap();
+            assert_eq!(read.version, "3");
+            read.payload.into_owned()
         };
         assert_eq!(
             read("1", r#"{"renamed":{"to":"b"}}"#),
@@ -127,6 +136,6 @@ mod tests {
     #[test]
     fn a_current_payload_is_not_copied() {
         let read = upcast("workspace", "workspace_renamed", "1", "{}").unwrap();
-        assert!(matches!(read, Cow::Borrowed("{}")));
+        assert!(matches!(read.payload, Cow::Borrowed("{}")));
     }
 }

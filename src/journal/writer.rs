@@ -32,6 +32,7 @@ use super::{
         Desk, Idempotency, LookupKey, Outcome, Pending, Rejection, StreamRef, UNIT_BYTES_MAX,
         UNIT_EVENTS_MAX, Unit,
     },
+    upcasters::Upcasted,
 };
 use crate::{
     domain::{Moment, Timestamp, ids::BatchId},
@@ -407,7 +408,11 @@ impl Writer {
             let first = self.head.position + 1;
             for (pending, position) in draft.pending.iter().zip(first..) {
                 if pending.stream.cache_key() == key {
-                    let applied = entry.state.apply(&pending.payload, position);
+                    let event = Upcasted {
+                        version: &pending.event_version,
+                        payload: (&pending.payload).into(),
+                    };
+                    let applied = entry.state.apply(&event, position);
                     applied.expect("an event that was just written reads back");
                     entry.sequence = pending.sequence;
                 }
