@@ -211,12 +211,18 @@ fn read_value(value: ValueRef<'_>) -> rusqlite::Result<Value> {
     })
 }
 
+/// SQLite takes `$1` for a name and numbers it by where it first occurs; `?1` is the number.
+/// No statement of ours has a dollar sign elsewhere.
+fn numbered(sql: &str) -> String {
+    sql.replace('$', "?")
+}
+
 fn run_query(
     connection: &rusqlite::Connection,
     sql: &str,
     parameters: &[Value],
 ) -> rusqlite::Result<Vec<Row>> {
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(&numbered(sql))?;
     let columns = statement.column_count();
     let rows = statement.query_map(params_from_iter(parameters), |row| {
         (0..columns)
@@ -303,7 +309,7 @@ impl Store for SqliteStore {
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 transaction.execute(super::postgres::RAISE_EPOCH, [])?;
                 let found = transaction
-                    .prepare(super::postgres::FIND_BATCH)?
+                    .prepare(&numbered(super::postgres::FIND_BATCH))?
                     .exists([batch.to_string()])?;
                 transaction.commit()?;
                 Ok(found)
@@ -327,7 +333,7 @@ fn append_error(error: rusqlite::Error) -> AppendError {
 }
 
 fn run_statement(transaction: &Transaction<'_>, statement: &Statement) -> rusqlite::Result<u64> {
-    let mut prepared = transaction.prepare_cached(&statement.sql)?;
+    let mut prepared = transaction.prepare_cached(&numbered(&statement.sql))?;
     Ok(prepared.execute(params_from_iter(&statement.parameters))? as u64)
 }
 
