@@ -178,6 +178,10 @@ fn read_row(row: &PgRow) -> Result<Row, sqlx::Error> {
     values.collect::<Result<_, _>>().map(Row)
 }
 
+fn read_rows(rows: &[PgRow]) -> Result<Vec<Row>, sqlx::Error> {
+    rows.iter().map(read_row).collect()
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     fn kind(&self) -> StoreKind {
@@ -185,14 +189,16 @@ impl Store for PostgresStore {
     }
 
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let rows = bind(sqlx::query(sql), &parameters)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| store_error(&error))?;
-        rows.iter()
-            .map(read_row)
-            .collect::<Result<_, _>>()
-            .map_err(|error| store_error(&error))
+        let mut tries = 1;
+        loop {
+            match bind(sqlx::query(sql), &parameters).fetch_all(&self.pool).await {
+                Ok(rows) => return read_rows(&rows).map_err(|error| store_error(&error)),
+                // Connections are not asked whether they live before they are used; after the
+                // server was away the pool has dead ones, and a read can be sent again.
+                Err(sqlx::Error::Io(_)) if tries <= CONNECTIONS => tries += 1,
+                Err(error) => return Err(store_error(&error)),
+            }
+        }
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
