@@ -17,7 +17,9 @@
 
 mod harness;
 mod journal;
+mod peers;
 mod projections;
+mod snapshots;
 mod support;
 
 use std::collections::BTreeSet;
@@ -27,10 +29,16 @@ use libtest_mimic::{Arguments, Trial};
 use support::trials::{self, Case};
 
 fn cases() -> Vec<Case> {
-    [harness::trials(), journal::trials(), projections::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        harness::trials(),
+        journal::trials(),
+        peers::trials(),
+        projections::trials(),
+        snapshots::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {
