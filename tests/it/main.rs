@@ -17,6 +17,7 @@
 
 mod harness;
 mod journal;
+mod outcomes;
 mod peers;
 mod projections;
 mod snapshots;
@@ -32,6 +33,7 @@ fn cases() -> Vec<Case> {
     [
         harness::trials(),
         journal::trials(),
+        outcomes::trials(),
         peers::trials(),
         projections::trials(),
         snapshots::trials(),

@@ -1,9 +1,914 @@
-//! The read models.
-use crate::support::journal::Fixture;
-use crate::support::trials::Case;
+//! The read models equal a fold of the log that shares no code with the one that made them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewlog::domain::Timestamp;
+use crewlog::domain::attempts::{Attempts, AttemptsCommand};
+use crewlog::domain::authority::Role;
+use crewlog::domain::ids::{EventId, InvitationId, SessionId};
+use crewlog::domain::organization::{Organization, OrganizationCommand};
+use crewlog::domain::sealed::KeyOwner;
+use crewlog::domain::user::{User, UserCommand};
+use crewlog::domain::workspace::{Workspace, WorkspaceCommand};
+use crewlog::journal::stores::{Statement, Store, StoreKind};
+use crewlog::journal::{Source, SubmitError, Unit};
+use crewlog::projections::{self, Engine, check, rebuild};
+use serde_json::{Value, json};
+
+use crate::support::journal::{
+    Fixture, Person, Team, command, done, name, organization_stream, token_hash, unit,
+};
+use crate::support::ledger;
+use crate::support::scratch;
+use crate::support::trials::{Case, StoreUnderTest, both};
 
 pub fn trials() -> Vec<Case> {
-    vec![]
+    vec![
+        both(
+            "projections",
+            "documents_are_the_log",
+            documents_are_the_log,
+        ),
+        both("projections", "a_check_finds_what_was_changed", check_finds),
+        both("projections", "a_rebuild_restores", rebuild_restores),
+        both(
+            "projections",
+            "a_broken_rebuild_is_put_away",
+            broken_rebuild,
+        ),
+        both(
+            "projections",
+            "lists_and_deadlines_are_found",
+            found_by_columns,
+        ),
+        both(
+            "projections",
+            "a_newer_projection_is_left_alone",
+            newer_projection,
+        ),
+    ]
 }
 
-pub async fn assert_documents_are_the_log(_fixture: &Fixture) {}
+/// Documents by key, as JSON.
+pub type Documents = BTreeMap<String, Value>;
+
+/// Every read model, as the log's rows say, without any type of the program.
+#[derive(Debug, Default)]
+struct Naive {
+    documents: BTreeMap<&'static str, Documents>,
+    /// Position, organization, workspace, actor, action, target, outcome.
+    audit: Vec<[Option<String>; 7]>,
+}
+
+/// A row of the log.
+struct Entry {
+    position: u64,
+    sequence: u64,
+    recorded_at: i64,
+    kind: String,
+    stream: String,
+    id: String,
+    event_type: String,
+    body: Value,
+    metadata: Value,
+}
+
+impl Naive {
+    async fn of(store: &dyn Store) -> Self {
+        let sql = "SELECT position, sequence, recorded_at, aggregate_type, aggregate_id, id,
+                          event_type, CAST(payload AS TEXT), CAST(metadata AS TEXT)
+                     FROM events ORDER BY position";
+        let mut naive = Self::default();
+        for name in projections::names() {
+            if name != "audit" {
+                naive.documents.insert(name, Documents::new());
+            }
+        }
+        for row in store.query(sql, vec![]).await.expect("the log") {
+            let text = |column| row.text(column).expect("text").to_owned();
+            let json = |column| -> Value { serde_json::from_str(&text(column)).expect("JSON") };
+            let (event_type, payload) = (text(6), json(7));
+            naive.take(&Entry {
+                position: row.count(0).expect("a position"),
+                sequence: row.count(1).expect("a sequence"),
+                recorded_at: row.integer(2).expect("a time"),
+                kind: text(3),
+                stream: text(4),
+                id: text(5),
+                body: payload[&event_type].clone(),
+                metadata: json(8),
+                event_type,
+            });
+        }
+        naive
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        self.audit.push(audit_row(entry));
+        match entry.kind.as_str() {
+            "user" => self.user(entry),
+            "organization" => self.organization(entry),
+            "workspace" => self.workspace(entry),
+            "attempts" => {}
+            other => panic!("an aggregate of the type {other}"),
+        }
+    }
+
+    fn put(&mut self, projection: &str, key: impl Into<String>, document: Value) {
+        let documents = self.documents.get_mut(projection).expect(projection);
+        documents.insert(key.into(), document);
+    }
+
+    fn change(&mut self, projection: &str, key: &str, change: impl FnOnce(&mut Value)) {
+        let documents = self.documents.get_mut(projection).expect(projection);
+        change(documents.get_mut(key).expect(key));
+    }
+
+    fn person(&mut self, entry: &Entry, realm: &str, user: &str, field: &str) {
+        let key = format!("{realm}/{user}/{field}/{:020}", entry.position);
+        let document = json!({
+            "realm": realm, "user": user, "field": field, "since": entry.position,
+            "value": {"event": entry.id, "field": field, "sealed": entry.body[field]},
+        });
+        self.put("people", key, document);
+    }
+
+    fn user(&mut self, entry: &Entry) {
+        let (user, body) = (entry.stream.as_str(), &entry.body);
+        match entry.event_type.as_str() {
+            "user_signed_up" => {
+                for field in ["name", "email"] {
+                    self.person(entry, "account", user, field);
+                }
+                let document = json!({
+                    "id": user, "version": 1, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "profile_shared": 0, "sessions": {},
+                });
+                self.put("users", user, document);
+            }
+            "user_renamed" | "user_email_changed" => {
+                let field = if entry.event_type == "user_renamed" {
+                    "name"
+                } else {
+                    "email"
+                };
+                self.person(entry, "account", user, field);
+                self.change("users", user, |document| entry.stamp(document));
+            }
+            "user_profile_shared" => self.change("users", user, |document| {
+                document["profile_shared"] = body["profile_sequence"].clone();
+            }),
+            "session_started" => self.change("users", user, |document| {
+                let sessions = document["sessions"].as_object_mut().expect("sessions");
+                let started = body["started_at"].as_i64();
+                sessions.retain(|_, session| session["expires_at"].as_i64() > started);
+                let session = json!({
+                    "started_at": body["started_at"], "expires_at": body["expires_at"],
+                    "version": entry.sequence,
+                });
+                sessions.insert(text(&body["session"]), session);
+            }),
+            "session_revoked" => self.change("users", user, |document| {
+                let sessions = document["sessions"].as_object_mut().expect("sessions");
+                sessions.remove(&text(&body["session"]));
+            }),
+            "sign_in_failed" => {}
+            other => panic!("a user event {other}"),
+        }
+    }
+
+    fn organization(&mut self, entry: &Entry) {
+        let (organization, body) = (entry.stream.as_str(), &entry.body);
+        match entry.event_type.as_str() {
+            "organization_created" => {
+                let document = json!({
+                    "id": organization, "version": 1, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "name": body["name"],
+                });
+                self.put("organizations", organization, document);
+            }
+            "organization_renamed" => self.change("organizations", organization, |document| {
+                document["name"] = body["to"].clone();
+                entry.stamp(document);
+            }),
+            "organization_member_added" => {
+                let user = text(&body["user"]);
+                let document = json!({
+                    "organization": organization, "user": user, "role": body["role"],
+                    "since": entry.recorded_at, "version": entry.sequence,
+                    "granted_at": entry.position,
+                });
+                self.put(
+                    "organization_members",
+                    format!("{organization}/{user}"),
+                    document,
+                );
+            }
+            "person_recorded" => {
+                for field in ["name", "email"] {
+                    self.person(entry, organization, &text(&body["user"]), field);
+                }
+            }
+            other => panic!("an organization event {other}"),
+        }
+    }
+
+    fn workspace(&mut self, entry: &Entry) {
+        let (workspace, body) = (entry.stream.as_str(), &entry.body);
+        let member = format!("{workspace}/{}", body["user"].as_str().unwrap_or_default());
+        let invitation = body["invitation"].as_str().unwrap_or_default();
+        match entry.event_type.as_str() {
+            "workspace_created" => {
+                let document = json!({
+                    "id": workspace, "version": 1, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "organization": body["organization"],
+                    "name": body["name"], "plan": null, "created_by": body["created_by"],
+                });
+                self.put("workspaces", workspace, document);
+            }
+            "workspace_renamed" | "plan_selected" => {
+                let what = if entry.event_type == "plan_selected" {
+                    "plan"
+                } else {
+                    "name"
+                };
+                self.change("workspaces", workspace, |document| {
+                    document[what] = body["to"].clone();
+                    entry.stamp(document);
+                });
+            }
+            "member_joined" => {
+                let document = json!({
+                    "workspace": workspace, "organization": entry.metadata["organization"],
+                    "user": body["user"], "role": body["role"], "since": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "version": entry.sequence,
+                    "invited_by": body["source"]["invitation"]["invited_by"],
+                    "granted_at": entry.position,
+                });
+                self.put("members", member, document);
+            }
+            "member_role_changed" => self.change("members", &member, |document| {
+                document["role"] = body["to"].clone();
+                document["granted_at"] = json!(entry.position);
+                entry.stamp(document);
+            }),
+            "member_removed" | "member_left" => {
+                let members = self.documents.get_mut("members").expect("members");
+                members.remove(&member).expect("a member");
+            }
+            "member_invited" => {
+                let document = json!({
+                    "id": invitation, "version": entry.sequence, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "workspace": workspace,
+                    "organization": entry.metadata["organization"],
+                    "email": {"event": entry.id, "field": "email", "sealed": body["email"]},
+                    "role": body["role"], "invited_by": body["invited_by"], "status": "pending",
+                    "expires_at": body["expires_at"], "token_hash": body["token_hash"],
+                    "accepted_by": null,
+                });
+                self.put("invitations", invitation, document);
+            }
+            "invitation_resent" => self.change("invitations", invitation, |document| {
+                document["token_hash"] = body["token_hash"].clone();
+                document["expires_at"] = body["expires_at"].clone();
+                entry.stamp(document);
+            }),
+            ended => {
+                let status = ended
+                    .strip_prefix("invitation_")
+                    .expect("an invitation event");
+                self.change("invitations", invitation, |document| {
+                    document["status"] = json!(status);
+                    if status == "accepted" {
+                        document["accepted_by"] = body["user"].clone();
+                    }
+                    entry.stamp(document);
+                });
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Marks a document as last changed by this entry.
+    fn stamp(&self, document: &mut Value) {
+        document["version"] = json!(self.sequence);
+        document["updated_at"] = json!(self.recorded_at);
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("text").to_owned()
+}
+
+fn audit_row(entry: &Entry) -> [Option<String>; 7] {
+    let body = &entry.body;
+    let (action, target) = match entry.event_type.as_str() {
+        "user_signed_up" => ("user.signed_up", entry.stream.clone()),
+        "user_renamed" => ("user.renamed", entry.stream.clone()),
+        "user_email_changed" => ("user.email_changed", entry.stream.clone()),
+        "user_profile_shared" => ("user.profile_shared", entry.stream.clone()),
+        "session_started" => ("session.started", text(&body["session"])),
+        "session_revoked" => ("session.revoked", text(&body["session"])),
+        "sign_in_failed" => ("session.refused", entry.stream.clone()),
+        "organization_created" => ("organization.created", entry.stream.clone()),
+        "organization_renamed" => ("organization.renamed", entry.stream.clone()),
+        "organization_member_added" => ("organization_member.added", text(&body["user"])),
+        "person_recorded" => ("person.recorded", text(&body["user"])),
+        "workspace_created" => ("workspace.created", entry.stream.clone()),
+        "workspace_renamed" => ("workspace.renamed", entry.stream.clone()),
+        "plan_selected" => ("plan.selected", entry.stream.clone()),
+        "member_joined" => ("member.joined", text(&body["user"])),
+        "member_role_changed" => ("member.role_changed", text(&body["user"])),
+        "member_removed" => ("member.removed", text(&body["user"])),
+        "member_left" => ("member.left", text(&body["user"])),
+        "member_invited" => ("member.invited", text(&body["invitation"])),
+        "invitation_resent" => ("invitation.resent", text(&body["invitation"])),
+        "invitation_accepted" => ("invitation.accepted", text(&body["invitation"])),
+        "invitation_declined" => ("invitation.declined", text(&body["invitation"])),
+        "invitation_revoked" => ("invitation.revoked", text(&body["invitation"])),
+        "invitation_expired" => ("invitation.expired", text(&body["invitation"])),
+        "attempt_refused" => (
+            body["action"].as_str().expect("an action"),
+            text(&body["target"]),
+        ),
+        other => panic!("an event {other} that auditors are not told of"),
+    };
+    let refused = ["sign_in_failed", "attempt_refused"].contains(&entry.event_type.as_str());
+    let actor = match entry.event_type.as_str() {
+        "attempt_refused" => &body["actor"],
+        _ => &entry.metadata["actor"],
+    };
+    let workspace = ["workspace", "attempts"].contains(&entry.kind.as_str());
+    [
+        Some(entry.position.to_string()),
+        entry.metadata["organization"].as_str().map(str::to_owned),
+        (workspace && entry.stream.starts_with("ws_")).then(|| entry.stream.clone()),
+        actor["id"].as_str().map(str::to_owned),
+        Some(action.to_owned()),
+        Some(target),
+        Some(if refused { "denied" } else { "ok" }.to_owned()),
+    ]
+}
+
+/// The table that serves a projection, and its generation.
+async fn serving(store: &dyn Store, projection: &str) -> (String, i64) {
+    let sql = "SELECT generation FROM projections WHERE name = $1 AND state = 'serving'";
+    let rows = store.query(sql, vec![projection.into()]).await;
+    let rows = rows.expect("projections");
+    assert_eq!(rows.len(), 1, "one generation of {projection} serves");
+    let generation = rows[0].integer(0).expect("a generation");
+    let table = match projection {
+        "audit" => format!("audit_{generation}"),
+        _ => format!("documents_{projection}_{generation}"),
+    };
+    (table, generation)
+}
+
+async fn documents(store: &dyn Store, projection: &str) -> Documents {
+    let (table, _) = serving(store, projection).await;
+    let sql = format!("SELECT key, CAST(document AS TEXT) FROM {table}");
+    let rows = store.query(&sql, vec![]).await.expect("documents");
+    rows.iter()
+        .map(|row| {
+            let document = serde_json::from_str(row.text(1).expect("text")).expect("JSON");
+            (row.text(0).expect("a key").to_owned(), document)
+        })
+        .collect()
+}
+
+/// That every read model is what the log says, by the naive fold and by the engine's own check.
+pub async fn assert_documents_are_the_log(fixture: &Fixture) {
+    let store = &*fixture.store;
+    let naive = Naive::of(store).await;
+    for (projection, expected) in &naive.documents {
+        let stored = documents(store, projection).await;
+        for (key, document) in expected {
+            assert_eq!(stored.get(key), Some(document), "{key} of {projection}");
+        }
+        assert_eq!(stored.len(), expected.len(), "there are more {projection}");
+    }
+    let (table, _) = serving(store, "audit").await;
+    let sql = format!(
+        "SELECT CAST(position AS TEXT), organization, workspace, actor, action, target, outcome
+           FROM {table} AS audit ORDER BY audit.position"
+    );
+    let rows = store.query(&sql, vec![]).await.expect("the audit index");
+    assert_eq!(rows.len(), naive.audit.len(), "rows of the audit index");
+    for (row, expected) in rows.iter().zip(&naive.audit) {
+        let stored: [Option<String>; 7] = std::array::from_fn(|column| {
+            let text = row.optional_text(column).expect("text or null");
+            text.map(str::to_owned)
+        });
+        assert_eq!(&stored, expected, "a row of the audit index");
+    }
+    assert_eq!(differences(store).await, [] as [(String, String); 0]);
+}
+
+/// What the engine's own check finds: projections and keys.
+async fn differences(store: &dyn Store) -> Vec<(String, String)> {
+    let folder = scratch::directory("check");
+    let report = check(store, folder.path(), |_| {}).await;
+    let report = report.expect("the check to run");
+    assert_eq!(report.differing, report.differences.len() as u64);
+    let names: BTreeSet<_> = report.rows.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, projections::names().into_iter().collect());
+    let differences = report.differences.into_iter();
+    differences.map(|one| (one.projection, one.key)).collect()
+}
+
+/// People, organizations and workspaces with something of everything about them.
+struct World {
+    people: Vec<Person>,
+    teams: Vec<Team>,
+    invitations: Vec<(Team, InvitationId)>,
+    sessions: Vec<(Person, SessionId)>,
+}
+
+/// Hundreds of random commands in concurrent handfuls; many are refused, as they should be.
+async fn workload(fixture: &Arc<Fixture>, circle: &str) -> World {
+    let mut world = World {
+        people: Vec::new(),
+        teams: Vec::new(),
+        invitations: Vec::new(),
+        sessions: Vec::new(),
+    };
+    for label in ["ada", "bob", "cyd", "dan", "eve"] {
+        let person = fixture.sign_up(&format!("{label}.{circle}")).await;
+        world.people.push(person);
+    }
+    for owner in &world.people[..2] {
+        let team = fixture.workspace(owner, "first").await;
+        let second = fixture
+            .workspace_in(team.organization, owner, "second")
+            .await;
+        world.teams.extend([team, second]);
+        for (person, role) in world.people[2..].iter().zip([Role::Owner, Role::Admin]) {
+            fixture.join(team, owner, person, role).await;
+        }
+    }
+    let mut accepted = 0;
+    for round in 0..60 {
+        let units: Vec<_> = (0..12).map(|_| random_unit(fixture, &mut world)).collect();
+        let answers = units.into_iter().map(|unit| fixture.submit(unit));
+        for answer in futures::future::join_all(answers).await {
+            match answer {
+                Ok(_) => accepted += 1,
+                Err(SubmitError::Refused(_)) => {}
+                Err(other) => panic!("neither accepted nor refused: {other}"),
+            }
+        }
+        if round % 8 == 7 {
+            fixture.source.pass(Duration::from_secs(3 * 24 * 3600));
+        }
+    }
+    assert!(accepted > 150, "{accepted} accepted");
+    world
+}
+
+fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
+    let source = &fixture.source;
+    let team = *source.one_of(&world.teams);
+    let actor = source.one_of(&world.people).clone();
+    let other = source.one_of(&world.people).clone();
+    let role = *source.one_of(&Role::ALL);
+    let label = format!("name {}", source.below(1_000));
+    let mut unit = match source.below(12) {
+        0 | 1 => {
+            let invitation = fixture.invitation_id();
+            world.invitations.push((team, invitation));
+            invitation_unit(fixture, team, &actor, invitation, &other.email, role)
+        }
+        2..=5 if !world.invitations.is_empty() => {
+            let newest = world.invitations.len().saturating_sub(5);
+            let (team, invitation) = *source.one_of(&world.invitations[newest..]);
+            answer_unit(fixture, team, &actor, invitation)
+        }
+        6 => session_unit(fixture, world, &actor),
+        7 => command::<Attempts>(
+            team.attempts(),
+            AttemptsCommand::Record {
+                organization: team.organization,
+                actor: actor.actor(),
+                action: "workspace.rename".to_owned(),
+                target: team.workspace.to_string(),
+                code: "not_permitted".to_owned(),
+                minute: source.now().minute(),
+                count: 1,
+                repeats: false,
+            },
+        ),
+        8 => command::<Organization>(
+            organization_stream(team.organization),
+            OrganizationCommand::Rename {
+                actor: actor.actor(),
+                name: name(&label),
+            },
+        ),
+        number => command::<Workspace>(
+            team.stream(),
+            match number {
+                9 => WorkspaceCommand::Rename {
+                    actor: actor.user,
+                    name: name(&label),
+                },
+                10 => WorkspaceCommand::ChangeRole {
+                    actor: actor.user,
+                    user: other.user,
+                    role,
+                },
+                11 if source.below(2) == 0 => WorkspaceCommand::Remove {
+                    actor: actor.user,
+                    user: other.user,
+                },
+                _ => WorkspaceCommand::SelectPlan {
+                    actor: actor.user,
+                    plan: format!("plan-{}", source.below(3)).parse().expect("a plan"),
+                },
+            },
+        ),
+    };
+    unit.origin.actor = actor.actor();
+    unit
+}
+
+fn invitation_unit(
+    fixture: &Fixture,
+    team: Team,
+    actor: &Person,
+    invitation: InvitationId,
+    email: &str,
+    role: Role,
+) -> Unit {
+    let (invite, event, keep_key) = fixture.invite(actor, invitation, email, role);
+    unit(team.organization, vec![team.stream()], move |desk| {
+        desk.write_beside(keep_key.clone());
+        desk.execute::<Workspace>(&team.stream(), invite.clone(), &[event])?;
+        Ok(done())
+    })
+}
+
+fn answer_unit(fixture: &Fixture, team: Team, actor: &Person, invitation: InvitationId) -> Unit {
+    let hash = token_hash(invitation);
+    let actor_id = actor.user;
+    let answer = match fixture.source.below(6) {
+        0 | 1 => WorkspaceCommand::AcceptInvitation {
+            invitation,
+            token_hash: hash,
+            user: actor_id,
+        },
+        2 => WorkspaceCommand::DeclineInvitation {
+            invitation,
+            token_hash: hash,
+        },
+        3 => WorkspaceCommand::RevokeInvitation {
+            actor: actor_id,
+            invitation,
+        },
+        4 => WorkspaceCommand::ResendInvitation {
+            actor: actor_id,
+            invitation,
+            token_hash: hash,
+            expires_at: fixture.source.now().plus(chrono::TimeDelta::days(1)),
+        },
+        _ => WorkspaceCommand::ExpireInvitation { invitation },
+    };
+    command::<Workspace>(team.stream(), answer)
+}
+
+fn session_unit(fixture: &Fixture, world: &mut World, actor: &Person) -> Unit {
+    let asked = match fixture.source.below(4) {
+        0 if !world.sessions.is_empty() => {
+            let (person, session) = fixture.source.one_of(&world.sessions).clone();
+            return command::<User>(person.stream(), UserCommand::RevokeSession { session });
+        }
+        1 => UserCommand::RecordSignInFailed {
+            minute: fixture.source.now().minute(),
+            count: 2,
+        },
+        _ => {
+            let session = SessionId::from_uuid(fixture.source.uuid());
+            world.sessions.push((actor.clone(), session));
+            let days = chrono::TimeDelta::days(fixture.source.below(5) as i64);
+            UserCommand::StartSession {
+                session,
+                expires_at: fixture.source.now().plus(days),
+            }
+        }
+    };
+    command::<User>(actor.stream(), asked)
+}
+
+/// A change of name, and the organization told of it.
+async fn profile_changes(fixture: &Fixture, person: &Person, team: Team) {
+    let event = fixture.event_id();
+    let account = KeyOwner::Subject(person.account);
+    let renamed = UserCommand::Rename {
+        name: fixture.seal(account, event, "name", "Ada King").await,
+        previous: fixture.seal(account, event, "previous", "ada").await,
+        profile_sequence: 1,
+    };
+    let stream = person.stream();
+    let rename = unit(person.user, vec![stream.clone()], move |desk| {
+        desk.execute::<User>(&stream, renamed.clone(), &[event])?;
+        Ok(done())
+    });
+    fixture.commit(rename).await;
+    let event = fixture.event_id();
+    let sequence = last_profile(fixture, person).await;
+    let record = OrganizationCommand::RecordPerson {
+        user: person.user,
+        profile_sequence: sequence,
+        email: fixture.seal(account, event, "email", &person.email).await,
+        name: fixture.seal(account, event, "name", "Ada King").await,
+    };
+    share(fixture, person, team, event, record, sequence).await;
+}
+
+async fn last_profile(fixture: &Fixture, person: &Person) -> u64 {
+    let state: User = fixture.in_memory(&person.stream()).await;
+    state.profile_to_share().expect("a change of the profile")
+}
+
+async fn share(
+    fixture: &Fixture,
+    person: &Person,
+    team: Team,
+    event: EventId,
+    record: OrganizationCommand,
+    profile_sequence: u64,
+) {
+    let of = organization_stream(team.organization);
+    let told = unit(team.organization, vec![of.clone()], move |desk| {
+        desk.execute::<Organization>(&of, record.clone(), &[event])?;
+        Ok(done())
+    });
+    fixture.commit(told).await;
+    let shared = UserCommand::ShareProfile {
+        profile_sequence,
+        organizations: vec![team.organization],
+    };
+    fixture
+        .commit(command::<User>(person.stream(), shared))
+        .await;
+}
+
+async fn documents_are_the_log(store: StoreUnderTest) {
+    let fixture = Arc::new(Fixture::open(&store).await);
+    let world = workload(&fixture, "first").await;
+    profile_changes(&fixture, &world.people[0], world.teams[0]).await;
+    let events = ledger::verify(&*fixture.store).await;
+    let kinds: BTreeSet<_> = events.iter().map(|event| &event.event_type).collect();
+    assert!(kinds.len() >= 23, "the workload has seen only {kinds:?}");
+    assert_documents_are_the_log(&fixture).await;
+
+    // A second process that begins with the documents as they are goes on as the first did.
+    let another = Arc::new(fixture.another(2).await);
+    workload(&another, "second").await;
+    assert_documents_are_the_log(&another).await;
+}
+
+async fn run(store: &dyn Store, sql: String) {
+    let touched = store.execute(vec![Statement::new(sql.clone(), [])]).await;
+    assert_eq!(touched.expect(&sql), [1], "{sql}");
+}
+
+async fn small_world(store: &StoreUnderTest) -> (Fixture, Person, Team) {
+    let fixture = Fixture::open(store).await;
+    let owner = fixture.sign_up("owner").await;
+    let team = fixture.workspace(&owner, "team").await;
+    let other = fixture.sign_up("other").await;
+    fixture.join(team, &owner, &other, Role::Viewer).await;
+    (fixture, owner, team)
+}
+
+/// Changes a member, removes a workspace, adds an organization and changes the audit index; answers
+/// with what a check must find.
+async fn tamper(fixture: &Fixture, owner: &Person, team: Team) -> Vec<(String, String)> {
+    let store = &*fixture.store;
+    let (members, _) = serving(store, "members").await;
+    let (workspaces, _) = serving(store, "workspaces").await;
+    let (organizations, _) = serving(store, "organizations").await;
+    let (users, _) = serving(store, "users").await;
+    let (audit, _) = serving(store, "audit").await;
+    let member = format!("{}/{}", team.workspace, owner.user);
+    let json = match store.kind() {
+        StoreKind::Sqlite => "REPLACE(document, 'owner', 'viewer')",
+        StoreKind::Postgres => "CAST(REPLACE(CAST(document AS TEXT), 'owner', 'viewer') AS JSON)",
+    };
+    run(
+        store,
+        format!("UPDATE {members} SET document = {json} WHERE key = '{member}'"),
+    )
+    .await;
+    run(
+        store,
+        format!("DELETE FROM {workspaces} WHERE key = '{}'", team.workspace),
+    )
+    .await;
+    run(
+        store,
+        format!(
+            "INSERT INTO {organizations} (key, position, document)
+             SELECT 'org_extra', position, document FROM {organizations}"
+        ),
+    )
+    .await;
+    // What a document is found by counts as much as the document.
+    run(
+        store,
+        format!(
+            "UPDATE {users} SET deadline = 5 WHERE key = '{}'",
+            owner.user
+        ),
+    )
+    .await;
+    run(
+        store,
+        format!("UPDATE {audit} SET actor = NULL WHERE position = 2"),
+    )
+    .await;
+    vec![
+        ("audit".to_owned(), format!("{:020}", 2)),
+        ("members".to_owned(), member),
+        ("organizations".to_owned(), "org_extra".to_owned()),
+        ("users".to_owned(), owner.user.to_string()),
+        ("workspaces".to_owned(), team.workspace.to_string()),
+    ]
+}
+
+async fn check_finds(store: StoreUnderTest) {
+    let (fixture, owner, team) = small_world(&store).await;
+    assert_documents_are_the_log(&fixture).await;
+    let expected = tamper(&fixture, &owner, team).await;
+    let mut found = differences(&*fixture.store).await;
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+async fn rebuild_restores(store: StoreUnderTest) {
+    let (fixture, owner, team) = small_world(&store).await;
+    tamper(&fixture, &owner, team).await;
+    let store = &*fixture.store;
+    let mut seen = Vec::new();
+    let position = rebuild(store, &projections::names(), |progress| {
+        seen.push((progress.position, progress.head));
+    })
+    .await
+    .expect("the rebuild to end");
+    let head = *fixture.journal.head().borrow();
+    assert_eq!(position, head);
+    assert_eq!(seen.last(), Some(&(head, head)), "progress is told");
+    assert_documents_are_the_log(&fixture).await;
+    for name in projections::names() {
+        let (table, generation) = serving(store, name).await;
+        assert_eq!(generation, 2, "{name}");
+        let old = table.replace("_2", "_1");
+        let gone = store.query(&format!("SELECT * FROM {old}"), vec![]).await;
+        assert!(gone.is_err(), "{old} is gone");
+        let view = format!("SELECT count(*) FROM crewlog_{name}");
+        let rows = store.query(&view, vec![]).await.expect(&view);
+        let count = rows[0].integer(0).expect("a number");
+        let direct = format!("SELECT count(*) FROM {table}");
+        let rows = store.query(&direct, vec![]).await.expect(&direct);
+        assert_eq!(rows[0].integer(0).expect("a number"), count, "{view}");
+    }
+    let sql = "SELECT \"user\", role FROM crewlog_members WHERE workspace = $1 ORDER BY role";
+    let rows = store.query(sql, vec![team.workspace.to_string().into()]);
+    let rows = rows.await.expect("the view of members");
+    let roles: Vec<_> = rows
+        .iter()
+        .map(|row| row.text(1).expect("a role"))
+        .collect();
+    assert_eq!(roles, ["owner", "viewer"]);
+    assert_eq!(rows[0].text(0).expect("a user"), owner.user.to_string());
+
+    // Only what is named, and only what there is.
+    rebuild(store, &["members"], |_| {}).await.expect("members");
+    assert_eq!(serving(store, "members").await.1, 3);
+    assert_eq!(serving(store, "users").await.1, 2);
+    let refusal = rebuild(store, &["users", "nothing"], |_| {}).await;
+    let refusal = refusal.expect_err("nothing is no projection").to_string();
+    assert!(
+        refusal.contains("nothing") && refusal.contains("members"),
+        "{refusal}"
+    );
+    assert_eq!(serving(store, "users").await.1, 2);
+
+    // A journal that begins on the new generations writes to them.
+    let again = Fixture::on(fixture.store.clone(), 3, Default::default()).await;
+    let third = again.sign_up("third").await;
+    again.join(team, &owner, &third, Role::Member).await;
+    assert_documents_are_the_log(&again).await;
+}
+
+async fn broken_rebuild(store: StoreUnderTest) {
+    let (fixture, _, _) = small_world(&store).await;
+    let store = &*fixture.store;
+    // What a rebuild that was killed half-way leaves: rows in tables that do not serve.
+    let (members, _) = serving(store, "members").await;
+    let statements = [
+        "INSERT INTO projections (name, generation, version, position, state)
+         VALUES ('members', 2, 1, 4, 'building')"
+            .to_owned(),
+        format!("CREATE TABLE documents_members_2 AS SELECT * FROM {members}"),
+        "INSERT INTO projections (name, generation, version, position, state)
+         VALUES ('audit', 2, 1, 0, 'building')"
+            .to_owned(),
+        "CREATE TABLE audit_2 (position BIGINT)".to_owned(),
+    ];
+    let statements = statements.map(|sql| Statement::new(sql, [])).into();
+    store.execute(statements).await.expect("the leftovers");
+    // They do not serve, and opening does not take them for what does.
+    assert_documents_are_the_log(&fixture.another(2).await).await;
+    rebuild(store, &["members"], |_| {})
+        .await
+        .expect("a rebuild");
+    let sql = "SELECT name, generation FROM projections WHERE state = 'building'";
+    let rows = store.query(sql, vec![]).await.expect("projections");
+    assert!(rows.is_empty(), "{rows:?}");
+    assert!(store.query("SELECT * FROM audit_2", vec![]).await.is_err());
+    assert_eq!(serving(store, "members").await.1, 2);
+    assert_eq!(serving(store, "audit").await.1, 1);
+    assert_documents_are_the_log(&fixture).await;
+}
+
+async fn found_by_columns(store: StoreUnderTest) {
+    use crewlog::projections::{Documents, Invitations, Members, Users};
+    let (fixture, owner, team) = small_world(&store).await;
+    let (store, engine) = (&fixture.store, &fixture.engine);
+    let head = *fixture.journal.head().borrow();
+    let members = Documents::<Members>::of(store.clone(), engine);
+    let workspace = team.workspace.to_string();
+    let first = members
+        .page_of_parent(&workspace, None, 1)
+        .await
+        .expect("a page");
+    assert_eq!(
+        (first.items.len(), first.more, first.position),
+        (1, true, head)
+    );
+    let after = Some(first.items[0].0.as_str());
+    let second = members
+        .page_of_parent(&workspace, after, 1)
+        .await
+        .expect("a page");
+    assert_eq!((second.items.len(), second.more), (1, false));
+    assert_ne!(first.items[0].0, second.items[0].0);
+    let of_owner = members
+        .page_of_lookup(&owner.user.to_string(), None, 9)
+        .await;
+    assert_eq!(of_owner.expect("a page").items[0].1.role, Role::Owner);
+    let nobody = members.get("nobody").await.expect("an answer");
+    assert_eq!((nobody.value, nobody.position), (None, head));
+
+    // A new account has a profile that nobody was told of: due at once, and as it was then.
+    let users = Documents::<Users>::of(store.clone(), engine);
+    assert_eq!(
+        users.due(Timestamp(i64::MAX), 9).await.expect("due").len(),
+        2
+    );
+    assert!(users.due(Timestamp(0), 9).await.expect("due").is_empty());
+    let key = owner.user.to_string();
+    let then = users.as_of::<User>(&key, &key, 1).await.expect("a fold");
+    assert!(then.expect("an account").sessions.is_empty());
+    let now = users.as_of::<User>(&key, &key, head).await.expect("a fold");
+    assert_eq!(now, users.get(&key).await.expect("an answer").value);
+
+    // An invitation that was answered is due no more.
+    let invitations = Documents::<Invitations>::of(store.clone(), engine);
+    let due = invitations.due(Timestamp(i64::MAX), 9).await.expect("due");
+    assert!(due.is_empty(), "{due:?}");
+    let invitation = fixture.invitation_id();
+    let email = "eve@example.com";
+    let pending = invitation_unit(&fixture, team, &owner, invitation, email, Role::Viewer);
+    fixture.commit(pending).await;
+    let due = invitations.due(Timestamp(i64::MAX), 9).await.expect("due");
+    assert_eq!(due[0].0, invitation.to_string());
+}
+
+async fn newer_projection(store: StoreUnderTest) {
+    let (fixture, _, _) = small_world(&store).await;
+    let store = &*fixture.store;
+    run(
+        store,
+        "UPDATE projections SET version = version + 1 WHERE name = 'members'".to_owned(),
+    )
+    .await;
+    let refusal = Engine::open(store).await.expect_err("a newer one is there");
+    assert!(refusal.to_string().contains("newer version"), "{refusal}");
+    assert_eq!(serving(store, "members").await.1, 1, "it is as it was");
+
+    // What an older version made is rebuilt before anything is answered.
+    run(
+        store,
+        "UPDATE projections SET version = 0 WHERE name = 'members'".to_owned(),
+    )
+    .await;
+    Engine::open(store).await.expect("an older one is rebuilt");
+    assert_eq!(serving(store, "members").await.1, 2);
+    assert_eq!(serving(store, "users").await.1, 1);
+    assert_documents_are_the_log(&fixture).await;
+}

@@ -60,6 +60,11 @@ impl TestSource {
         self.now.fetch_add(micros, Ordering::SeqCst);
     }
 
+    /// Sets the clock, if it is earlier, to `time`.
+    pub fn not_before(&self, time: Timestamp) {
+        self.now.fetch_max(time.0, Ordering::SeqCst);
+    }
+
     /// A number below `bound`.
     pub fn below(&self, bound: usize) -> usize {
         let mut bytes = [0; 8];
@@ -260,6 +265,8 @@ impl Fixture {
         wrap: impl FnOnce(Arc<Engine>) -> Arc<dyn Fold>,
     ) -> Self {
         let source = Arc::new(TestSource::new(seed));
+        let head = stores::head(&*store).await.expect("the head to be read");
+        source.not_before(head.recorded_at);
         let root = RootKey::from_text(ROOT_KEY).expect("the tests' root key");
         let keys = Keyring::open(store.clone(), source.clone(), &root, true)
             .await

@@ -1,0 +1,433 @@
+//! What a store promises of an append, and what the journal makes of an outcome that nobody knows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use crewlog::domain::Timestamp;
+use crewlog::domain::ids::{BatchId, EventId};
+use crewlog::domain::workspace::Workspace;
+use crewlog::journal::stores::{
+    self, Append, AppendError, AuditRows, DocumentChanges, Head, Row, ScopeTip, Statement, Store,
+    StoreError, StoreKind, StreamTip, Value,
+};
+use crewlog::journal::{Journal, JournalSettings, Source, StoredEvent};
+
+use crate::support::journal::{Fixture, TestSource, open_store, rename};
+use crate::support::ledger;
+use crate::support::trials::{Case, StoreUnderTest, both};
+
+pub fn trials() -> Vec<Case> {
+    vec![
+        both("stores", "parameters_are_bound_by_number", bound_by_number),
+        both("stores", "values_come_back_as_they_went", values_come_back),
+        both("stores", "a_lost_compare_writes_nothing", lost_compare),
+        both("stores", "a_conflict_writes_nothing", conflict),
+        both("stores", "resolving_settles_a_batch", resolving),
+        both("stores", "statements_run_all_or_none", all_or_none),
+        both("outcomes", "an_unknown_outcome_is_found_out", found_out),
+        both(
+            "outcomes",
+            "a_store_that_fails_writes_nothing",
+            store_that_fails,
+        ),
+    ]
+}
+
+async fn bound_by_number(store: StoreUnderTest) {
+    let store = open_store(&store).await;
+    let sql = "SELECT CAST($2 AS TEXT), CAST($1 AS TEXT), CAST($2 AS TEXT)";
+    let rows = store
+        .query(sql, vec!["first".into(), "second".into()])
+        .await;
+    let rows = rows.expect("an answer");
+    let texts = [0, 1, 2].map(|column| rows[0].text(column).expect("text").to_owned());
+    assert_eq!(texts, ["second", "first", "second"]);
+
+    let insert = Statement::new(
+        "INSERT INTO root_keys (proof, name) VALUES ($2, $1)",
+        ["name".into(), Value::from(vec![1, 2])],
+    );
+    assert_eq!(store.execute(vec![insert]).await.expect("a row"), [1]);
+    let update = Statement::new(
+        "UPDATE root_keys SET proof = $2 WHERE name = $1",
+        ["name".into(), Value::from(vec![3])],
+    );
+    assert_eq!(store.execute(vec![update]).await.expect("a change"), [1]);
+    let rows = store.query("SELECT proof FROM root_keys", vec![]).await;
+    assert_eq!(rows.expect("an answer")[0].bytes(0).expect("bytes"), [3]);
+    for wrong in [vec![], vec!["one".into()]] {
+        let answer = store.query(sql, wrong.clone()).await;
+        assert!(answer.is_err(), "{wrong:?}: {answer:?}");
+    }
+}
+
+async fn values_come_back(store: StoreUnderTest) {
+    let store = open_store(&store).await;
+    let sql = "SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), $3 + 0, $4 + 0";
+    let integers = match store.kind() {
+        StoreKind::Sqlite => sql.to_owned(),
+        StoreKind::Postgres => sql.replace("$3 + 0, $4 + 0", "$3::BIGINT, $4::BIGINT"),
+    };
+    let parameters = vec![
+        "a 'quoted' \u{1f980} text\n".into(),
+        Value::Text(None),
+        Value::from(i64::MIN),
+        Value::Integer(None),
+    ];
+    let rows = store.query(&integers, parameters).await.expect("an answer");
+    assert_eq!(
+        rows[0].text(0).expect("text"),
+        "a 'quoted' \u{1f980} text\n"
+    );
+    assert_eq!(rows[0].optional_text(1).expect("text or null"), None);
+    assert_eq!(rows[0].integer(2).expect("an integer"), i64::MIN);
+    assert_eq!(rows[0].optional_integer(3).expect("or null"), None);
+    assert!(rows[0].integer(0).is_err() && rows[0].text(9).is_err());
+}
+
+/// A batch of one event on a log that holds `head`, as a writer would send it.
+fn a_batch(source: &TestSource, head: &Head, id: &str) -> Append {
+    let batch = BatchId::from_uuid(source.uuid());
+    let recorded_at = Timestamp(head.recorded_at.0 + 1);
+    let mut event = StoredEvent {
+        position: head.position + 1,
+        id: EventId::from_uuid(source.uuid()),
+        recorded_at,
+        batch,
+        aggregate_type: "workspace".to_owned(),
+        aggregate_id: id.to_owned(),
+        sequence: 1,
+        scope: id.to_owned(),
+        scope_sequence: 1,
+        previous: None,
+        event_type: "workspace_renamed".to_owned(),
+        event_version: "1".to_owned(),
+        payload: r#"{"workspace_renamed":{"from":"a","to":"b"}}"#.to_owned(),
+        metadata: r#"{"actor":{"type":"system"}}"#.to_owned(),
+        salt: [3; 32],
+        leaf: [0; 32],
+    };
+    event.leaf = event.computed_leaf();
+    let mut frontier = head.frontier.clone();
+    frontier.push(event.leaf);
+    Append {
+        batch,
+        expected_position: head.position,
+        expected_epoch: head.epoch,
+        recorded_at,
+        frontier,
+        streams: vec![StreamTip {
+            aggregate_type: "workspace",
+            aggregate_id: id.to_owned(),
+            sequence: 1,
+            scope: id.to_owned(),
+        }],
+        scopes: vec![ScopeTip {
+            scope: id.to_owned(),
+            sequence: 1,
+            leaf: event.leaf,
+        }],
+        events: vec![event],
+        documents: vec![],
+        audit: None,
+        statements: vec![],
+    }
+}
+
+fn beside(value: &str) -> Statement {
+    Statement::new(
+        "INSERT INTO claims (scope, kind, value, holder) VALUES ('s', 'k', $1, 'h')",
+        [value.into()],
+    )
+}
+
+async fn count(store: &dyn Store, table: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    let rows = store.query(&sql, vec![]).await.expect("a count");
+    rows[0].integer(0).expect("a number")
+}
+
+async fn head(store: &dyn Store) -> Head {
+    stores::head(store).await.expect("the head")
+}
+
+async fn lost_compare(store: StoreUnderTest) {
+    let store = open_store(&store).await;
+    let source = TestSource::new(1);
+    let empty = head(&*store).await;
+    let mut late = a_batch(&source, &empty, "late");
+    late.statements.push(beside("late"));
+    let first = Arc::new(a_batch(&source, &empty, "first"));
+    store.append(first.clone()).await.expect("the first");
+    let again = store.append(first).await;
+    assert!(matches!(again, Err(AppendError::Lost)), "{again:?}");
+    let lost = store.append(Arc::new(late)).await;
+    assert!(matches!(lost, Err(AppendError::Lost)), "{lost:?}");
+    let one = head(&*store).await;
+    assert_eq!((one.position, one.epoch), (1, 0));
+    let mut other_epoch = a_batch(&source, &one, "other");
+    other_epoch.expected_epoch += 1;
+    let lost = store.append(Arc::new(other_epoch)).await;
+    assert!(matches!(lost, Err(AppendError::Lost)), "{lost:?}");
+    assert_eq!(count(&*store, "claims").await, 0);
+    assert_eq!(ledger::verify(&*store).await.len(), 1);
+}
+
+async fn conflict(store: StoreUnderTest) {
+    let store = open_store(&store).await;
+    let source = TestSource::new(1);
+    let mut first = a_batch(&source, &head(&*store).await, "first");
+    first.statements.push(beside("one"));
+    store.append(Arc::new(first)).await.expect("the first");
+    let one = head(&*store).await;
+
+    let mut taken = a_batch(&source, &one, "second");
+    taken.statements.extend([beside("two"), beside("one")]);
+    let refused = store.append(Arc::new(taken)).await;
+    assert!(
+        matches!(refused, Err(AppendError::Conflict(_))),
+        "{refused:?}"
+    );
+
+    let mut wrong = a_batch(&source, &one, "second");
+    wrong.statements.extend([
+        beside("two"),
+        Statement::new("INSERT INTO nowhere VALUES (1)", []),
+    ]);
+    let refused = store.append(Arc::new(wrong)).await;
+    assert!(
+        matches!(refused, Err(AppendError::Failed(_))),
+        "{refused:?}"
+    );
+
+    assert_eq!(head(&*store).await, one);
+    assert_eq!(count(&*store, "claims").await, 1);
+    assert_eq!(ledger::verify(&*store).await.len(), 1);
+    store
+        .append(Arc::new(a_batch(&source, &one, "second")))
+        .await
+        .expect("the store to go on");
+    assert_eq!(ledger::verify(&*store).await.len(), 2);
+}
+
+async fn resolving(store: StoreUnderTest) {
+    let store = open_store(&store).await;
+    let source = TestSource::new(1);
+    let written = Arc::new(a_batch(&source, &head(&*store).await, "written"));
+    store.append(written.clone()).await.expect("the first");
+    assert!(store.resolve(written.batch).await.expect("an answer"));
+    let one = head(&*store).await;
+    assert_eq!((one.position, one.epoch), (1, 1), "the epoch is raised");
+
+    // In flight while it is resolved: it can no longer be written.
+    let in_flight = Arc::new(a_batch(&source, &one, "in-flight"));
+    assert!(!store.resolve(in_flight.batch).await.expect("an answer"));
+    let lost = store.append(in_flight.clone()).await;
+    assert!(matches!(lost, Err(AppendError::Lost)), "{lost:?}");
+    assert!(!store.resolve(in_flight.batch).await.expect("an answer"));
+    let three = head(&*store).await;
+    assert_eq!((three.position, three.epoch), (1, 3));
+    store
+        .append(Arc::new(a_batch(&source, &three, "after-it")))
+        .await
+        .expect("a batch of the new epoch");
+    assert_eq!(ledger::verify(&*store).await.len(), 2);
+}
+
+async fn all_or_none(store: StoreUnderTest) {
+    let store = open_store(&store).await;
+    let refused = store.execute(vec![beside("one"), beside("one")]).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let refused = store
+        .put(vec![], None, vec![beside("two"), beside("two")])
+        .await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(count(&*store, "claims").await, 0);
+    let touched = store.execute(vec![beside("one"), beside("two")]).await;
+    assert_eq!(touched.expect("both"), [1, 1]);
+    let delete = Statement::new("DELETE FROM claims WHERE scope = $1", ["s".into()]);
+    assert_eq!(store.execute(vec![delete]).await.expect("both"), [2]);
+}
+
+/// What goes wrong with an append.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mishap {
+    None,
+    /// It is written, and the answer is lost.
+    AnswerLost,
+    /// The connection breaks before it is written.
+    NeverSent,
+    /// As before, and it is still under way when its outcome is asked for.
+    ArrivesLate,
+    /// Known not to be written.
+    Refused,
+}
+
+/// A store with an append in so many that goes wrong.
+#[derive(Debug)]
+struct Mishaps {
+    inner: Arc<dyn Store>,
+    plan: Vec<Mishap>,
+    appends: AtomicUsize,
+    under_way: tokio::sync::Mutex<Option<Arc<Append>>>,
+    late_ones_lost: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Mishaps {
+    fn kind(&self) -> StoreKind {
+        self.inner.kind()
+    }
+
+    async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.inner.query(sql, parameters).await
+    }
+
+    async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
+        self.inner.execute(statements).await
+    }
+
+    async fn put(
+        &self,
+        documents: Vec<DocumentChanges>,
+        audit: Option<AuditRows>,
+        statements: Vec<Statement>,
+    ) -> Result<(), StoreError> {
+        self.inner.put(documents, audit, statements).await
+    }
+
+    async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
+        let number = self.appends.fetch_add(1, Ordering::SeqCst);
+        let unknown = || Err(AppendError::Unknown("the connection broke".to_owned()));
+        match self.plan[number % self.plan.len()] {
+            Mishap::None => self.inner.append(append).await,
+            Mishap::AnswerLost => {
+                self.inner.append(append).await?;
+                unknown()
+            }
+            Mishap::NeverSent => unknown(),
+            Mishap::ArrivesLate => {
+                *self.under_way.lock().await = Some(append);
+                unknown()
+            }
+            Mishap::Refused => Err(AppendError::Failed(StoreError::Unavailable {
+                kind: self.kind(),
+                detail: "no room".to_owned(),
+            })),
+        }
+    }
+
+    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
+        let answer = self.inner.resolve(batch).await;
+        if let Some(late) = self.under_way.lock().await.take() {
+            let arrived = self.inner.append(late).await;
+            assert!(matches!(arrived, Err(AppendError::Lost)), "{arrived:?}");
+            self.late_ones_lost.fetch_add(1, Ordering::SeqCst);
+        }
+        answer
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+async fn with_mishaps(store: &StoreUnderTest, plan: &[Mishap]) -> (Fixture, Arc<Mishaps>) {
+    let fixture = Fixture::open(store).await;
+    let mishaps = Arc::new(Mishaps {
+        inner: fixture.store.clone(),
+        plan: plan.to_vec(),
+        appends: AtomicUsize::new(0),
+        under_way: tokio::sync::Mutex::new(None),
+        late_ones_lost: AtomicUsize::new(0),
+    });
+    let journal = Journal::start(
+        mishaps.clone(),
+        fixture.source.clone(),
+        fixture.engine.clone(),
+        JournalSettings::default(),
+    )
+    .await
+    .expect("the journal to start");
+    let fixture = Fixture {
+        journal: Arc::new(journal),
+        ..fixture
+    };
+    (fixture, mishaps)
+}
+
+async fn found_out(store: StoreUnderTest) {
+    let plan = [
+        Mishap::None,
+        Mishap::AnswerLost,
+        Mishap::ArrivesLate,
+        Mishap::NeverSent,
+        Mishap::AnswerLost,
+    ];
+    let (fixture, mishaps) = with_mishaps(&store, &plan).await;
+    let owner = fixture.sign_up("owner").await;
+    let team = fixture.workspace(&owner, "team").await;
+    let fixture = Arc::new(fixture);
+    let mut tasks = Vec::new();
+    for number in 0..24 {
+        let (fixture, owner) = (fixture.clone(), owner.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut told = Vec::new();
+            for round in 0..3 {
+                let text = format!("{number} {round}");
+                let committed = fixture.commit(rename(team, &owner, &text)).await;
+                told.push((text, committed.position));
+            }
+            told
+        }));
+    }
+    let mut told = Vec::new();
+    for task in tasks {
+        told.extend(task.await.expect("no panic"));
+    }
+    let events = ledger::verify(&*fixture.store).await;
+    for (text, position) in &told {
+        let event = &events[usize::try_from(position - 1).expect("a position")];
+        assert!(
+            event.payload.contains(&format!("\"to\":\"{text}\"")),
+            "{text}"
+        );
+    }
+    assert_eq!(events.len(), 2 + 2 + 3 + told.len(), "each is there once");
+    assert!(mishaps.late_ones_lost.load(Ordering::SeqCst) > 0);
+    assert_eq!(
+        fixture.journal.status().problem(),
+        None,
+        "all is well again"
+    );
+    fixture
+        .assert_memory_is_the_log::<Workspace>(&team.stream())
+        .await;
+    crate::projections::assert_documents_are_the_log(&fixture).await;
+}
+
+async fn store_that_fails(store: StoreUnderTest) {
+    let plan = [Mishap::None, Mishap::None, Mishap::None, Mishap::Refused];
+    let (fixture, _) = with_mishaps(&store, &plan).await;
+    let owner = fixture.sign_up("owner").await;
+    let team = fixture.workspace(&owner, "team").await;
+    let before = ledger::verify(&*fixture.store).await;
+    let answer = fixture.submit(rename(team, &owner, "refused")).await;
+    assert!(
+        matches!(answer, Err(crewlog::journal::SubmitError::Unavailable(_))),
+        "{answer:?}"
+    );
+    let problem = fixture.journal.status().problem();
+    assert!(problem.is_some_and(|said| said.contains("no room")));
+    assert_eq!(ledger::verify(&*fixture.store).await, before);
+    fixture
+        .assert_memory_is_the_log::<Workspace>(&team.stream())
+        .await;
+    fixture.commit(rename(team, &owner, "accepted")).await;
+    assert_eq!(fixture.journal.status().problem(), None);
+    assert_eq!(
+        ledger::verify(&*fixture.store).await.len(),
+        before.len() + 1
+    );
+}
