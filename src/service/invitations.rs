@@ -354,18 +354,19 @@ impl Service {
         self.submit(&sender, request, Some(&place.aim(action, id)), || {
             async {
                 let version = async {
-                    let found = self.invitations().get(&id.to_string()).await?;
-                    Ok(found.value.map(|document| document.version))
+                    let found = self.invitations().get(&id.to_string()).await?.value;
+                    let here = found.filter(|document| document.workspace == workspace);
+                    Ok(here.map(|document| document.version))
                 };
+                let permission = Permission::InviteMembers;
                 let sequence = self
-                    .checked_sequence(request, &place.stream(), version)
+                    .checked_sequence_in(request, caller, place, permission, version)
                     .await?;
                 let command = command.clone();
                 let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
                     desk.execute::<Workspace>(stream, command(desk.now()), &[])?;
                     Ok(Made::Invitation(workspace, id))
                 });
-                let permission = Permission::InviteMembers;
                 self.compose_in_workspace(request, caller, place, permission, sequence, 200, decide)
                     .await
             }

@@ -251,15 +251,15 @@ impl Service {
                         .await?;
                     Ok(found.value.map(|member| member.version))
                 };
+                let (permission, status) = (change.permission, change.status);
                 let sequence = self
-                    .checked_sequence(request, &place.stream(), version)
+                    .checked_sequence_in(request, caller, place, permission, version)
                     .await?;
                 let (command, made) = (change.command.clone(), change.made.clone());
                 let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
                     desk.execute::<Workspace>(stream, command.clone(), &[])?;
                     Ok(made.clone())
                 });
-                let (permission, status) = (change.permission, change.status);
                 self.compose_in_workspace(
                     request, caller, place, permission, sequence, status, decide,
                 )

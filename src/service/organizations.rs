@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Request, Service, ServiceError, Written,
+    Caller, Condition, Request, Service, ServiceError, Written,
     write::{Aim, Composed, Made, Receipt, Sender, profile_is_at, unmoved},
 };
 use crate::{
@@ -105,9 +105,34 @@ impl Service {
         permission: OrganizationPermission,
         action: &'static str,
     ) -> Result<OrganizationRole, ServiceError> {
+        let refusal = match self
+            .organization_role_for(caller, organization, permission)
+            .await
+        {
+            Err(ServiceError::Refused(refusal)) => refusal,
+            decided => return decided,
+        };
+        if refusal.is_denial() {
+            let aim = Aim {
+                action,
+                target: organization.to_string(),
+                organization,
+                workspace: None,
+            };
+            self.keep_attempt(caller, request, &aim, &refusal).await;
+        }
+        Err(refusal.into())
+    }
+
+    /// The caller's role in an organization, where it holds the permission.
+    async fn organization_role_for(
+        &self,
+        caller: &Caller,
+        organization: OrganizationId,
+        permission: OrganizationPermission,
+    ) -> Result<OrganizationRole, ServiceError> {
         let key = OrganizationMembers::key(&organization, &caller.user);
-        let member = self.organization_members().get(&key).await?.value;
-        let refusal = match member {
+        let refusal = match self.organization_members().get(&key).await?.value {
             Some(member) if permission.allows(member.role) => return Ok(member.role),
             Some(member) => Refusal::NotPermittedInOrganization {
                 permission,
@@ -121,15 +146,6 @@ impl Service {
                 }
             }
         };
-        if refusal.is_denial() {
-            let aim = Aim {
-                action,
-                target: organization.to_string(),
-                organization,
-                workspace: None,
-            };
-            self.keep_attempt(caller, request, &aim, &refusal).await;
-        }
         Err(refusal.into())
     }
 
@@ -222,6 +238,11 @@ impl Service {
             .submit(&sender, request, exists.then_some(&aim), || {
                 async {
                     let stream = StreamRef::of::<Organization>(id, id);
+                    let permission = OrganizationPermission::Rename;
+                    if request.condition != Condition::None {
+                        // A failed condition would tell anybody else that it exists.
+                        self.organization_role_for(caller, id, permission).await?;
+                    }
                     let version = async {
                         let found = self.organizations().get(&id.to_string()).await?;
                         Ok(found.value.map(|document| document.version))
@@ -236,7 +257,6 @@ impl Service {
                         origin,
                         decide: Box::new(move |desk| {
                             caller.is_live(desk)?;
-                            let permission = OrganizationPermission::Rename;
                             let organization = desk.read::<Organization>(&stream);
                             let link = organization.authorise(caller.user, permission)?;
                             desk.stand_on(link);

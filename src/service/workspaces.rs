@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Request, Service, ServiceError, Written,
+    Caller, Condition, Request, Service, ServiceError, Written,
     plans::Plan,
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
 };
@@ -219,9 +219,27 @@ impl Service {
         action: &'static str,
     ) -> Result<(Place, Role), ServiceError> {
         let place = self.known_place(workspace).await?;
+        match self.role_for(caller, workspace, permission).await {
+            Ok(role) => Ok((place, role)),
+            Err(ServiceError::Refused(refusal)) => {
+                self.keep_attempt(caller, request, &place.aim(action, workspace), &refusal)
+                    .await;
+                Err(refusal.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The caller's role in a workspace that exists, where it holds the permission.
+    async fn role_for(
+        &self,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        permission: Permission,
+    ) -> Result<Role, ServiceError> {
         let key = Members::key(&workspace, &caller.user);
         let refusal = match self.members().get(&key).await?.value {
-            Some(member) if permission.allows(member.role) => return Ok((place, member.role)),
+            Some(member) if permission.allows(member.role) => return Ok(member.role),
             Some(member) => Refusal::NotPermitted {
                 permission,
                 role: member.role,
@@ -231,9 +249,24 @@ impl Service {
                 hidden: true,
             },
         };
-        self.keep_attempt(caller, request, &place.aim(action, workspace), &refusal)
-            .await;
         Err(refusal.into())
+    }
+
+    /// [`Service::checked_sequence`] of a workspace, for whoever may: a failed condition
+    /// would tell anybody else that something exists, and its version.
+    pub(super) async fn checked_sequence_in(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        place: Place,
+        permission: Permission,
+        version: impl Future<Output = Result<Option<u64>, ServiceError>>,
+    ) -> Result<Option<u64>, ServiceError> {
+        if request.condition != Condition::None {
+            self.role_for(caller, place.workspace, permission).await?;
+        }
+        self.checked_sequence(request, &place.stream(), version)
+            .await
     }
 
     /// A workspace that the caller is in.
@@ -364,7 +397,7 @@ impl Service {
                         Ok(found.value.map(|document| document.version))
                     };
                     let sequence = self
-                        .checked_sequence(request, &place.stream(), version)
+                        .checked_sequence_in(request, caller, place, permission, version)
                         .await?;
                     let command = command.clone();
                     let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
