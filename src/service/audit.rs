@@ -20,7 +20,7 @@ use crate::{
         stores::{self, Value},
     },
     projections::{
-        ACCOUNT, PersonField, SealedAt,
+        ACCOUNT, Found, PersonField, SealedAt,
         audit::{self, AuditOutcome, Change, Description, Shown},
         person_key,
     },
@@ -176,8 +176,9 @@ impl Service {
         caller: &Caller,
         scope: AuditScope,
         position: u64,
-    ) -> Result<AuditEntry, ServiceError> {
+    ) -> Result<Found<AuditEntry>, ServiceError> {
         self.may_read_audit(request, caller, scope).await?;
+        let read_at = stores::head(&**self.journal.store()).await?.position;
         let filter = AuditFilter {
             after: position.checked_sub(1),
             before: position.checked_add(1),
@@ -192,10 +193,11 @@ impl Service {
         if found.is_empty() {
             return Err(missing.into());
         }
-        self.entries(&[position])
-            .await?
-            .pop()
-            .ok_or_else(|| missing.into())
+        let entry = self.entries(&[position]).await?.pop();
+        Ok(Found {
+            position: read_at,
+            value: entry.ok_or(missing)?,
+        })
     }
 
     async fn may_read_audit(

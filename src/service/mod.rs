@@ -208,6 +208,11 @@ impl Service {
         &self.settings.catalogue
     }
 
+    /// The newest position that this process knows of.
+    pub fn position(&self) -> u64 {
+        *self.journal.head().borrow()
+    }
+
     /// Follows the log after `position` (exclusive).
     pub fn tail(&self, position: u64) -> Tail {
         self.journal.tail(position)
@@ -237,8 +242,13 @@ impl Service {
 
     /// How things stand.
     pub async fn readiness(&self) -> Readiness {
-        let mut problems: Vec<String> = self.journal.status().problem().into_iter().collect();
-        let mut head_position = *self.journal.head().borrow();
+        // What a store says goes to the log: anybody may ask how things stand.
+        let mut problems: Vec<String> = Vec::new();
+        if let Some(problem) = self.journal.status().problem() {
+            tracing::warn!(problem, "the log cannot be written");
+            problems.push("the log cannot be written; this process's own log says why".to_owned());
+        }
+        let mut head_position = self.position();
         match stores::head(&**self.journal.store()).await {
             Ok(head) => {
                 head_position = head.position;
@@ -250,7 +260,11 @@ impl Service {
                     ));
                 }
             }
-            Err(error) => problems.push(error.to_string()),
+            Err(error) => {
+                tracing::warn!(%error, "the store cannot be read");
+                problems
+                    .push("the store cannot be read; this process's own log says why".to_owned());
+            }
         }
         let names = crate::projections::names();
         Readiness {

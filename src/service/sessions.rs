@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Request, Service, ServiceError, Token, TokenKind, Written,
-    write::{Composed, Made, Receipt, Sender},
+    write::{Composed, Made, Receipt, Sender, unmoved},
 };
 use crate::{
     domain::{
@@ -226,8 +226,15 @@ impl Service {
         let receipt = self
             .submit(&sender, request, None, || {
                 async {
-                    let origin = self.origin(caller, request, None, None).await?;
                     let (caller, stream) = (caller.clone(), caller.stream());
+                    let version = async {
+                        let account = self.users().get(&caller.user.to_string()).await?.value;
+                        let known =
+                            account.and_then(|account| account.sessions.get(&session).cloned());
+                        Ok(known.map(|session| session.version))
+                    };
+                    let sequence = self.checked_sequence(request, &stream, version).await?;
+                    let origin = self.origin(&caller, request, None, None).await?;
                     Ok(Composed {
                         lane: caller.user.to_string(),
                         streams: vec![stream.clone()],
@@ -235,6 +242,7 @@ impl Service {
                         origin,
                         decide: Box::new(move |desk| {
                             caller.is_live(desk)?;
+                            unmoved(desk, &stream, sequence)?;
                             desk.execute::<User>(
                                 &stream,
                                 UserCommand::RevokeSession { session },

@@ -77,12 +77,16 @@ impl Service {
     /// Signs somebody up.
     ///
     /// # Errors
-    /// [`Refusal::EmailTaken`] when there is an account with the address.
+    /// [`Refusal::EmailTaken`] when there is an account with the address; an invalid value
+    /// when the plan is not in the catalogue.
     pub async fn sign_up(
         &self,
         request: &Request,
         asked: SignUp,
     ) -> Result<Written<SignedUp>, ServiceError> {
+        if let Some(first) = &asked.workspace {
+            self.plan_named("/workspace/plan", &first.plan)?;
+        }
         let lookup = self.email_lookup(&asked.email);
         let sender = Sender::Anonymous(format!("sign-up {lookup}"));
         let password_hash = self.passwords.hash(asked.password.clone()).await?;
