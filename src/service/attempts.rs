@@ -40,7 +40,14 @@ struct Attempt {
 /// What has been tried in the current minutes.
 #[derive(Debug, Default)]
 pub(super) struct AttemptCounter {
-    minutes: Mutex<HashMap<i64, HashMap<Attempt, u64>>>,
+    minutes: Mutex<HashMap<i64, Minute>>,
+}
+
+/// What was tried in one minute, by whom.
+#[derive(Debug, Default)]
+struct Minute {
+    kept: usize,
+    by_actor: HashMap<Actor, HashMap<Attempt, u64>>,
 }
 
 impl AttemptCounter {
@@ -48,37 +55,31 @@ impl AttemptCounter {
     fn count(&self, minute: i64, attempt: &Attempt) -> bool {
         let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = minutes.entry(minute).or_default();
-        if let Some(count) = counted.get_mut(attempt) {
+        let of_actor = counted.by_actor.entry(attempt.actor).or_default();
+        if let Some(count) = of_actor.get_mut(attempt) {
             *count += 1;
             return false;
         }
-        let of_actor = counted
-            .keys()
-            .filter(|known| known.actor == attempt.actor)
-            .count();
-        if counted.len() >= COUNTED_MAX || of_actor >= PER_ACTOR_MAX {
+        if counted.kept >= COUNTED_MAX || of_actor.len() >= PER_ACTOR_MAX {
             metrics::counter!("crewlog_attempts_not_kept_total").increment(1);
             return false;
         }
-        counted.insert(attempt.clone(), 1);
+        of_actor.insert(attempt.clone(), 1);
+        counted.kept += 1;
         true
     }
 
     /// Takes the repeats of the minutes before `minute`.
     fn ended_before(&self, minute: i64) -> Vec<(i64, Attempt, u64)> {
         let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended: Vec<i64> = minutes
-            .keys()
-            .copied()
-            .filter(|ended| *ended < minute)
-            .collect();
-        let mut repeats = Vec::new();
-        for minute in ended {
-            let counted = minutes.remove(&minute).unwrap_or_default();
-            let repeated = counted.into_iter().filter(|(_, count)| *count > 1);
-            repeats.extend(repeated.map(|(attempt, count)| (minute, attempt, count - 1)));
-        }
-        repeats
+        let ended = minutes.extract_if(|ended, _| *ended < minute);
+        ended
+            .flat_map(|(minute, counted)| {
+                let attempts = counted.by_actor.into_values().flatten();
+                let repeated = attempts.filter(|(_, count)| *count > 1);
+                repeated.map(move |(attempt, count)| (minute, attempt, count - 1))
+            })
+            .collect()
     }
 }
 

@@ -305,16 +305,6 @@ impl Service {
         })
     }
 
-    async fn sequence_of(&self, stream: &StreamRef) -> Result<u64, ServiceError> {
-        let parameters = vec![stream.stream_type.name.into(), stream.id.clone().into()];
-        let rows = self
-            .journal
-            .store()
-            .query(SELECT_SEQUENCE, parameters)
-            .await?;
-        Ok(rows.first().map_or(Ok(0), |row| row.count(0))?)
-    }
-
     /// Gives every organization that knows a person the profile as it is now; each accepts
     /// it once. Done after a change, and again by due work if that was cut short.
     pub(super) async fn share_profile(&self, user: UserId) -> Result<(), ServiceError> {
@@ -411,8 +401,3 @@ fn execute_or_recompose(
         Err(refusal) => Err(refusal.into()),
     }
 }
-
-const SELECT_SEQUENCE: &str = "
-SELECT sequence
-  FROM streams
- WHERE aggregate_type = $1 AND aggregate_id = $2";

@@ -311,6 +311,14 @@ impl Service {
         })
     }
 
+    /// The sequence of the last event of a stream; 0 before the first.
+    pub(super) async fn sequence_of(&self, stream: &StreamRef) -> Result<u64, ServiceError> {
+        let parameters = vec![stream.stream_type.name.into(), stream.id.clone().into()];
+        let store = self.journal.store();
+        let rows = store.query(SELECT_SEQUENCE, parameters).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.count(0))?)
+    }
+
     /// For a conditional write: checks the version of a document, and answers the sequence
     /// of its stream, which must still be the same when the unit is decided.
     pub(super) async fn checked_sequence(
@@ -322,13 +330,7 @@ impl Service {
         if request.condition == Condition::None {
             return Ok(None);
         }
-        let parameters = vec![stream.stream_type.name.into(), stream.id.clone().into()];
-        let rows = self
-            .journal
-            .store()
-            .query(SELECT_SEQUENCE, parameters)
-            .await?;
-        let sequence = rows.first().map_or(Ok(0), |row| row.count(0))?;
+        let sequence = self.sequence_of(stream).await?;
         if let Some(version) = version.await? {
             request.condition.check(version)?;
         }

@@ -191,7 +191,10 @@ impl Store for PostgresStore {
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         let mut tries = 1;
         loop {
-            match bind(sqlx::query(sql), &parameters).fetch_all(&self.pool).await {
+            match bind(sqlx::query(sql), &parameters)
+                .fetch_all(&self.pool)
+                .await
+            {
                 Ok(rows) => return read_rows(&rows).map_err(|error| store_error(&error)),
                 // Connections are not asked whether they live before they are used; after the
                 // server was away the pool has dead ones, and a read can be sent again.
