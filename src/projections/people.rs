@@ -53,8 +53,11 @@ pub fn person_key(realm: &str, user: &UserId, field: PersonField) -> String {
 /// See the module.
 pub struct People;
 
-/// The realm, person and fields that an event records.
-fn recorded(event: &Recorded) -> Option<(String, UserId, Vec<(PersonField, &Sealed)>)> {
+/// A realm, a person, and which of their fields became what.
+type RecordedFields<'a> = (String, UserId, Vec<(PersonField, &'a Sealed)>);
+
+/// What an event records of a person.
+fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
     use PersonField::{Email, Name};
     match &event.event {
         Event::User(happened) => {
