@@ -16,6 +16,7 @@
 //! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
 
 mod harness;
+mod history;
 mod journal;
 mod outcomes;
 mod peers;
@@ -32,6 +33,7 @@ use support::trials::{self, Case};
 fn cases() -> Vec<Case> {
     [
         harness::trials(),
+        history::trials(),
         journal::trials(),
         outcomes::trials(),
         peers::trials(),

@@ -225,7 +225,10 @@ fn flatten(path: &str, value: &Value, flat: &mut serde_json::Map<String, Value>)
 
 /// A query of theirs that folds, and keeps the metadata that it was shown.
 #[derive(Clone)]
-struct Folding<A>(Arc<Mutex<(A, Vec<HashMap<String, String>>)>>);
+struct Folding<A>(Arc<Mutex<Seen<A>>>);
+
+/// A state, and the metadata of the events that made it.
+type Seen<A> = (A, Vec<HashMap<String, String>>);
 
 #[async_trait]
 impl<A: Aggregate> Query<A> for Folding<A> {
@@ -238,7 +241,7 @@ impl<A: Aggregate> Query<A> for Folding<A> {
     }
 }
 
-async fn replayed<R>(repository: R, id: &str) -> (Workspace, Vec<HashMap<String, String>>)
+async fn replayed<R>(repository: R, id: &str) -> Seen<Workspace>
 where
     R: PersistedEventRepository,
 {

@@ -1,0 +1,681 @@
+//! Golden logs: every version that a release wrote must load, verify, fold and open for ever.
+//!
+//! `tests/history/v<release>.jsonl` is never changed once its release is out. Its first line says
+//! what is needed to read it (a root key that guards nothing else, the wrapped keys, the root of the
+//! tree, what each sealed field says); then comes one line for each entry, all columns.
+//!
+//! When a release adds an event or raises an event's version, extend [`write_history`] and write a
+//! log for that release, under its own name:
+//!
+//! ```text
+//! CREWLOG_WRITE_HISTORY=1 cargo test --test it history::is_written
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use cqrs_es::DomainEvent;
+use crewlog::domain::attempts::{Attempts, AttemptsCommand, AttemptsEvent};
+use crewlog::domain::authority::{Actor, AuthorityLink, OrganizationPermission, Permission, Role};
+use crewlog::domain::event::Event;
+use crewlog::domain::ids::{SessionId, SubjectId};
+use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
+use crewlog::domain::sealed::{KeyOwner, Sealed};
+use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
+use crewlog::domain::workspace::{MembershipSource, Workspace, WorkspaceCommand, WorkspaceEvent};
+use crewlog::journal::entry::{CONTEXT, REASON};
+use crewlog::journal::sealing::{DataKey, Keyring, RootKey};
+use crewlog::journal::stores::sqlite::SqliteStore;
+use crewlog::journal::stores::{self, Statement, Store, StoreKind, Value};
+use crewlog::journal::{JournalSettings, Source, StoredEvent, StreamRef, Unit};
+use crewlog::proofs::tree::Frontier;
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use crate::support::journal::{
+    Fixture, Person, ROOT_KEY, Team, TestSource, command, commands, done, name, open_store,
+    organization_stream, stand_on_role, token_hash, unit,
+};
+use crate::support::ledger;
+use crate::support::trials::{Case, StoreUnderTest, both, once};
+
+pub fn trials() -> Vec<Case> {
+    vec![
+        once("history", "is_written", is_written),
+        once("history", "has_every_event", has_every_event),
+        both("history", "loads_and_verifies", loads_and_verifies),
+    ]
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/history")
+}
+
+/// A golden log as its file has it.
+struct History {
+    file: String,
+    about: Json,
+    events: Vec<StoredEvent>,
+}
+
+fn histories() -> Vec<History> {
+    let entries = fs::read_dir(folder()).expect("the folder of golden logs");
+    let mut histories: Vec<_> = entries
+        .map(|entry| entry.expect("a file").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
+        })
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a golden log");
+            let mut lines = text
+                .lines()
+                .map(|line| -> Json { serde_json::from_str(line).expect("a line of JSON") });
+            History {
+                file: path.display().to_string(),
+                about: lines.next().expect("a first line"),
+                events: lines.map(|line| from_line(&line)).collect(),
+            }
+        })
+        .collect();
+    histories.sort_by(|left, right| left.file.cmp(&right.file));
+    assert!(!histories.is_empty(), "there is a golden log");
+    histories
+}
+
+fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+fn bytes(value: &Json) -> Vec<u8> {
+    BASE64_STANDARD.decode(text(value)).expect("base64")
+}
+
+fn hash(value: &Json) -> [u8; 32] {
+    bytes(value).try_into().expect("32 bytes")
+}
+
+fn text(value: &Json) -> &str {
+    value.as_str().expect("text")
+}
+
+fn to_line(event: &StoredEvent) -> Json {
+    json!({
+        "position": event.position,
+        "id": event.id,
+        "recorded_at": event.recorded_at,
+        "batch": event.batch,
+        "aggregate_type": event.aggregate_type,
+        "aggregate_id": event.aggregate_id,
+        "sequence": event.sequence,
+        "scope": event.scope,
+        "scope_sequence": event.scope_sequence,
+        "previous": event.previous.map(|leaf| base64(&leaf)),
+        "event_type": event.event_type,
+        "event_version": event.event_version,
+        "payload": event.payload,
+        "metadata": event.metadata,
+        "salt": base64(&event.salt),
+        "leaf": base64(&event.leaf),
+    })
+}
+
+fn from_line(line: &Json) -> StoredEvent {
+    let number = |name: &str| line[name].as_u64().expect(name);
+    let string = |name: &str| text(&line[name]).to_owned();
+    StoredEvent {
+        position: number("position"),
+        id: string("id").parse().expect("an id"),
+        recorded_at: serde_json::from_value(line["recorded_at"].clone()).expect("a time"),
+        batch: string("batch").parse().expect("an id"),
+        aggregate_type: string("aggregate_type"),
+        aggregate_id: string("aggregate_id"),
+        sequence: number("sequence"),
+        scope: string("scope"),
+        scope_sequence: number("scope_sequence"),
+        previous: (!line["previous"].is_null()).then(|| hash(&line["previous"])),
+        event_type: string("event_type"),
+        event_version: string("event_version"),
+        payload: string("payload"),
+        metadata: string("metadata"),
+        salt: hash(&line["salt"]),
+        leaf: hash(&line["leaf"]),
+    }
+}
+
+/// The sealed fields of an event, with the names that they were sealed for.
+fn sealed_fields(event: &StoredEvent) -> Vec<(String, Sealed)> {
+    let payload: Json = serde_json::from_str(&event.payload).expect("JSON");
+    let metadata: Json = serde_json::from_str(&event.metadata).expect("JSON");
+    let body = payload[&event.event_type].as_object().expect("a body");
+    let of_payload = body.iter().map(|(name, value)| (name.as_str(), value));
+    let of_metadata = [
+        (REASON, &metadata["reason"]),
+        (CONTEXT, &metadata["context"]),
+    ];
+    of_payload
+        .chain(of_metadata)
+        .filter(|(_, value)| value["ciphertext"].is_string())
+        .map(|(name, value)| {
+            let sealed = serde_json::from_value(value.clone()).expect("a sealed field");
+            (name.to_owned(), sealed)
+        })
+        .collect()
+}
+
+/// What every sealed field says, by event and field.
+async fn opened(keys: &Keyring, events: &[StoredEvent]) -> BTreeMap<String, String> {
+    let mut opened = BTreeMap::new();
+    for event in events {
+        for (field, sealed) in sealed_fields(event) {
+            let key = keys.key(sealed.subject, sealed.key_version).await;
+            let key = key.expect("keys to be read").expect("the key");
+            let value = key.open(&sealed, event.id, &field).expect("to open");
+            opened.insert(format!("{}/{field}", event.id), value);
+        }
+    }
+    opened
+}
+
+fn root(events: &[StoredEvent]) -> Frontier {
+    let mut frontier = Frontier::default();
+    events.iter().for_each(|event| frontier.push(event.leaf));
+    frontier
+}
+
+async fn is_written(directory: TempDir) {
+    let fixture = scratch_fixture(&directory).await;
+    write_history(&fixture).await;
+    let events = ledger::verify(&*fixture.store).await;
+    assert_whole(std::slice::from_ref(&events));
+    // Without being asked to, it only checks that what would be written is whole.
+    if std::env::var_os("CREWLOG_WRITE_HISTORY").is_some_and(|value| value == "1") {
+        write_file(&fixture, &events).await;
+    }
+}
+
+async fn write_file(fixture: &Fixture, events: &[StoredEvent]) {
+    let sql = "SELECT owner, key_version, wrapped FROM subject_keys ORDER BY owner, key_version";
+    let rows = fixture.store.query(sql, vec![]).await.expect("the keys");
+    let keys = rows.iter().map(|row| {
+        json!({
+            "owner": row.text(0).expect("an owner"),
+            "key_version": row.integer(1).expect("a version"),
+            "wrapped": base64(row.bytes(2).expect("bytes")),
+        })
+    });
+    let release = env!("CARGO_PKG_VERSION");
+    let about = json!({
+        "about": "A log as this release writes it. Test-only: its root key guards nothing else.",
+        "release": release,
+        "root_key_test_only": ROOT_KEY,
+        "entries": events.len(),
+        "root": base64(&root(events).root()),
+        "subject_keys": keys.collect::<Vec<_>>(),
+        "opened": opened(&fixture.keys, events).await,
+    });
+    let lines = std::iter::once(about).chain(events.iter().map(to_line));
+    let written: String = lines.map(|line| format!("{line}\n")).collect();
+    fs::create_dir_all(folder()).expect("the folder of golden logs");
+    fs::write(folder().join(format!("v{release}.jsonl")), written).expect("the log to be written");
+}
+
+async fn scratch_fixture(directory: &TempDir) -> Fixture {
+    let store = SqliteStore::open(directory.path()).await;
+    let store: Arc<dyn Store> = Arc::new(store.expect("the store to open"));
+    Fixture::on(store, 17, JournalSettings::default()).await
+}
+
+/// A unit with everything in its metadata that there can be.
+fn told_of(mut unit: Unit, fixture: &Fixture, keys: [Arc<DataKey>; 2], person: &Person) -> Unit {
+    let [reason, context] = keys;
+    unit.origin.actor = person.actor();
+    unit.origin.request_id = Some("req-01".to_owned());
+    unit.origin.causation = Some(fixture.event_id());
+    unit.origin.reason = Some((
+        reason,
+        "because it was asked for, \u{201e}gern\u{201c}".to_owned(),
+    ));
+    let said = r#"{"address":"203.0.113.7","user_agent":"a browser"}"#;
+    unit.origin.context = Some((context, said.to_owned()));
+    unit
+}
+
+/// A log with every event of every aggregate.
+async fn write_history(fixture: &Fixture) {
+    let ada = fixture.sign_up("ada").await;
+    let bob = fixture.sign_up("bob").await;
+    let cyd = fixture.sign_up("cyd").await;
+    let team = fixture
+        .workspace(&ada, "Crew \u{e9}\u{1f680} \"one\"")
+        .await;
+    fixture
+        .workspace_in(team.organization, &ada, "second")
+        .await;
+    write_changes_of_names(fixture, &ada, team).await;
+    write_profile(fixture, &ada, team).await;
+    fixture.join(team, &ada, &bob, Role::Admin).await;
+    fixture.join(team, &ada, &cyd, Role::Viewer).await;
+    write_members(fixture, [&ada, &bob, &cyd], team).await;
+    write_invitations(fixture, &ada, team).await;
+    write_sessions(fixture, &bob).await;
+    for (scope, count) in [
+        (team.workspace.to_string(), 1),
+        (team.organization.to_string(), 4),
+    ] {
+        let attempts = StreamRef::of::<Attempts>(&scope, &scope);
+        let refused = AttemptsCommand::Record {
+            organization: team.organization,
+            actor: cyd.actor(),
+            action: "workspace.rename".to_owned(),
+            target: scope,
+            code: "not_permitted".to_owned(),
+            minute: fixture.source.now().minute(),
+            count,
+            repeats: count > 1,
+        };
+        fixture.commit(command::<Attempts>(attempts, refused)).await;
+    }
+}
+
+async fn write_changes_of_names(fixture: &Fixture, ada: &Person, team: Team) {
+    let key = async |owner| {
+        let key = fixture.keys.newest(owner).await.expect("keys to be read");
+        key.expect("a key")
+    };
+    let of_workspace = key(KeyOwner::Workspace(team.workspace)).await;
+    let of_organization = key(KeyOwner::Organization(team.organization)).await;
+    let of_ada = key(KeyOwner::Subject(ada.account)).await;
+    let (user, owner) = (ada.user, ada.clone());
+    let rename = unit(
+        team.organization,
+        vec![ada.stream(), team.stream()],
+        move |desk| {
+            stand_on_role(desk, team, &owner, Permission::RenameWorkspace)?;
+            let renamed = WorkspaceCommand::Rename {
+                actor: user,
+                name: name("Crew two"),
+            };
+            let plan = WorkspaceCommand::SelectPlan {
+                actor: user,
+                plan: "enterprise".parse().expect("a plan"),
+            };
+            desk.execute::<Workspace>(&team.stream(), renamed, &[])?;
+            desk.execute::<Workspace>(&team.stream(), plan, &[])?;
+            Ok(done())
+        },
+    );
+    fixture
+        .commit(told_of(
+            rename,
+            fixture,
+            [of_workspace, of_ada.clone()],
+            ada,
+        ))
+        .await;
+    let of = organization_stream(team.organization);
+    let rename = unit(team.organization, vec![of.clone()], move |desk| {
+        let link = desk
+            .read::<Organization>(&of)
+            .authorise(user, OrganizationPermission::Rename)?;
+        desk.stand_on(link);
+        let renamed = OrganizationCommand::Rename {
+            actor: Actor::User { id: user },
+            name: name("Organization two"),
+        };
+        desk.execute::<Organization>(&of, renamed, &[])?;
+        Ok(done())
+    });
+    fixture
+        .commit(told_of(rename, fixture, [of_organization, of_ada], ada))
+        .await;
+}
+
+/// A person's new name and address, and the organization told of them under its own key.
+async fn write_profile(fixture: &Fixture, ada: &Person, team: Team) {
+    let account = KeyOwner::Subject(ada.account);
+    let [renamed, moved] = [fixture.event_id(), fixture.event_id()];
+    let rename = UserCommand::Rename {
+        name: fixture.seal(account, renamed, "name", "Ada King").await,
+        previous: fixture.seal(account, renamed, "previous", "ada").await,
+        profile_sequence: 1,
+    };
+    let address = "ada.king@example.com";
+    let change_email = UserCommand::ChangeEmail {
+        email: fixture.seal(account, moved, "email", address).await,
+        previous: fixture.seal(account, moved, "previous", &ada.email).await,
+        profile_sequence: 3,
+    };
+    let stream = ada.stream();
+    let mut change = unit(ada.user, vec![stream.clone()], move |desk| {
+        desk.execute::<User>(&stream, rename.clone(), &[renamed])?;
+        desk.execute::<User>(&stream, change_email.clone(), &[moved])?;
+        Ok(done())
+    });
+    change.origin.actor = ada.actor();
+    fixture.commit(change).await;
+
+    let owner = KeyOwner::Subject(SubjectId::from_uuid(fixture.source.uuid()));
+    let (key, keep_key) = fixture.new_key(owner);
+    let event = fixture.event_id();
+    let seal = |field, value| key.seal(&*fixture.source, event, field, value);
+    let record = OrganizationCommand::RecordPerson {
+        user: ada.user,
+        profile_sequence: 4,
+        email: seal("email", address),
+        name: seal("name", "Ada King"),
+    };
+    let of = organization_stream(team.organization);
+    let told = unit(team.organization, vec![of.clone()], move |desk| {
+        desk.write_beside(keep_key.clone());
+        desk.execute::<Organization>(&of, record.clone(), &[event])?;
+        Ok(done())
+    });
+    fixture.commit(told).await;
+    let shared = UserCommand::ShareProfile {
+        profile_sequence: 4,
+        organizations: vec![team.organization],
+    };
+    fixture.commit(command::<User>(ada.stream(), shared)).await;
+}
+
+async fn write_members(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Team) {
+    let changes = vec![
+        WorkspaceCommand::ChangeRole {
+            actor: ada.user,
+            user: bob.user,
+            role: Role::Member,
+        },
+        WorkspaceCommand::Leave { user: bob.user },
+        WorkspaceCommand::Remove {
+            actor: ada.user,
+            user: cyd.user,
+        },
+    ];
+    fixture
+        .commit(commands::<Workspace>(team.stream(), changes))
+        .await;
+}
+
+/// Invitations that were sent again, declined, revoked, and that ran out.
+async fn write_invitations(fixture: &Fixture, ada: &Person, team: Team) {
+    let mut invitations = Vec::new();
+    for email in ["dan@example.com", "eve@example.com", "fay@example.com"] {
+        let invitation = fixture.invitation_id();
+        let (invite, event, keep_key) = fixture.invite(ada, invitation, email, Role::Member);
+        let invite = unit(team.organization, vec![team.stream()], move |desk| {
+            desk.write_beside(keep_key.clone());
+            desk.execute::<Workspace>(&team.stream(), invite.clone(), &[event])?;
+            Ok(done())
+        });
+        fixture.commit(invite).await;
+        invitations.push(invitation);
+    }
+    let answers = vec![
+        WorkspaceCommand::ResendInvitation {
+            actor: ada.user,
+            invitation: invitations[0],
+            token_hash: token_hash(invitations[0]),
+            expires_at: fixture.source.now().plus(chrono::TimeDelta::days(7)),
+        },
+        WorkspaceCommand::DeclineInvitation {
+            invitation: invitations[0],
+            token_hash: token_hash(invitations[0]),
+        },
+        WorkspaceCommand::RevokeInvitation {
+            actor: ada.user,
+            invitation: invitations[1],
+        },
+    ];
+    fixture
+        .commit(commands::<Workspace>(team.stream(), answers))
+        .await;
+    fixture.source.pass(Duration::from_secs(8 * 24 * 3600));
+    let invitation = invitations[2];
+    let expire = WorkspaceCommand::ExpireInvitation { invitation };
+    fixture
+        .commit(command::<Workspace>(team.stream(), expire))
+        .await;
+}
+
+/// More sessions than one person may have, one that is signed out of, and wrong passwords.
+async fn write_sessions(fixture: &Fixture, bob: &Person) {
+    let expires_at = fixture.source.now().plus(chrono::TimeDelta::days(30));
+    let mut asked = Vec::new();
+    let mut newest = bob.session;
+    for _ in 0..crewlog::domain::user::LIVE_SESSIONS_MAX {
+        newest = SessionId::from_uuid(fixture.source.uuid());
+        asked.push(UserCommand::StartSession {
+            session: newest,
+            expires_at,
+        });
+    }
+    asked.push(UserCommand::RevokeSession { session: newest });
+    asked.push(UserCommand::RecordSignInFailed {
+        minute: 29_460_300,
+        count: 3,
+    });
+    fixture.commit(commands::<User>(bob.stream(), asked)).await;
+}
+
+/// The names of an enum's variants: what its own reader says that it knows.
+fn variants_of<T: DeserializeOwned>(probe: Json) -> BTreeSet<String> {
+    let error = match serde_json::from_value::<T>(probe) {
+        Ok(_) => panic!("a variant has the name of the probe"),
+        Err(error) => error.to_string(),
+    };
+    let (_, known) = error.split_once(", expected").expect("a list of variants");
+    let variants: BTreeSet<_> = known
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect();
+    assert!(!variants.is_empty(), "{error}");
+    variants
+}
+
+fn external(probe: &str) -> Json {
+    json!({probe: {}})
+}
+
+/// The version in which this program writes what it has read.
+fn version_of(event: &Event) -> String {
+    match event {
+        Event::User(event) => event.event_version(),
+        Event::Organization(event) => event.event_version(),
+        Event::Workspace(event) => event.event_version(),
+        Event::Attempts(event) => event.event_version(),
+    }
+}
+
+/// That every event that this program can write is in one of the logs, in its present version.
+fn assert_whole(logs: &[Vec<StoredEvent>]) {
+    let mut present = BTreeSet::new();
+    for event in logs.iter().flatten() {
+        let read = event.decode().expect("an event that this program reads");
+        if version_of(&read.event) == event.event_version {
+            present.insert(event.event_type.clone());
+        }
+    }
+    for variants in [
+        variants_of::<UserEvent>(external("?")),
+        variants_of::<OrganizationEvent>(external("?")),
+        variants_of::<WorkspaceEvent>(external("?")),
+        variants_of::<AttemptsEvent>(external("?")),
+    ] {
+        let missing: Vec<_> = variants.difference(&present).collect();
+        assert!(missing.is_empty(), "no golden log has {missing:?}");
+    }
+    let words: BTreeSet<_> = logs
+        .iter()
+        .flatten()
+        .flat_map(|event| [&event.payload, &event.metadata])
+        .flat_map(|text| text.split('"'))
+        .collect();
+    for variants in [
+        variants_of::<SessionEnd>(json!("?")),
+        variants_of::<MembershipSource>(json!("?")),
+        variants_of::<Actor>(json!({"type": "?"})),
+        variants_of::<AuthorityLink>(json!({"type": "?"})),
+        variants_of::<Role>(json!("?")),
+    ] {
+        let missing = variants
+            .iter()
+            .find(|variant| !words.contains(variant.as_str()));
+        assert_eq!(missing, None, "no golden log has it");
+    }
+}
+
+async fn has_every_event(_directory: TempDir) {
+    let logs: Vec<_> = histories()
+        .into_iter()
+        .map(|history| history.events)
+        .collect();
+    assert_whole(&logs);
+}
+
+/// Puts a golden log into an empty store, row by row.
+async fn load(store: &dyn Store, history: &History) {
+    let json = |number| match store.kind() {
+        StoreKind::Sqlite => format!("${number}"),
+        StoreKind::Postgres => format!("CAST(${number} AS JSON)"),
+    };
+    let insert = format!(
+        "INSERT INTO events (position, id, recorded_at, batch, aggregate_type, aggregate_id,
+                sequence, scope, scope_sequence, previous, event_type, event_version, payload,
+                metadata, salt, leaf)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, {}, {}, $15, $16)",
+        json(13),
+        json(14)
+    );
+    let mut statements = Vec::new();
+    let mut streams = BTreeMap::new();
+    let mut scopes = BTreeMap::new();
+    for event in &history.events {
+        let parameters: [Value; 16] = [
+            event.position.into(),
+            event.id.to_string().into(),
+            event.recorded_at.0.into(),
+            event.batch.to_string().into(),
+            event.aggregate_type.clone().into(),
+            event.aggregate_id.clone().into(),
+            event.sequence.into(),
+            event.scope.clone().into(),
+            event.scope_sequence.into(),
+            Value::Bytes(event.previous.map(Vec::from)),
+            event.event_type.clone().into(),
+            event.event_version.clone().into(),
+            event.payload.clone().into(),
+            event.metadata.clone().into(),
+            event.salt.as_slice().into(),
+            event.leaf.as_slice().into(),
+        ];
+        statements.push(Statement::new(insert.clone(), parameters));
+        let stream = (event.aggregate_type.clone(), event.aggregate_id.clone());
+        streams.insert(stream, (event.sequence, event.scope.clone()));
+        scopes.insert(event.scope.clone(), (event.scope_sequence, event.leaf));
+    }
+    for ((kind, id), (sequence, scope)) in streams {
+        let sql = "INSERT INTO streams (aggregate_type, aggregate_id, sequence, scope)
+                   VALUES ($1, $2, $3, $4)";
+        let parameters: [Value; 4] = [kind.into(), id.into(), sequence.into(), scope.into()];
+        statements.push(Statement::new(sql, parameters));
+    }
+    for (scope, (sequence, leaf)) in scopes {
+        let sql = "INSERT INTO scopes (scope, sequence, leaf) VALUES ($1, $2, $3)";
+        let parameters: [Value; 3] = [scope.into(), sequence.into(), leaf.as_slice().into()];
+        statements.push(Statement::new(sql, parameters));
+    }
+    for key in history.about["subject_keys"].as_array().expect("the keys") {
+        let sql = "INSERT INTO subject_keys (owner, key_version, wrapped) VALUES ($1, $2, $3)";
+        let parameters: [Value; 3] = [
+            text(&key["owner"]).into(),
+            key["key_version"].as_i64().expect("a version").into(),
+            bytes(&key["wrapped"]).into(),
+        ];
+        statements.push(Statement::new(sql, parameters));
+    }
+    let last = history.events.last().expect("entries");
+    let parameters: [Value; 3] = [
+        last.position.into(),
+        last.recorded_at.0.into(),
+        root(&history.events).to_bytes().into(),
+    ];
+    let sql = "UPDATE log_head SET position = $1, recorded_at = $2, frontier = $3";
+    statements.push(Statement::new(sql, parameters));
+    store.execute(statements).await.expect("the rows to be put");
+}
+
+async fn loads_and_verifies(under_test: StoreUnderTest) {
+    let mut histories = histories();
+    let newest = histories.pop().expect("a golden log");
+    // Older releases each get a store of their own; the newest has the one under test.
+    for older in &histories {
+        let folder = crate::support::scratch::directory("history");
+        let store = SqliteStore::open(folder.path()).await;
+        loads(Arc::new(store.expect("the store to open")), older).await;
+    }
+    loads(open_store(&under_test).await, &newest).await;
+}
+
+async fn loads(store: Arc<dyn Store>, history: &History) {
+    load(&*store, history).await;
+    let events = ledger::verify(&*store).await;
+    assert_eq!(events, history.events, "{} comes back", history.file);
+    let about = &history.about;
+    assert_eq!(about["entries"], events.len());
+    let head = stores::head(&*store).await.expect("the head");
+    assert_eq!(
+        head.frontier.root(),
+        hash(&about["root"]),
+        "{}",
+        history.file
+    );
+
+    let source = Arc::new(TestSource::new(5));
+    let key = RootKey::from_text(text(&about["root_key_test_only"])).expect("a root key");
+    let keys = Keyring::open(store.clone(), source, &key, true).await;
+    let keys = keys.expect("the keys to open");
+    let expected: BTreeMap<String, String> =
+        serde_json::from_value(about["opened"].clone()).expect("what the fields say");
+    assert!(expected.len() > 20, "{} fields are sealed", expected.len());
+    assert_eq!(opened(&keys, &events).await, expected, "{}", history.file);
+
+    // The projections are made from nothing but this log, and a journal goes on from it.
+    let fixture = Fixture::on(store, 6, JournalSettings::default()).await;
+    crate::projections::assert_documents_are_the_log(&fixture).await;
+    let streams: BTreeSet<_> = events
+        .iter()
+        .map(|event| {
+            let (kind, id) = (&event.aggregate_type, &event.aggregate_id);
+            (kind.as_str(), id.as_str(), event.scope.as_str())
+        })
+        .collect();
+    for (kind, id, scope) in streams {
+        match kind {
+            "user" => same::<User>(&fixture, id, scope).await,
+            "organization" => same::<Organization>(&fixture, id, scope).await,
+            "workspace" => same::<Workspace>(&fixture, id, scope).await,
+            "attempts" => same::<Attempts>(&fixture, id, scope).await,
+            other => panic!("an aggregate of the type {other}"),
+        }
+    }
+    let owner = fixture.sign_up("somebody.new").await;
+    fixture.workspace(&owner, "after it").await;
+    assert!(ledger::verify(&*fixture.store).await.len() > events.len());
+    crate::projections::assert_documents_are_the_log(&fixture).await;
+}
+
+async fn same<A>(fixture: &Fixture, id: &str, scope: &str)
+where
+    A: crewlog::domain::Stream + Clone + PartialEq + std::fmt::Debug,
+{
+    let stream = StreamRef::of::<A>(id, scope);
+    fixture.assert_memory_is_the_log::<A>(&stream).await;
+}
