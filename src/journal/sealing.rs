@@ -269,6 +269,14 @@ impl Keyring {
         })
     }
 
+    /// Whether a store has been given a root key, whichever it is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn has_root_key(store: &dyn Store) -> Result<bool, StoreError> {
+        Ok(!store.query(SELECT_PROOF, vec![]).await?.is_empty())
+    }
+
     /// A new key for an owner that has none, and the statement that keeps it. The statement
     /// MUST be part of the append whose events are sealed under the key.
     pub fn create(&self, owner: KeyOwner) -> (Arc<DataKey>, Statement) {

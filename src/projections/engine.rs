@@ -301,6 +301,19 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read or written, or a newer version made them.
     pub async fn open(store: &dyn Store) -> Result<Self, EngineError> {
+        let outdated = Self::outdated(store).await?;
+        if !outdated.is_empty() {
+            rebuild::rebuild(store, &outdated, |_| {}).await?;
+        }
+        Self::open_for_reading(store).await
+    }
+
+    /// The projections that [`Engine::open`] would fill, because they are missing or an older
+    /// version made them.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a newer version made them.
+    pub async fn outdated(store: &dyn Store) -> Result<Vec<&'static str>, EngineError> {
         let serving = serving(store).await?;
         let mut outdated = Vec::new();
         for (name, known) in known_versions() {
@@ -316,10 +329,7 @@ impl Engine {
                 Some(_) | None => outdated.push(name),
             }
         }
-        if !outdated.is_empty() {
-            rebuild::rebuild(store, &outdated, |_| {}).await?;
-        }
-        Self::open_for_reading(store).await
+        Ok(outdated)
     }
 
     /// Takes the projections as they are.

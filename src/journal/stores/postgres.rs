@@ -9,7 +9,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sqlx::{
     Column, Connection, Row as _, TypeInfo,
-    postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow},
     query::Query,
 };
 
@@ -77,13 +77,7 @@ impl PostgresStore {
     }
 
     async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options: PgConnectOptions = url.parse().map_err(|_| StoreError::Failed {
-            kind: StoreKind::Postgres,
-            // The URL may hold a password, so it is not repeated.
-            detail: "the database URL cannot be read; it looks like \
-                     postgres://user:password@host:5432/database"
-                .to_owned(),
-        })?;
+        let options = options(url)?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -92,6 +86,126 @@ impl PostgresStore {
             .await
             .map_err(|error| store_error(&error))?;
         Ok(Self { pool })
+    }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    url.parse().map_err(|_| StoreError::Failed {
+        kind: StoreKind::Postgres,
+        // The URL may hold a password, so it is not repeated.
+        detail: "the database URL cannot be read; it looks like \
+                 postgres://user:password@host:5432/database"
+            .to_owned(),
+    })
+}
+
+/// Keeps servers apart from whoever must be alone with a database: a rebuild, and what changes
+/// it for a newer version. The writer needs no such lock: every append compares the head.
+///
+/// A session-level advisory lock on a connection of its own, so that the database lets go of it
+/// when its holder dies. Servers hold it together; one process holds it alone.
+#[derive(Debug)]
+pub struct ServingLock {
+    connection: PgConnection,
+    options: PgConnectOptions,
+}
+
+/// The lock's number: "crewlog" in ASCII. Advisory locks are per database.
+const SERVING_LOCK: i64 = 0x0063_7265_776c_6f67;
+
+const TRY_ALONE: &str = "SELECT pg_try_advisory_lock($1)";
+const TRY_TOGETHER: &str = "SELECT pg_try_advisory_lock_shared($1)";
+const RELEASE_ALONE: &str = "SELECT pg_advisory_unlock($1)";
+
+/// How often a server looks whether it still holds the lock.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+impl ServingLock {
+    /// Takes the lock alone; none where others hold it.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses.
+    pub async fn alone(url: &str) -> Result<Option<Self>, StoreError> {
+        Self::take(options(url)?, TRY_ALONE).await
+    }
+
+    /// Takes the lock together with other servers, waiting for up to `wait` while somebody holds
+    /// it alone.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses, or [`StoreError::Held`] after the wait.
+    pub async fn together(url: &str, wait: Duration) -> Result<Self, StoreError> {
+        let options = options(url)?;
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            if let Some(lock) = Self::take(options.clone(), TRY_TOGETHER).await? {
+                return Ok(lock);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(held_alone());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// From alone to together, without a moment in which somebody else could be alone.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn share(mut self) -> Result<Self, StoreError> {
+        for step in [TRY_TOGETHER, RELEASE_ALONE] {
+            let done: bool = sqlx::query_scalar(step)
+                .bind(SERVING_LOCK)
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(|error| store_error(&error))?;
+            if !done {
+                return Err(held_alone());
+            }
+        }
+        Ok(self)
+    }
+
+    /// Watches over a lock that is held together, and takes it again where the connection was
+    /// lost. Ends when that is not possible because somebody is alone now: then serving must end.
+    pub async fn lost(mut self) -> StoreError {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.connection.ping().await.is_ok() {
+                continue;
+            }
+            match Self::take(self.options.clone(), TRY_TOGETHER).await {
+                Ok(Some(lock)) => self = lock,
+                Ok(None) => return held_alone(),
+                // The database is away, for its clients as for us.
+                Err(error) => tracing::warn!(%error, "the serving lock cannot be taken again yet"),
+            }
+        }
+    }
+
+    async fn take(options: PgConnectOptions, how: &str) -> Result<Option<Self>, StoreError> {
+        let connect = PgConnection::connect_with(&options);
+        let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, connect)
+            .await
+            .map_err(|_| store_error(&sqlx::Error::PoolTimedOut))?
+            .map_err(|error| store_error(&error))?;
+        let taken: bool = sqlx::query_scalar(how)
+            .bind(SERVING_LOCK)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|error| store_error(&error))?;
+        Ok(taken.then_some(Self {
+            connection,
+            options,
+        }))
+    }
+}
+
+fn held_alone() -> StoreError {
+    StoreError::Held {
+        detail: "another crewlog process is alone with this database (a replay, or a migration); \
+                 start again when it has ended"
+            .to_owned(),
     }
 }
 
