@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use lru::LruCache;
 
-use super::{AnyDocument, AnyProjection, CannotFold, Generations, all, audit, rebuild};
+use super::{AnyDocument, AnyProjection, CannotFold, Generations, Projection, all, audit, rebuild};
 use crate::{
     domain::event::AGGREGATE_TYPES,
     journal::{
@@ -75,6 +75,12 @@ impl Folder {
             audit: generations.contains_key(audit::NAME),
             generations,
         }
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.projections
+            .iter()
+            .position(|projection| projection.name() == name)
     }
 
     pub(super) fn table(&self, name: &str) -> String {
@@ -356,6 +362,14 @@ impl Engine {
         self.in_memory
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A document as the last batch of this process left it, where it is in memory: never
+    /// older than what this process has answered.
+    pub fn latest<P: Projection>(&self, key: &str) -> Option<P::Document> {
+        let number = self.folder.number(P::NAME)?;
+        let document = self.memory().get(&(number, key.to_owned()))?.clone()?;
+        document.downcast_ref::<P::Document>().cloned()
     }
 
     /// What is in memory of the keys, and which are not.

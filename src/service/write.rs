@@ -300,10 +300,14 @@ impl Service {
         stream: &str,
         key: &str,
     ) -> Result<P::Document, ServiceError> {
-        if !receipt.replayed
-            && let Some(document) = documents.get(key).await?.value
-        {
-            return Ok(document);
+        if !receipt.replayed {
+            // The writer has just had it in hands.
+            if let Some(document) = self.engine.latest::<P>(key) {
+                return Ok(document);
+            }
+            if let Some(document) = documents.get(key).await?.value {
+                return Ok(document);
+            }
         }
         let document = documents.as_of::<A>(stream, key, receipt.position).await?;
         document.ok_or_else(|| {
