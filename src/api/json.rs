@@ -12,7 +12,10 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest, OptionalFromRequest, Request},
     http::{HeaderMap, header},
 };
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Deserializer, Visitor},
+};
 use serde_path_to_error::{Path, Segment};
 
 use super::{
@@ -187,6 +190,16 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Whole<D> {
     }
 }
 
+/// An object inside of a body; an array is none, as for the body as a whole.
+#[derive(Debug, Clone)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(Whole(deserializer)).map(Self)
+    }
+}
+
 /// Turns the first complaint of serde into errors: all unknown fields of that object at
 /// once, otherwise the one.
 fn explained(path: &Path, complaint: Complaint, text: &str) -> Vec<FieldError> {
@@ -295,7 +308,6 @@ fn too_large(limit: usize) -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::{Router, body::Body, http::StatusCode, response::Response, routing::post};
-    use serde::Deserialize;
     use tower::ServiceExt;
 
     use super::*;

@@ -22,6 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ipnet::IpNet;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::{
     catch_panic::CatchPanicLayer, compression::CompressionLayer, limit::RequestBodyLimitLayer,
     sensitive_headers::SetSensitiveHeadersLayer, timeout::TimeoutLayer,
@@ -36,8 +37,12 @@ use super::{
 };
 
 /// What the edge can be configured to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct EdgeSettings {
+    /// Where people reach this server, for links in answers; without it links are relative.
+    pub public_url: Option<String>,
+    /// What `/metrics` shows: the handle of [`super::install_metrics`].
+    pub metrics: Option<PrometheusHandle>,
     /// Whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long a handler may take until it has an answer's head.
@@ -49,6 +54,8 @@ pub struct EdgeSettings {
 impl Default for EdgeSettings {
     fn default() -> Self {
         Self {
+            public_url: None,
+            metrics: None,
             trusted_proxies: Vec::new(),
             timeout: Duration::from_secs(30),
             body_limit_bytes: 4 * 1024 * 1024,
@@ -230,6 +237,7 @@ mod tests {
             trusted_proxies: vec!["10.0.0.0/8".parse().expect("a network")],
             timeout: Duration::from_millis(50),
             body_limit_bytes: 1_000,
+            ..EdgeSettings::default()
         }
     }
 

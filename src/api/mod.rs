@@ -2,54 +2,63 @@
 //!
 //! A handler extracts, asks `service`, and responds, in some 25 lines; it decides nothing.
 //! What all of them share is here: strict bodies ([`json`]), addresses ([`query`]), headers
-//! ([`headers`]), lists ([`paging`]), good answers ([`respond`]), refusals ([`problem`]), and
+//! ([`headers`]), who asks and why ([`exchange`]), lists ([`paging`]), good answers ([`respond`]), refusals ([`problem`]), and
 //! what happens around every request ([`middleware`]).
 //!
-//! To add a resource: a file with its handlers and `routes()`, merged in [`routes`].
+//! To add a resource: a file with its handlers and `routes()`, merged in [`routes`], and a row
+//! for each route in [`access`], which says who may.
 
+pub mod access;
+mod app;
+pub mod audit;
 mod client_address;
+pub mod exchange;
 pub mod fields;
 pub mod headers;
+pub mod health;
+pub mod invitations;
 pub mod json;
+pub mod me;
+pub mod members;
 pub mod middleware;
 pub mod openapi;
+pub mod organizations;
 pub mod paging;
+pub mod plans;
 pub mod problem;
 pub mod query;
 pub mod request_id;
 pub mod respond;
 mod serde_words;
+mod service_errors;
+pub mod sessions;
+pub mod sign_up;
 pub mod strict_json;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+pub mod values;
+pub mod workspaces;
 
+pub use app::{Edge, PublicUrl, app, install_metrics, openapi_json};
 pub use middleware::EdgeSettings;
 pub use problem::{Problem, ProblemCode};
 
-use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 /// Every route that the OpenAPI document describes.
-pub fn routes<S>() -> OpenApiRouter<S>
-where
-    S: Clone + Send + Sync + 'static,
-{
-    OpenApiRouter::new().merge(openapi::described())
-}
-
-/// The whole server out of its routes: the document and its viewer beside them, the layers
-/// around all of it.
-///
-/// # Errors
-/// Where the OpenAPI document cannot be written as JSON.
-pub fn router<S>(
-    routes: OpenApiRouter<S>,
-    settings: &EdgeSettings,
-) -> Result<Router<S>, serde_json::Error>
-where
-    S: Clone + Send + Sync + 'static,
-{
-    let (router, described) = routes.split_for_parts();
-    let router = openapi::served(router, &openapi::document(described))?;
-    Ok(middleware::layers(router, settings))
+pub fn routes() -> OpenApiRouter<Edge> {
+    OpenApiRouter::new()
+        .merge(sign_up::routes())
+        .merge(sessions::routes())
+        .merge(me::routes())
+        .merge(plans::routes())
+        .merge(organizations::routes())
+        .merge(workspaces::routes())
+        .merge(members::routes())
+        .merge(invitations::routes())
+        .merge(audit::routes())
+        .merge(health::routes())
+        .merge(openapi::described())
 }

@@ -237,13 +237,15 @@ mod tests {
     use crate::api::{
         EdgeSettings,
         headers::{IdempotencyKey, IfMatch},
+        middleware::layers,
         paging::PageQuery,
-        router, routes as all_routes,
         testing::{json_of, text_of},
     };
 
     async fn ask(uri: &str) -> axum::response::Response {
-        let router = router(all_routes::<()>(), &EdgeSettings::default()).expect("a document");
+        let (router, described) = super::described::<()>().split_for_parts();
+        let router = super::served(router, &super::document(described)).expect("a document");
+        let router = layers(router, &EdgeSettings::default());
         let request = Request::get(uri).body(Body::empty()).expect("a request");
         router.oneshot(request).await.expect("infallible")
     }

@@ -21,6 +21,7 @@ use utoipa::{
 };
 
 use super::respond::Page;
+use crate::projections;
 
 /// Raised when the encoding changes; older cursors then start over.
 const CURSOR_VERSION: u8 = 1;
@@ -41,6 +42,11 @@ impl Limit {
     /// The number of items.
     pub fn get(self) -> usize {
         usize::from(self.0)
+    }
+
+    /// The same, as the service takes it.
+    pub fn count(self) -> u64 {
+        u64::from(self.0)
     }
 
     /// How many to look up: one more than the page has, to know whether another follows.
@@ -73,6 +79,38 @@ impl<'de> Deserialize<'de> for Limit {
 pub trait CursorKey: Serialize + DeserializeOwned {
     /// The list's name: a cursor of one list is none of another.
     const LIST: &'static str;
+}
+
+macro_rules! text_cursors {
+    ($($name:ident = $list:literal;)+) => {$(
+        #[doc = concat!("Where an item stands in the list of ", $list, ".")]
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        pub struct $name(String);
+
+        impl CursorKey for $name {
+            const LIST: &'static str = $list;
+        }
+
+        impl From<String> for $name {
+            fn from(key: String) -> Self {
+                Self(key)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    )+};
+}
+
+text_cursors! {
+    SessionCursor = "sessions";
+    OrganizationCursor = "organizations";
+    WorkspaceCursor = "workspaces";
+    MemberCursor = "members";
+    InvitationCursor = "invitations";
 }
 
 /// The last item of the page before.
@@ -124,6 +162,13 @@ pub struct PageQuery<K: CursorKey> {
     pub limit: Limit,
     /// `next_cursor` of the page before.
     pub cursor: Option<Cursor<K>>,
+}
+
+impl<K: CursorKey + AsRef<str>> PageQuery<K> {
+    /// The key after which the page begins.
+    pub fn after(&self) -> Option<&str> {
+        self.cursor.as_ref().map(|cursor| cursor.key.as_ref())
+    }
 }
 
 impl<K: CursorKey> IntoParams for PageQuery<K> {
@@ -182,6 +227,17 @@ impl<T: Serialize + ToSchema> Page<T> {
         let last = items.last().filter(|_| more);
         let next_cursor = last.map(|item| Cursor::new(key(item)).encode());
         Self::new(items, next_cursor, position)
+    }
+
+    /// The page of a read model, each of its items as it is answered.
+    pub fn keyed<K, D>(page: projections::Page<D>, body: impl Fn(D) -> T) -> Self
+    where
+        K: CursorKey + From<String>,
+    {
+        let last = page.items.last().filter(|_| page.more);
+        let next_cursor = last.map(|(key, _)| Cursor::new(K::from(key.clone())).encode());
+        let items = page.items.into_iter().map(|(_, item)| body(item));
+        Self::new(items.collect(), next_cursor, page.position)
     }
 }
 

@@ -6,7 +6,8 @@
 use std::{fmt, future::Future};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use uuid::Uuid;
+
+use crate::journal::{Source, SystemSource};
 
 /// The header that carries it, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +25,7 @@ pub struct RequestId(String);
 impl RequestId {
     /// A fresh id: `req_` and a UUIDv7 without hyphens.
     pub fn make() -> Self {
-        Self(format!("req_{}", Uuid::now_v7().simple()))
+        Self(format!("req_{}", SystemSource.uuid().simple()))
     }
 
     /// What the client sent, where it fits; a fresh one otherwise.

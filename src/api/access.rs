@@ -1,0 +1,346 @@
+//! Who may use which route: one row for each, so that none is forgotten.
+//!
+//! The table says what the handlers ask the service for; it grants nothing itself. Tests
+//! hold it against the OpenAPI document, print it as `docs/permissions.md`, and walk it with
+//! every kind of principal.
+//!
+//! To add a route: its row here. Then `CREWLOG_BLESS=1 cargo test access` rewrites the page.
+
+use crate::domain::authority::{
+    OrganizationPermission as InOrganization, Permission as InWorkspace,
+};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody, without a session.
+    Public,
+    /// Anybody with a session.
+    Session,
+    /// Anybody with a session, on what is their own; nobody else's is found.
+    Own,
+    /// Members of the workspace in the path whose role has the permission.
+    Workspace(InWorkspace),
+    /// Who has a role in the organization in the path that has the permission.
+    Organization(InOrganization),
+}
+
+/// A route, and who may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// In capitals.
+    pub method: &'static str,
+    /// With `{names}` as the OpenAPI document has them.
+    pub path: &'static str,
+    /// Who may.
+    pub access: Access,
+    /// What the permission alone does not tell; empty where it tells all.
+    pub note: &'static str,
+}
+
+const fn route(method: &'static str, path: &'static str, access: Access) -> Route {
+    Route {
+        method,
+        path,
+        access,
+        note: "",
+    }
+}
+
+const fn noted(route: Route, note: &'static str) -> Route {
+    Route { note, ..route }
+}
+
+use Access::{Organization, Own, Public, Session, Workspace};
+
+const UP_TO_OWN_ROLE: &str = "roles up to one's own";
+const OR_LEAVE: &str = "roles up to one's own; oneself: `member.leave`";
+const BY_TOKEN: &str = "whoever holds the invitation's token";
+const OF_ADDRESS: &str =
+    "whoever holds the invitation's token: with a session of the invited address, or none";
+
+/// Every route of the OpenAPI document, in its order.
+pub const ROUTES: &[Route] = &[
+    route("POST", "/v1/signup", Public),
+    route("POST", "/v1/sessions", Public),
+    route("GET", "/v1/sessions", Own),
+    route("DELETE", "/v1/sessions/{id}", Own),
+    route("GET", "/v1/me", Own),
+    route("PATCH", "/v1/me", Own),
+    route("GET", "/v1/plans", Public),
+    noted(
+        route("POST", "/v1/organizations", Session),
+        "the caller owns what is made",
+    ),
+    route("GET", "/v1/organizations", Own),
+    route(
+        "GET",
+        "/v1/organizations/{org}",
+        Organization(InOrganization::See),
+    ),
+    route(
+        "PATCH",
+        "/v1/organizations/{org}",
+        Organization(InOrganization::Rename),
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/organizations/{org}/workspaces",
+            Organization(InOrganization::CreateWorkspaces),
+        ),
+        "the caller owns what is made",
+    ),
+    route("GET", "/v1/workspaces", Own),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}",
+        Workspace(InWorkspace::SeeWorkspace),
+    ),
+    route(
+        "PATCH",
+        "/v1/workspaces/{ws}",
+        Workspace(InWorkspace::RenameWorkspace),
+    ),
+    route(
+        "PUT",
+        "/v1/workspaces/{ws}/plan",
+        Workspace(InWorkspace::SelectPlan),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/members",
+        Workspace(InWorkspace::SeeWorkspace),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/members/{user}",
+        Workspace(InWorkspace::SeeWorkspace),
+    ),
+    noted(
+        route(
+            "PATCH",
+            "/v1/workspaces/{ws}/members/{user}",
+            Workspace(InWorkspace::ChangeRoles),
+        ),
+        UP_TO_OWN_ROLE,
+    ),
+    noted(
+        route(
+            "DELETE",
+            "/v1/workspaces/{ws}/members/{user}",
+            Workspace(InWorkspace::RemoveMembers),
+        ),
+        OR_LEAVE,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/invitations",
+            Workspace(InWorkspace::InviteMembers),
+        ),
+        UP_TO_OWN_ROLE,
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/invitations",
+        Workspace(InWorkspace::InviteMembers),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/invitations/{inv}",
+        Workspace(InWorkspace::InviteMembers),
+    ),
+    noted(
+        route(
+            "DELETE",
+            "/v1/workspaces/{ws}/invitations/{inv}",
+            Workspace(InWorkspace::InviteMembers),
+        ),
+        UP_TO_OWN_ROLE,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/invitations/{inv}/resend",
+            Workspace(InWorkspace::InviteMembers),
+        ),
+        UP_TO_OWN_ROLE,
+    ),
+    noted(route("POST", "/v1/invitations/accept", Public), OF_ADDRESS),
+    noted(route("POST", "/v1/invitations/decline", Public), BY_TOKEN),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/audit",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/audit/{position}",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/{position}",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route("GET", "/healthz", Public),
+    route("GET", "/readyz", Public),
+    route("GET", "/metrics", Public),
+    route("GET", "/version", Public),
+    route("GET", "/openapi.json", Public),
+    route("GET", "/problems/{code}", Public),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        api::openapi_json,
+        domain::authority::{OrganizationRole, Role},
+    };
+
+    /// The document's routes with whether they can be used without a session.
+    fn described() -> Vec<(String, String, bool)> {
+        let document: Value =
+            serde_json::from_str(&openapi_json().expect("a document")).expect("JSON");
+        let mut routes = Vec::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("operations") {
+                let open = operation["security"].as_array().into_iter().flatten();
+                let open = open
+                    .into_iter()
+                    .any(|need| need.as_object().is_some_and(|need| need.is_empty()));
+                routes.push((method.to_uppercase(), path.clone(), open));
+            }
+        }
+        routes.sort();
+        routes
+    }
+
+    #[test]
+    fn every_route_has_its_row_and_every_row_its_route() {
+        let mut rows: Vec<_> = ROUTES
+            .iter()
+            .map(|row| {
+                (
+                    row.method.to_owned(),
+                    row.path.to_owned(),
+                    row.access == Public,
+                )
+            })
+            .collect();
+        rows.sort();
+        assert_eq!(described(), rows);
+    }
+
+    #[test]
+    fn permissions_are_of_what_the_path_names() {
+        for row in ROUTES {
+            match row.access {
+                Workspace(_) => {
+                    assert!(row.path.starts_with("/v1/workspaces/{ws}"), "{}", row.path)
+                }
+                Organization(_) => assert!(
+                    row.path.starts_with("/v1/organizations/{org}"),
+                    "{}",
+                    row.path
+                ),
+                Public | Session | Own => {}
+            }
+        }
+    }
+
+    #[test]
+    fn the_printed_matrix_is_current() {
+        held("docs/permissions.md", &page());
+    }
+
+    #[test]
+    fn the_printed_document_is_current() {
+        held(
+            "docs/openapi.json",
+            &format!("{}\n", openapi_json().expect("a document")),
+        );
+    }
+
+    fn held(name: &str, made: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("CREWLOG_BLESS").is_some() {
+            std::fs::write(&path, made).expect("the page can be written");
+        }
+        let printed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            printed == made,
+            "{name} is not current: run this test with CREWLOG_BLESS=1"
+        );
+    }
+
+    /// `docs/permissions.md`, as the tables make it.
+    fn page() -> String {
+        let mut page = String::from(
+            "# Permissions\n\nMade from `src/domain/authority.rs` and `src/api/access.rs`; do not edit by hand.\n\n\
+             ## In a workspace\n\n",
+        );
+        let roles = Role::ALL.map(Role::name);
+        let rows = InWorkspace::ALL.map(|permission| {
+            (
+                permission.name(),
+                Role::ALL.map(|role| permission.allows(role)).to_vec(),
+            )
+        });
+        push_matrix(&mut page, &roles, &rows);
+        page.push_str("\n## In an organization\n\n");
+        let roles = OrganizationRole::ALL.map(OrganizationRole::name);
+        let rows = InOrganization::ALL.map(|permission| {
+            (
+                permission.name(),
+                OrganizationRole::ALL
+                    .map(|role| permission.allows(role))
+                    .to_vec(),
+            )
+        });
+        push_matrix(&mut page, &roles, &rows);
+        page.push_str(
+            "\n## By route\n\nWhat somebody may not know of is answered as if it were not there (`404`); \
+             a member without the permission is told so (`403`). Both are kept in the audit log.\n\n\
+             | route | who may | note |\n|---|---|---|\n",
+        );
+        for row in ROUTES {
+            let who = match row.access {
+                Public => "anybody".to_owned(),
+                Session => "anybody with a session".to_owned(),
+                Own => "with a session, on what is one's own".to_owned(),
+                Workspace(permission) => format!("`{}` in the workspace", permission.name()),
+                Organization(permission) => format!("`{}` in the organization", permission.name()),
+            };
+            page.push_str(&format!(
+                "| `{} {}` | {who} | {} |\n",
+                row.method, row.path, row.note
+            ));
+        }
+        page
+    }
+
+    fn push_matrix(page: &mut String, roles: &[&str], rows: &[(&str, Vec<bool>)]) {
+        page.push_str(&format!("| may | {} |\n|---|", roles.join(" | ")));
+        page.push_str(&"---|".repeat(roles.len()));
+        page.push('\n');
+        for (name, may) in rows {
+            let may: Vec<_> = may
+                .iter()
+                .map(|may| if *may { "yes" } else { "–" })
+                .collect();
+            page.push_str(&format!("| `{name}` | {} |\n", may.join(" | ")));
+        }
+    }
+}

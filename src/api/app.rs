@@ -1,0 +1,85 @@
+//! The whole edge on a service, and its document without one.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::FromRef};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::{EdgeSettings, middleware, openapi, routes};
+use crate::service::Service;
+
+/// Seconds; the answers of an embedded store take about a millisecond.
+const LATENCY_BUCKETS: [f64; 14] = [
+    0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0,
+];
+/// How often histograms are folded when nobody asks for them.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// What every handler may ask for.
+#[derive(Debug, Clone, FromRef)]
+pub struct Edge {
+    /// What is asked.
+    pub service: Arc<Service>,
+    /// Where people reach this server.
+    pub public_url: PublicUrl,
+    /// What `/metrics` shows; nothing where no recorder was installed.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// The beginning of links that people follow, without a slash at its end; empty for links
+/// that are relative to this server.
+#[derive(Debug, Clone)]
+pub struct PublicUrl(Arc<str>);
+
+impl PublicUrl {
+    /// The link to a path, `/…`.
+    pub fn link(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+/// The server: every route on a service, the document and its viewer, the layers around it.
+///
+/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`.
+///
+/// # Errors
+/// Where the OpenAPI document cannot be written as JSON.
+pub fn app(service: Arc<Service>, settings: &EdgeSettings) -> Result<Router, serde_json::Error> {
+    let public_url = settings.public_url.as_deref().unwrap_or_default();
+    let edge = Edge {
+        service,
+        public_url: PublicUrl(public_url.trim_end_matches('/').into()),
+        metrics: settings.metrics.clone(),
+    };
+    let (router, described) = routes().split_for_parts();
+    let router = openapi::served(router, &openapi::document(described))?;
+    Ok(middleware::layers(router, settings).with_state(edge))
+}
+
+/// The OpenAPI document, as `GET /openapi.json` answers it.
+///
+/// # Errors
+/// Where it cannot be written as JSON.
+pub fn openapi_json() -> Result<String, serde_json::Error> {
+    openapi::document(routes().into_openapi()).to_pretty_json()
+}
+
+/// Begins to keep metrics for this process; the handle goes into
+/// [`EdgeSettings::metrics`].
+///
+/// # Errors
+/// Where the process has a recorder already.
+pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
+    let latency = Matcher::Suffix("_duration_seconds".to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(latency, &LATENCY_BUCKETS)?
+        .install_recorder()?;
+    let upkeep = handle.clone();
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(UPKEEP_EVERY);
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}

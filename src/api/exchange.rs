@@ -1,0 +1,254 @@
+//! What a handler is given of a request: who asks, under which conditions, and why.
+//!
+//! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in; [`Asked`]
+//! is for writes by anybody. They refuse what their route does not know: query parameters,
+//! and `If-Match` where something new is made. Who asks is found out before anything else is
+//! looked at.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{Method, request::Parts},
+};
+use secrecy::SecretString;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{
+    app::Edge,
+    fields::Validate,
+    headers::{Bearer, IdempotencyKey, IfMatch, MinimumPosition, RequestContext},
+    json::Json,
+    problem::Problem,
+    query::Query,
+};
+use crate::service::{Caller, Condition, IdempotencyRequest, Request};
+
+/// The query of a route that takes none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParameters {}
+
+/// A read by somebody who is signed in, of a state that is new enough for them.
+#[derive(Debug)]
+pub struct Reader<Q = NoParameters> {
+    /// What the service is asked with.
+    pub request: Request,
+    /// Who asks.
+    pub caller: Caller,
+    /// The query.
+    pub query: Q,
+}
+
+impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for Reader<Q> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let (request, caller) = signed_in(parts, edge).await?;
+        let Query(query) = Query::from_request_parts(parts, edge).await?;
+        let MinimumPosition(minimum) = MinimumPosition::from_request_parts(parts, edge).await?;
+        if let Some(position) = minimum {
+            edge.service.at_least(position).await?;
+        }
+        Ok(Self {
+            request,
+            caller,
+            query,
+        })
+    }
+}
+
+/// A write by somebody who is signed in.
+#[derive(Debug)]
+pub struct Writer {
+    caller: Caller,
+    asked: Asked,
+    token: Option<SecretString>,
+}
+
+impl Writer {
+    /// For a write that makes something new.
+    ///
+    /// # Errors
+    /// `400 invalid_request` with an `If-Match`: there is no version yet.
+    pub fn making(self, sent: &impl Sent) -> Result<(Request, Caller), Problem> {
+        let request = self.asked.making(sent)?;
+        Ok((
+            Request {
+                token: self.token,
+                ..request
+            },
+            self.caller,
+        ))
+    }
+
+    /// For a write that changes what is there.
+    ///
+    /// # Errors
+    /// Never for a body that was extracted.
+    pub fn changing(self, sent: &impl Sent) -> Result<(Request, Caller), Problem> {
+        let condition = condition(&self.asked.if_match);
+        let request = self.asked.request(sent)?;
+        Ok((
+            Request {
+                token: self.token,
+                condition,
+                ..request
+            },
+            self.caller,
+        ))
+    }
+}
+
+impl FromRequestParts<Edge> for Writer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let (request, caller) = signed_in(parts, edge).await?;
+        Ok(Self {
+            caller,
+            asked: Asked::from_request_parts(parts, edge).await?,
+            token: request.token,
+        })
+    }
+}
+
+/// A write by anybody.
+#[derive(Debug)]
+pub struct Asked {
+    context: RequestContext,
+    idempotency: IdempotencyKey,
+    if_match: IfMatch,
+    method: Method,
+    path: String,
+}
+
+impl Asked {
+    /// For a write that makes something new.
+    ///
+    /// # Errors
+    /// `400 invalid_request` with an `If-Match`: there is no version yet.
+    pub fn making(self, sent: &impl Sent) -> Result<Request, Problem> {
+        if self.if_match != IfMatch::Absent {
+            return Err(Problem::invalid_request(
+                "`If-Match` has no meaning here: there is no version yet",
+            ));
+        }
+        self.request(sent)
+    }
+
+    /// What the service is asked with. An idempotency key is bound to the method, the path
+    /// and what the body means.
+    fn request(self, sent: &impl Sent) -> Result<Request, Problem> {
+        let idempotency = match self.idempotency.0 {
+            Some(key) => {
+                let (method, path, body) = (self.method, self.path, sent.canonical()?);
+                let fingerprint = format!("{method}\n{path}\n{body}").into_bytes();
+                Some(IdempotencyRequest { key, fingerprint })
+            }
+            None => None,
+        };
+        Ok(Request {
+            reason: sent.reason(),
+            idempotency,
+            ..of_context(self.context, None)
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Query::<NoParameters>::from_request_parts(parts, state).await?;
+        Ok(Self {
+            context: RequestContext::from_request_parts(parts, state).await?,
+            idempotency: IdempotencyKey::from_request_parts(parts, state).await?,
+            if_match: IfMatch::from_request_parts(parts, state).await?,
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+        })
+    }
+}
+
+/// The body of a write.
+pub trait Command: Validate {
+    /// Why, in the caller's words.
+    fn reason(&self) -> Option<&str>;
+}
+
+/// What was sent with a write: a body, or none where it is optional.
+pub trait Sent {
+    /// Why, in the caller's words.
+    fn reason(&self) -> Option<String>;
+
+    /// What was sent, in its RFC 8785 form.
+    ///
+    /// # Errors
+    /// Never for a body that was extracted.
+    fn canonical(&self) -> Result<String, Problem>;
+}
+
+impl<T: Command, const LIMIT: usize> Sent for Json<T, LIMIT> {
+    fn reason(&self) -> Option<String> {
+        self.value.reason().map(str::to_owned)
+    }
+
+    fn canonical(&self) -> Result<String, Problem> {
+        Json::canonical(self)
+    }
+}
+
+impl<T: Command, const LIMIT: usize> Sent for Option<Json<T, LIMIT>> {
+    fn reason(&self) -> Option<String> {
+        self.as_ref().and_then(Sent::reason)
+    }
+
+    fn canonical(&self) -> Result<String, Problem> {
+        self.as_ref().map_or(Ok(String::new()), Json::canonical)
+    }
+}
+
+/// Who holds the token of a request.
+async fn signed_in(parts: &mut Parts, edge: &Edge) -> Result<(Request, Caller), Problem> {
+    let bearer = Bearer::from_request_parts(parts, edge).await?;
+    let context = RequestContext::from_request_parts(parts, edge).await?;
+    let request = of_context(context, Some(bearer.required()?));
+    let caller = edge.service.authenticate(&request).await?;
+    Ok((request, caller))
+}
+
+fn of_context(context: RequestContext, token: Option<SecretString>) -> Request {
+    Request {
+        token,
+        request_id: Some(context.request_id.as_str().to_owned()),
+        ip: context.ip,
+        user_agent: context.user_agent,
+        ..Request::default()
+    }
+}
+
+/// Tags that are no versions are of nothing that was ever here, so they never match.
+fn condition(if_match: &IfMatch) -> Condition {
+    match if_match {
+        IfMatch::Absent | IfMatch::Any => Condition::None,
+        IfMatch::OneOf(tags) => {
+            let versions = tags.iter().filter_map(|tag| {
+                let version: u64 = tag.parse().ok()?;
+                (version.to_string() == *tag).then_some(version)
+            });
+            Condition::VersionIn(versions.collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_versions_as_they_are_written_match() {
+        let tags = ["7", "07", "+7", "x", "18446744073709551616"].map(str::to_owned);
+        let asked = condition(&IfMatch::OneOf(tags.into()));
+        assert_eq!(asked, Condition::VersionIn(vec![7]));
+        assert_eq!(condition(&IfMatch::Any), Condition::None);
+    }
+}

@@ -1,0 +1,208 @@
+//! The caller themselves.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    app::Edge,
+    exchange::{Command, Reader, Writer},
+    fields::{FieldCode, FieldError, Validate},
+    headers::{IdempotencyKey, IfMatch, MinimumPosition},
+    json::Json,
+    problem::Problem,
+    respond::Resource,
+    values::{self, Secret, Time, wrong},
+};
+use crate::{
+    domain::{
+        authority::{OrganizationRole, Role},
+        ids::{OrganizationId, UserId, WorkspaceId},
+    },
+    service::{Me, Membership, OrganizationMembership, ProfileChange, Service},
+};
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Edge> {
+    OpenApiRouter::new().routes(routes!(read_me, change_me))
+}
+
+/// The caller, and where they belong: at most 200 of each; the lists have all.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Me)]
+pub struct MeBody {
+    id: UserId,
+    version: u64,
+    created_at: Time,
+    updated_at: Time,
+    email: String,
+    name: String,
+    #[schema(max_items = 200)]
+    memberships: Vec<MembershipBody>,
+    #[schema(max_items = 200)]
+    organizations: Vec<OrganizationMembershipBody>,
+}
+
+/// A workspace that somebody is in.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Membership)]
+pub struct MembershipBody {
+    workspace: WorkspaceId,
+    #[schema(required)]
+    organization: Option<OrganizationId>,
+    /// The workspace's.
+    name: String,
+    role: Role,
+    since: Time,
+}
+
+/// An organization that somebody has a role in.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrganizationMembership)]
+pub struct OrganizationMembershipBody {
+    organization: OrganizationId,
+    /// The organization's.
+    name: String,
+    role: OrganizationRole,
+    since: Time,
+}
+
+impl From<Me> for MeBody {
+    fn from(me: Me) -> Self {
+        Self {
+            id: me.id,
+            version: me.version,
+            created_at: me.created_at.into(),
+            updated_at: me.updated_at.into(),
+            email: me.email.into_text(),
+            name: me.name.into_text(),
+            memberships: me.memberships.into_iter().map(Into::into).collect(),
+            organizations: me.organizations.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Membership> for MembershipBody {
+    fn from(membership: Membership) -> Self {
+        Self {
+            workspace: membership.workspace,
+            organization: membership.organization,
+            name: membership.name,
+            role: membership.role,
+            since: membership.since.into(),
+        }
+    }
+}
+
+impl From<OrganizationMembership> for OrganizationMembershipBody {
+    fn from(membership: OrganizationMembership) -> Self {
+        Self {
+            organization: membership.organization,
+            name: membership.name,
+            role: membership.role,
+            since: membership.since.into(),
+        }
+    }
+}
+
+/// What is to be changed of a profile: at least one of `name` and `email`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ChangeMe)]
+pub struct ChangeMeBody {
+    #[schema(min_length = 1, max_length = 120)]
+    name: Option<String>,
+    /// A new address; needs `password`.
+    #[schema(format = "email", max_length = 254)]
+    email: Option<String>,
+    /// The present password, which proves who moves the account to another address.
+    #[schema(value_type = Option<String>, format = "password", max_length = 256)]
+    password: Option<Secret>,
+    /// Why; kept in the audit log.
+    #[schema(max_length = 500)]
+    reason: Option<String>,
+}
+
+impl Validate for ChangeMeBody {
+    fn validate(&self) -> Vec<FieldError> {
+        let nothing = self.name.is_none() && self.email.is_none();
+        let unproven = self.email.is_some() && self.password.is_none();
+        let name = self.name.as_ref();
+        let email = self.email.as_ref();
+        wrong([
+            nothing.then(|| {
+                let detail = "at least one of `name` and `email` is required";
+                FieldError::new(FieldCode::MissingField, "", detail)
+            }),
+            unproven.then(|| FieldError::missing("/password")),
+            name.and_then(|name| values::name("/name", name).err()),
+            email.and_then(|email| values::email("/email", email).err()),
+            self.password
+                .as_ref()
+                .and_then(|password| values::check_tried_password("/password", password)),
+            FieldError::check_reason(self.reason.as_deref()),
+        ])
+    }
+}
+
+impl Command for ChangeMeBody {
+    fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+impl ChangeMeBody {
+    fn into_change(self) -> Result<ProfileChange, FieldError> {
+        let name = self.name.map(|name| values::name("/name", &name));
+        let email = self
+            .email
+            .zip(self.password)
+            .map(|(email, password)| Ok((values::email("/email", &email)?, password.into_inner())));
+        Ok(ProfileChange {
+            name: name.transpose()?,
+            email: email.transpose()?,
+        })
+    }
+}
+
+/// Who the caller is.
+#[utoipa::path(
+    get, path = "/v1/me", tag = "getting in", params(MinimumPosition),
+    responses((
+        status = 200, description = "The caller, and where they belong.", body = MeBody,
+        headers(("ETag" = String, description = "The version in quotes.")),
+    )),
+)]
+pub async fn read_me(
+    State(service): State<Arc<Service>>,
+    reader: Reader,
+) -> Result<Resource<MeBody>, Problem> {
+    let found = service.me_of(&reader.caller).await?;
+    let version = found.value.version;
+    Ok(Resource::new(version, found.position, found.value.into()))
+}
+
+/// Changes the caller's name, their address, or both. Their organizations are told.
+#[utoipa::path(
+    patch, path = "/v1/me", tag = "getting in",
+    params(IfMatch, IdempotencyKey), request_body = ChangeMeBody,
+    responses((
+        status = 200, description = "The caller as they now are.", body = MeBody,
+        headers(("ETag" = String, description = "The version in quotes.")),
+    )),
+)]
+pub async fn change_me(
+    State(service): State<Arc<Service>>,
+    writer: Writer,
+    body: Json<ChangeMeBody>,
+) -> Result<Resource<MeBody>, Problem> {
+    let (request, caller) = writer.changing(&body)?;
+    let change = body.value.into_change()?;
+    let written = service.change_profile(&request, &caller, change).await?;
+    let version = written.value.version;
+    let me = Resource::new(version, written.position, written.value.into());
+    Ok(me.replayed(written.replayed))
+}

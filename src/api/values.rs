@@ -1,0 +1,272 @@
+//! Values that bodies and answers are made of: how each is written, read and described.
+//!
+//! Types of the domain have no schema of their own, as it knows nothing of the document;
+//! they get it here. A text that the domain checks is a `String` in a body, checked by a
+//! function here, once to collect everything that is wrong and once to become the value.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        KnownFormat, RefOr, SchemaFormat,
+        schema::{ObjectBuilder, Schema, Type},
+    },
+};
+
+use super::{
+    exchange::Command,
+    fields::{FieldError, Validate},
+};
+use crate::{
+    domain::{
+        EmailAddress, Name, Timestamp,
+        authority::{OrganizationRole, Role},
+        ids::{EventId, InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
+        name::InvalidName,
+        plans::PlanName,
+    },
+    projections::InvitationStatus,
+    service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN},
+};
+
+macro_rules! id_schemas {
+    ($($id:ident)+) => {$(
+        impl PartialSchema for $id {
+            fn schema() -> RefOr<Schema> {
+                let prefix = $id::PREFIX;
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some(format!("A TypeID: `{prefix}_` and 26 characters of base32.")))
+                    .pattern(Some(format!("^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$")))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $id {}
+    )+};
+}
+
+id_schemas! { EventId InvitationId OrganizationId SessionId UserId WorkspaceId }
+
+macro_rules! word_schemas {
+    ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
+        impl PartialSchema for $word {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some($about))
+                    .enum_values(Some([$($name),+]))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $word {}
+    )+};
+}
+
+word_schemas! {
+    Role: "A role in a workspace, strongest first."
+        [Role::Owner.name(), Role::Admin.name(), Role::Member.name(), Role::Viewer.name()];
+    OrganizationRole: "A role in an organization."
+        [OrganizationRole::Owner.name(), OrganizationRole::Billing.name(), OrganizationRole::Auditor.name()];
+    InvitationStatus: "How an invitation stands."
+        [
+            InvitationStatus::Pending.name(), InvitationStatus::Accepted.name(),
+            InvitationStatus::Declined.name(), InvitationStatus::Revoked.name(),
+            InvitationStatus::Expired.name()
+        ];
+}
+
+impl PartialSchema for PlanName {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The name of a plan of the catalogue."))
+            .pattern(Some("^[a-z0-9-]{1,40}$"))
+            .examples(["free"])
+            .into()
+    }
+}
+
+impl ToSchema for PlanName {}
+
+/// A point in time: RFC 3339 in UTC with microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339())
+    }
+}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("RFC 3339 in UTC with microseconds."))
+            .examples(["2026-11-24T06:30:00.000000Z"])
+            .into()
+    }
+}
+
+impl ToSchema for Time {}
+
+impl From<Timestamp> for Time {
+    fn from(time: Timestamp) -> Self {
+        Self(time)
+    }
+}
+
+/// A password or a token in a body. It does not print.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// The secret, for the service.
+    pub fn into_inner(self) -> SecretString {
+        self.0
+    }
+
+    fn characters(&self) -> usize {
+        self.0.expose_secret().chars().count()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(SecretString::from(text)))
+    }
+}
+
+/// The longest token that a body may hold, in characters.
+pub const TOKEN_CHARACTERS_MAX: usize = 1_024;
+
+/// The body of a write that says why, and nothing else.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonOnly {
+    /// Why; kept in the audit log.
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl Validate for ReasonOnly {
+    fn validate(&self) -> Vec<FieldError> {
+        wrong([FieldError::check_reason(self.reason.as_deref())])
+    }
+}
+
+impl Command for ReasonOnly {
+    fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+/// Everything that is wrong among what was checked.
+pub fn wrong(checked: impl IntoIterator<Item = Option<FieldError>>) -> Vec<FieldError> {
+    checked.into_iter().flatten().collect()
+}
+
+/// A display name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name(pointer: &str, text: &str) -> Result<Name, FieldError> {
+    Name::parse(text).map_err(|error| match error {
+        InvalidName::TooLong => FieldError::too_long(pointer, Name::CHARACTERS_MAX),
+        InvalidName::Empty | InvalidName::ControlCharacter => {
+            FieldError::invalid(pointer, error.to_string())
+        }
+    })
+}
+
+/// An e-mail address.
+///
+/// # Errors
+/// That it is none.
+pub fn email(pointer: &str, text: &str) -> Result<EmailAddress, FieldError> {
+    EmailAddress::parse(text).map_err(|error| FieldError::invalid(pointer, error.to_string()))
+}
+
+/// Checks the length of a new password.
+pub fn check_new_password(pointer: &str, password: &Secret) -> Option<FieldError> {
+    match password.characters() {
+        ..PASSWORD_CHARACTERS_MIN => {
+            let detail = format!("at least {PASSWORD_CHARACTERS_MIN} characters");
+            Some(FieldError::invalid(pointer, detail))
+        }
+        PASSWORD_CHARACTERS_MIN..=PASSWORD_CHARACTERS_MAX => None,
+        _ => Some(FieldError::too_long(pointer, PASSWORD_CHARACTERS_MAX)),
+    }
+}
+
+/// Checks that a password that is tried is not longer than any can be.
+pub fn check_tried_password(pointer: &str, password: &Secret) -> Option<FieldError> {
+    let long = password.characters() > PASSWORD_CHARACTERS_MAX;
+    long.then(|| FieldError::too_long(pointer, PASSWORD_CHARACTERS_MAX))
+}
+
+/// Checks the length of a token.
+pub fn check_token(pointer: &str, token: &Secret) -> Option<FieldError> {
+    let long = token.characters() > TOKEN_CHARACTERS_MAX;
+    long.then(|| FieldError::too_long(pointer, TOKEN_CHARACTERS_MAX))
+}
+
+/// A position of the log in a path or a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position(pub u64);
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let position = text
+            .parse()
+            .ok()
+            .filter(|position| digits && i64::try_from(*position).is_ok());
+        position
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a whole number, 0 or above"))
+    }
+}
+
+impl PartialSchema for Position {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .description(Some("A position of the log."))
+            .minimum(Some(0))
+            .into()
+    }
+}
+
+impl ToSchema for Position {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_have_their_lengths_and_do_not_print() {
+        let secret = |length| Secret(SecretString::from("é".repeat(length)));
+        assert!(check_new_password("/password", &secret(7)).is_some());
+        assert_eq!(check_new_password("/password", &secret(8)), None);
+        assert_eq!(check_new_password("/password", &secret(256)), None);
+        assert!(check_new_password("/password", &secret(257)).is_some());
+        assert_eq!(check_tried_password("/password", &secret(1)), None);
+        assert!(check_tried_password("/password", &secret(257)).is_some());
+        assert_eq!(format!("{:?}", secret(8)), "Secret(…)");
+    }
+}
