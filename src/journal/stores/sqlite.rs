@@ -141,11 +141,11 @@ async fn migrate(file: &Path) -> Result<(), StoreError> {
         .create_if_missing(true)
         .connect()
         .await
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| refused(error.to_string()))?;
     let migrated = MIGRATIONS.run_direct(&mut connection).await;
     sqlx::Connection::close(connection)
         .await
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| refused(error.to_string()))?;
     migrated.map_err(|error| super::postgres::migration_error(StoreKind::Sqlite, &error))
 }
 
@@ -174,10 +174,18 @@ async fn connect(file: &Path, access: OpenFlags) -> Result<Connection, StoreErro
     Ok(connection)
 }
 
-fn failed(error: impl ToString) -> StoreError {
+fn failed(error: impl Into<tokio_rusqlite::Error>) -> StoreError {
+    refused(match error.into() {
+        // What SQLite says, without the wrapper's debug form.
+        tokio_rusqlite::Error::Rusqlite(error) => error.to_string(),
+        other => other.to_string(),
+    })
+}
+
+fn refused(detail: String) -> StoreError {
     StoreError::Failed {
         kind: StoreKind::Sqlite,
-        detail: error.to_string(),
+        detail,
     }
 }
 
