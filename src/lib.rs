@@ -6,7 +6,9 @@
 //! - [`proofs`]: why it can be believed
 //! - [`service`]: what a caller can ask, one file a capability
 //! - [`api`]: REST: routes, extractors, problems
+//! - [`cli`]: one file a command
 pub mod api;
+pub mod cli;
 pub mod domain;
 pub mod journal;
 pub mod projections;

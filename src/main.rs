@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: everything is in [`crewlog::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    crewlog::cli::main()
+}

@@ -1,0 +1,91 @@
+//! `crewlog migrate`: makes or migrates the schema and the projections, and says what it did.
+
+use std::fmt::Write;
+
+use serde_json::json;
+
+use super::{Failure, Outcome, Output, Place};
+use crate::{
+    journal::stores::{self, Store, StoreError},
+    projections::Engine,
+};
+
+const SELECT_MIGRATIONS: &str = "
+SELECT CAST(version AS BIGINT)
+  FROM _sqlx_migrations
+ ORDER BY version";
+
+/// Migrates and prints what was done.
+///
+/// # Errors
+/// When the store cannot be opened or filled, or is being served while it must be filled.
+pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
+    let before = match place.open_for_reading().await {
+        Ok(store) => {
+            let versions = versions(&*store).await;
+            store.close().await;
+            versions?
+        }
+        // A store that is not there yet, or cannot be opened: opening it for writing tells.
+        Err(_) => Vec::new(),
+    };
+    let alone = place.alone().await?;
+    let store = place.open_for_writing().await?;
+    let after = versions(&*store).await?;
+    let filled = Engine::outdated(&*store).await?;
+    if !filled.is_empty() && alone.is_none() {
+        return Err(must_be_alone(&filled));
+    }
+    Engine::open(&*store).await?;
+    let position = stores::head(&*store).await?.position;
+    let applied: Vec<_> = after
+        .iter()
+        .filter(|version| !before.contains(version))
+        .collect();
+    let json = json!({
+        "store": store.kind().to_string(),
+        "migrations_applied": applied,
+        "schema": after.last(),
+        "projections_filled": filled,
+        "position": position,
+    });
+    let mut text = match applied.len() {
+        0 => format!(
+            "the schema is current (migration {})",
+            after.last().unwrap_or(&0)
+        ),
+        count => format!(
+            "applied {count} migrations, up to {}",
+            after.last().unwrap_or(&0)
+        ),
+    };
+    // Writing to a string cannot fail.
+    let _ = match filled.as_slice() {
+        [] => write!(
+            text,
+            "\nthe projections are current, at position {position}"
+        ),
+        filled => write!(
+            text,
+            "\nfilled {}, up to position {position}",
+            filled.join(", ")
+        ),
+    };
+    store.close().await;
+    output.result(&json, &text)?;
+    Ok(Outcome::Fine)
+}
+
+/// What to say where projections must be filled while others write.
+pub fn must_be_alone(outdated: &[&str]) -> Failure {
+    Failure::could_not_run(format!(
+        "this version must first fill the projections {}, and a server is serving from this \
+         database; stop the servers first",
+        outdated.join(", ")
+    ))
+}
+
+async fn versions(store: &dyn Store) -> Result<Vec<i64>, StoreError> {
+    let rows = store.query(SELECT_MIGRATIONS, vec![]).await?;
+    rows.iter().map(|row| row.integer(0)).collect()
+}

@@ -1,0 +1,272 @@
+//! `crewlog serve`: opens the store, serves the API, and stops in order.
+//!
+//! Stopping (SIGTERM, SIGINT): no new connections, requests that are being answered are
+//! finished, what was accepted is written. A second signal ends it at once.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::serve::ListenerExt;
+use ipnet::IpNet;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Outcome, Output, Place, demo, logging::announce, migrate, root_key};
+use crate::{
+    api::{self, EdgeSettings},
+    journal::{
+        Source, SystemSource,
+        stores::{Store, postgres::ServingLock},
+    },
+    projections::Engine,
+    service::{Service, ServiceSettings, plans::Catalogue},
+};
+
+/// How long to wait while another process migrates or replays.
+const PREPARING_WAIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CREWLOG_LISTEN")]
+    #[arg(default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Make a small demo organization in an empty store, and print how to look at it
+    #[arg(long)]
+    demo: bool,
+    /// A proxy whose Forwarded and X-Forwarded-For are believed; may be given several times
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "CREWLOG_TRUSTED_PROXY",
+        value_delimiter = ','
+    )]
+    trusted_proxy: Vec<IpNet>,
+    /// How clients reach this server, where that is not the address it listens on
+    #[arg(long, value_name = "URL", env = "CREWLOG_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// A catalogue of plans instead of the built-in one
+    #[arg(long, value_name = "FILE", env = "CREWLOG_PLANS")]
+    plans: Option<PathBuf>,
+    /// How long stopping may take
+    #[arg(long, value_name = "MS", env = "CREWLOG_SHUTDOWN_TIMEOUT_MS")]
+    #[arg(default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    shutdown_timeout_ms: u64,
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, must not go on, or could not write everything in time.
+pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<Outcome, Failure> {
+    let mut stop = StopSignals::listen()?;
+    let mut settings = ServiceSettings::default();
+    if let Some(file) = &arguments.plans {
+        settings.catalogue = Catalogue::read(file)?;
+    }
+    let listener = listen(arguments.listen).await?;
+    let address = local_address(&listener)?;
+    let (store, lock) = open(&place).await?;
+    let source: Arc<dyn Source> = Arc::new(SystemSource);
+    let edge = arguments.edge()?;
+    let root = root_key::of(&place, &*store, &*source).await?;
+    let service = Service::start(store.clone(), source.clone(), &root, settings).await?;
+    drop(root);
+    let url = arguments.url(address);
+    let demo = match arguments.demo {
+        true => demo::prepare(&service, &*store, &*source, &place).await?,
+        false => None,
+    };
+    let serving = Serving::start(listener, service, &edge)?;
+    announce!("listening on http://{address}");
+    if let Some(demo) = demo {
+        demo.print(&url, output)?;
+    }
+    let why = tokio::select! {
+        name = stop.next() => Ok(name),
+        lost = lost(lock) => Err(lost),
+        ended = serving.ended() => Err(ended),
+    };
+    let limit = Duration::from_millis(arguments.shutdown_timeout_ms);
+    announce!(
+        "stopping ({}): no new connections; finishing what was begun, for up to {} s",
+        why.as_ref().unwrap_or(&"serving must end"),
+        limit.as_secs_f64()
+    );
+    tokio::select! {
+        stopped = serving.stop(limit) => stopped?,
+        name = stop.next() => {
+            return Err(Failure::could_not_run(format!("stopped at once by a second signal ({name})")));
+        }
+    }
+    announce!("stopped: everything that was accepted is written");
+    why.map(|_| Outcome::Fine)
+}
+
+impl Arguments {
+    fn edge(&self) -> Result<EdgeSettings, Failure> {
+        let metrics = api::install_metrics()
+            .map_err(|error| Failure::could_not_run(format!("metrics cannot be kept: {error}")))?;
+        Ok(EdgeSettings {
+            trusted_proxies: self.trusted_proxy.clone(),
+            public_url: self.public_url.clone(),
+            metrics: Some(metrics),
+            ..EdgeSettings::default()
+        })
+    }
+
+    /// How the server is reached from here.
+    fn url(&self, mut address: SocketAddr) -> String {
+        if let Some(url) = &self.public_url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        if address.ip().is_unspecified() {
+            let local: std::net::IpAddr = match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            };
+            address.set_ip(local);
+        }
+        format!("http://{address}")
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::could_not_run(format!(
+            "{address} cannot be listened on ({error}); choose another with --listen"
+        ))
+    })
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| {
+        Failure::could_not_run(format!("the address listened on is not known: {error}"))
+    })
+}
+
+/// Opens the store. Whoever is first on a PostgreSQL prepares it alone; the others wait for that,
+/// and find it prepared.
+async fn open(place: &Place) -> Result<(Arc<dyn Store>, Option<ServingLock>), Failure> {
+    if let Some(alone) = place.alone().await? {
+        let store = place.open_for_writing().await?;
+        Engine::open(&*store).await?;
+        return Ok((store, alone.share().await?));
+    }
+    let url = place.database_url().unwrap_or_default();
+    let lock = ServingLock::together(url, PREPARING_WAIT).await?;
+    let store = place.open_for_writing().await?;
+    match Engine::outdated(&*store).await?.as_slice() {
+        [] => Ok((store, Some(lock))),
+        outdated => Err(migrate::must_be_alone(outdated)),
+    }
+}
+
+/// Ends when the lock is lost for good; never, where there is none.
+async fn lost(lock: Option<ServingLock>) -> Failure {
+    match lock {
+        Some(lock) => lock.lost().await.into(),
+        None => std::future::pending().await,
+    }
+}
+
+/// A server that runs, and what runs beside it.
+struct Serving {
+    service: Arc<Service>,
+    stopping: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    due: JoinHandle<()>,
+}
+
+impl Serving {
+    fn start(
+        listener: TcpListener,
+        service: Arc<Service>,
+        edge: &EdgeSettings,
+    ) -> Result<Self, Failure> {
+        let app = api::app(service.clone(), edge)
+            .map_err(|error| Failure::could_not_run(format!("the API cannot be made: {error}")))?
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let stopping = CancellationToken::new();
+        let told = stopping.clone().cancelled_owned();
+        // Small answers must not wait for more to be sent.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let server = axum::serve(listener, app).with_graceful_shutdown(told);
+        Ok(Self {
+            due: tokio::spawn(service.clone().keep_doing_what_is_due()),
+            server: tokio::spawn(server.into_future()),
+            service,
+            stopping,
+        })
+    }
+
+    /// Ends when the due work has, which it never should.
+    async fn ended(&self) -> Failure {
+        loop {
+            if self.due.is_finished() || self.server.is_finished() {
+                return Failure::could_not_run(
+                    "a part of the server ended by itself; the log above says why",
+                );
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Finishes the requests in three quarters of the time, and writes what was accepted in what
+    /// is left.
+    async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
+        let started = Instant::now();
+        self.stopping.cancel();
+        let finished = tokio::time::timeout(limit * 3 / 4, &mut self.server).await;
+        if finished.is_err() {
+            tracing::warn!("some requests did not end in time; they are not waited for any more");
+            self.server.abort();
+        }
+        self.due.abort();
+        let left = limit.saturating_sub(started.elapsed());
+        match self.service.stop(left).await {
+            true => Ok(()),
+            false => Err(Failure::could_not_run(
+                "not everything that was accepted could be written in time; its callers were not \
+                 answered, and repeat it",
+            )),
+        }
+    }
+}
+
+/// The signals that ask for an end.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::could_not_run(format!("signals cannot be received: {error}"))
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
