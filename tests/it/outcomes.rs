@@ -1,21 +1,26 @@
 //! What a store promises of an append, and what the journal makes of an outcome that nobody knows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use crewlog::domain::Timestamp;
+use crewlog::domain::event::Event;
 use crewlog::domain::ids::{BatchId, EventId};
-use crewlog::domain::workspace::Workspace;
+use crewlog::domain::workspace::{Workspace, WorkspaceEvent};
+use crewlog::journal::stores::postgres::PostgresStore;
 use crewlog::journal::stores::{
     self, Append, AppendError, AuditRows, DocumentChanges, Head, Row, ScopeTip, Statement, Store,
     StoreError, StoreKind, StreamTip, Value,
 };
-use crewlog::journal::{Journal, JournalSettings, Source, StoredEvent};
+use crewlog::journal::{Journal, JournalSettings, Source, StoredEvent, SubmitError};
 
 use crate::support::journal::{Fixture, TestSource, open_store, rename};
 use crate::support::ledger;
-use crate::support::trials::{Case, StoreUnderTest, both};
+use crate::support::postgres::Cluster;
+use crate::support::trials::{Case, StoreUnderTest, both, with_cluster};
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -31,6 +36,7 @@ pub fn trials() -> Vec<Case> {
             "a_store_that_fails_writes_nothing",
             store_that_fails,
         ),
+        with_cluster("outcomes", "an_answer_survives_a_crash", survives_a_crash),
     ]
 }
 
@@ -415,7 +421,7 @@ async fn store_that_fails(store: StoreUnderTest) {
     let before = ledger::verify(&*fixture.store).await;
     let answer = fixture.submit(rename(team, &owner, "refused")).await;
     assert!(
-        matches!(answer, Err(crewlog::journal::SubmitError::Unavailable(_))),
+        matches!(answer, Err(SubmitError::Unavailable(_))),
         "{answer:?}"
     );
     let problem = fixture.journal.status().problem();
@@ -430,4 +436,77 @@ async fn store_that_fails(store: StoreUnderTest) {
         ledger::verify(&*fixture.store).await.len(),
         before.len() + 1
     );
+}
+
+/// Writers go on through two crashes of the database; what each was told must be so afterwards.
+async fn survives_a_crash(cluster: Cluster) {
+    let database = cluster.database().await.expect("a database");
+    let store = PostgresStore::open(database.url()).await;
+    let store: Arc<dyn Store> = Arc::new(store.expect("the store to open"));
+    let fixture = Fixture::on(store, 1, JournalSettings::default()).await;
+    let owner = fixture.sign_up("owner").await;
+    let team = fixture.workspace(&owner, "team").await;
+    let (fixture, is_over) = (Arc::new(fixture), Arc::new(AtomicBool::new(false)));
+    let mut writers = Vec::new();
+    for number in 0..8 {
+        let (fixture, owner, is_over) = (fixture.clone(), owner.clone(), is_over.clone());
+        writers.push(tokio::spawn(async move {
+            let mut told = Vec::new();
+            for round in 0.. {
+                if is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                let text = format!("{number} {round}");
+                let answer = fixture.submit(rename(team, &owner, &text)).await;
+                if answer.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                told.push((text, answer));
+            }
+            told
+        }));
+    }
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::task::block_in_place(|| cluster.crash_and_recover());
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    is_over.store(true, Ordering::SeqCst);
+    let mut told = Vec::new();
+    for writer in writers {
+        told.extend(writer.await.expect("no panic"));
+    }
+
+    let events = ledger::verify(&*fixture.store).await;
+    let mut written = BTreeMap::new();
+    for event in &events {
+        if let Event::Workspace(WorkspaceEvent::WorkspaceRenamed { to, .. }) =
+            event.decode().expect("ours").event
+        {
+            assert_eq!(written.insert(to, event.position), None, "written once");
+        }
+    }
+    let mut refused = 0;
+    for (text, answer) in &told {
+        let position = answer.as_ref().ok().map(|committed| committed.position);
+        assert_eq!(written.remove(text), position, "{text}: {answer:?}");
+        match answer {
+            Ok(_) => {}
+            Err(SubmitError::Unavailable(_)) => refused += 1,
+            Err(other) => panic!("{text}: {other}"),
+        }
+    }
+    assert!(written.is_empty(), "nobody asked for {written:?}");
+    assert!(
+        told.len() > refused + 50,
+        "{} of {} refused",
+        refused,
+        told.len()
+    );
+    fixture.commit(rename(team, &owner, "after all")).await;
+    assert_eq!(fixture.journal.status().problem(), None);
+    fixture
+        .assert_memory_is_the_log::<Workspace>(&team.stream())
+        .await;
+    crate::projections::assert_documents_are_the_log(&fixture).await;
 }

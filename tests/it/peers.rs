@@ -250,8 +250,11 @@ where
         .with_upcasters(vec![Box::new(FlatMetadata)]);
     replay.use_error_handler(Box::new(|error| panic!("a replay failed: {error}")));
     replay.replay(id).await.expect("the replay to end");
-    let seen = query.0.lock().expect("no panic");
-    seen.clone()
+    let one = std::mem::take(&mut *query.0.lock().expect("no panic"));
+    // There is one workspace, so that all of them are it.
+    replay.replay_all().await.expect("the replay to end");
+    assert_eq!(*query.0.lock().expect("no panic"), one);
+    one
 }
 
 async fn replay(store: StoreUnderTest) {
