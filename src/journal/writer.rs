@@ -166,7 +166,10 @@ impl Writer {
             match tokio::time::timeout(FOLLOW_EVERY, self.queue.take(self.settings.batch_units))
                 .await
             {
-                Ok(Ok(jobs)) => self.write(jobs).await,
+                Ok(Ok(jobs)) => {
+                    self.write(jobs).await;
+                    self.store.release_head().await;
+                }
                 Ok(Err(_closed)) => return,
                 Err(_idle) => self.follow().await,
             }
@@ -199,7 +202,9 @@ impl Writer {
                 }
                 Err(Setback::Moved) => {
                     metrics::counter!("crewlog_appends_lost_total").increment(1);
-                    if let Err(error) = self.catch_up().await {
+                    // Catching up takes longer than appending, so that without holding the
+                    // head a process would lose to a busy one time after time.
+                    if let Err(error) = self.catch_up_holding().await {
                         return self.give_up(jobs, &error.to_string());
                     }
                 }
@@ -651,6 +656,12 @@ impl Writer {
             event: pending.event,
         };
         (event, recorded)
+    }
+
+    /// Brings memory to the head of the log, and keeps it there until the next append.
+    async fn catch_up_holding(&mut self) -> Result<(), LoadError> {
+        self.store.hold_head().await?;
+        self.catch_up().await
     }
 
     /// Brings memory to the head of the log, after others have written.

@@ -236,6 +236,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`AppendError`] says whether it is known that nothing was written.
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError>;
 
+    /// Keeps other processes from appending until this one has, or calls
+    /// [`Store::release_head`]: who has lost a compare catches up and decides again under it,
+    /// and so does not lose again. A store that one process writes has nothing to do.
+    ///
+    /// # Errors
+    /// When the database cannot be reached; then nothing is held.
+    async fn hold_head(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Lets others append, if [`Store::hold_head`] still keeps them from it.
+    async fn release_head(&self) {}
+
     /// After an unknown outcome: takes the head's lock, raises its epoch, so that what is
     /// still in flight can no longer be written, and says whether `batch` was.
     ///

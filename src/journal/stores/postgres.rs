@@ -8,10 +8,11 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    Column, Connection, Row as _, TypeInfo,
+    Column, Connection, Postgres, Row as _, Transaction, TypeInfo,
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow},
     query::Query,
 };
+use tokio::sync::Mutex;
 
 use super::{
     Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
@@ -32,6 +33,12 @@ UPDATE log_head
    SET epoch = epoch + 1
  WHERE singleton = 1";
 
+const LOCK_HEAD: &str = "
+SELECT position
+  FROM log_head
+ WHERE singleton = 1
+   FOR UPDATE";
+
 pub(super) const FIND_BATCH: &str = "
 SELECT 1
   FROM events
@@ -42,6 +49,8 @@ SELECT 1
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// The transaction that holds the head, for the next append.
+    holding: Mutex<Option<Transaction<'static, Postgres>>>,
 }
 
 impl PostgresStore {
@@ -85,7 +94,10 @@ impl PostgresStore {
             .connect_with(options.options([("plan_cache_mode", "force_generic_plan")]))
             .await
             .map_err(|error| store_error(&error))?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            holding: Mutex::new(None),
+        })
     }
 }
 
@@ -354,21 +366,19 @@ impl Store for PostgresStore {
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
-        let mut connection = self
-            .pool
-            .acquire()
-            .await
-            .map_err(|error| append_error(&error))?;
+        let holding = self.holding.lock().await.take();
         let sql = append_sql(&append);
         let query = bind_append(sqlx::query(&sql), &append);
-        let moved = if append.statements.is_empty() {
-            query
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(|error| append_error(&error))?
+        let failed = |error: sqlx::Error| append_error(&error);
+        let moved = if holding.is_none() && append.statements.is_empty() {
+            let mut connection = self.pool.acquire().await.map_err(failed)?;
+            query.fetch_one(&mut *connection).await.map_err(failed)?
         } else {
             let run = async {
-                let mut transaction = connection.begin().await?;
+                let mut transaction = match holding {
+                    Some(transaction) => transaction,
+                    None => self.pool.begin().await?,
+                };
                 let moved = query.fetch_one(&mut *transaction).await?;
                 if moved.try_get::<i64, _>(0)? == 1 {
                     for statement in &append.statements {
@@ -379,13 +389,36 @@ impl Store for PostgresStore {
                 transaction.commit().await?;
                 Ok(moved)
             };
-            run.await
-                .map_err(|error: sqlx::Error| append_error(&error))?
+            run.await.map_err(failed)?
         };
         match moved.try_get::<i64, _>(0) {
             Ok(1) => Ok(()),
             Ok(_) => Err(AppendError::Lost),
             Err(error) => Err(AppendError::Unknown(error.to_string())),
+        }
+    }
+
+    async fn hold_head(&self) -> Result<(), StoreError> {
+        let mut holding = self.holding.lock().await;
+        if holding.is_none() {
+            let run = async {
+                let mut transaction = self.pool.begin().await?;
+                sqlx::query(LOCK_HEAD).execute(&mut *transaction).await?;
+                Ok(transaction)
+            };
+            let transaction = run
+                .await
+                .map_err(|error: sqlx::Error| store_error(&error))?;
+            *holding = Some(transaction);
+        }
+        Ok(())
+    }
+
+    async fn release_head(&self) {
+        let holding = self.holding.lock().await.take();
+        if let Some(transaction) = holding {
+            // A connection that is gone holds nothing.
+            let _ = transaction.rollback().await;
         }
     }
 
