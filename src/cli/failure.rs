@@ -103,9 +103,11 @@ impl From<EngineError> for Failure {
             EngineError::Decode(_) => Self::CouldNotRun(format!(
                 "{error}; run `crewlog verify` to see whether the log was changed, or a newer version"
             )),
-            EngineError::Fold { .. } | EngineError::Newer { .. } | EngineError::Unknown(..) => {
-                Self::CouldNotRun(error.to_string())
-            }
+            EngineError::Fold { .. }
+            | EngineError::Newer { .. }
+            | EngineError::Older(_)
+            | EngineError::Busy
+            | EngineError::Unknown(..) => Self::CouldNotRun(error.to_string()),
         }
     }
 }

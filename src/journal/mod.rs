@@ -74,7 +74,7 @@ pub trait Fold: Send + Sync + 'static {
     fn committed(&self, folded: Folded);
 
     /// Others have written: nothing that is kept in memory can be believed.
-    fn forget(&self);
+    async fn forget(&self, store: &dyn Store);
 
     /// The aggregate type of this name, where this version knows it.
     fn stream_type(&self, name: &str) -> Option<&'static str>;

@@ -567,7 +567,12 @@ impl Writer {
             Ok(()) => Ok(self.committed(written)),
             Err(AppendError::Lost) => Err(Setback::Moved),
             Err(AppendError::Conflict(detail)) => Err(Setback::Conflict(detail)),
-            Err(AppendError::Failed(error)) => Err(Setback::Failed(error.to_string())),
+            // A rebuild elsewhere takes tables away that were decided for; it moves the head.
+            Err(AppendError::Failed(error)) => Err(self
+                .still_at_head()
+                .await
+                .err()
+                .unwrap_or_else(|| Setback::Failed(error.to_string()))),
             Err(AppendError::Unknown(detail)) => Err(Setback::Unknown {
                 detail,
                 batch,
@@ -667,7 +672,7 @@ impl Writer {
     /// Brings memory to the head of the log, after others have written.
     async fn catch_up(&mut self) -> Result<(), LoadError> {
         let head = stores::head(&*self.store).await?;
-        self.fold.forget();
+        self.fold.forget(&*self.store).await;
         while self.head.position < head.position {
             let events = stores::events_after(&*self.store, self.head.position, 1_000).await?;
             if events.is_empty() {

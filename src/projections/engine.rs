@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -48,6 +51,12 @@ pub enum EngineError {
         found: i64,
         known: i64,
     },
+    /// An older version has made them, and it is not the time to rebuild them.
+    #[error("projection {0} was made by an older version of crewlog; restart to rebuild it")]
+    Older(String),
+    /// A rebuild that never catches up.
+    #[error("the log grew faster than it could be folded; rebuild when less is written")]
+    Busy,
     /// A name that is no projection's.
     #[error("there is no projection {0}; there are: {1}")]
     Unknown(String, String),
@@ -264,7 +273,9 @@ pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Vec<
 
 /// The projections of a store, ready to be folded in its appends.
 pub struct Engine {
-    folder: Folder,
+    folder: RwLock<Arc<Folder>>,
+    /// Whether others may have let new generations serve.
+    is_stale: AtomicBool,
     in_memory: Mutex<LruCache<DocumentKey, Option<AnyDocument>>>,
 }
 
@@ -272,7 +283,7 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Engine")
-            .field("generations", &self.folder.generations)
+            .field("generations", &self.folder().generations)
             .finish()
     }
 }
@@ -300,6 +311,28 @@ pub(super) fn known_versions() -> BTreeMap<&'static str, i64> {
     versions
 }
 
+/// The projections that an older version has made, or that are not there.
+///
+/// # Errors
+/// When a newer version has made one.
+fn outdated(serving: &BTreeMap<String, (i64, i64)>) -> Result<Vec<&'static str>, EngineError> {
+    let mut outdated = Vec::new();
+    for (name, known) in known_versions() {
+        match serving.get(name) {
+            Some((_, found)) if *found == known => {}
+            Some((_, found)) if *found > known => {
+                return Err(EngineError::Newer {
+                    projection: name.to_owned(),
+                    found: *found,
+                    known,
+                });
+            }
+            Some(_) | None => outdated.push(name),
+        }
+    }
+    Ok(outdated)
+}
+
 impl Engine {
     /// Opens the projections of a store for writing: makes what is missing, and rebuilds
     /// what an older version made, before it answers.
@@ -320,22 +353,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read, or a newer version made them.
     pub async fn outdated(store: &dyn Store) -> Result<Vec<&'static str>, EngineError> {
-        let serving = serving(store).await?;
-        let mut outdated = Vec::new();
-        for (name, known) in known_versions() {
-            match serving.get(name) {
-                Some((_, found)) if *found == known => {}
-                Some((_, found)) if *found > known => {
-                    return Err(EngineError::Newer {
-                        projection: name.to_owned(),
-                        found: *found,
-                        known,
-                    });
-                }
-                Some(_) | None => outdated.push(name),
-            }
-        }
-        Ok(outdated)
+        outdated(&serving(store).await?)
     }
 
     /// Takes the projections as they are.
@@ -348,14 +366,41 @@ impl Engine {
             .into_iter()
             .map(|(name, (generation, _))| (name, generation));
         Ok(Self {
-            folder: Folder::new(generations.collect()),
+            folder: RwLock::new(Arc::new(Folder::new(generations.collect()))),
+            is_stale: AtomicBool::new(false),
             in_memory: Mutex::new(LruCache::new(DOCUMENTS_IN_MEMORY)),
         })
     }
 
     /// The table that serves a projection.
     pub fn table(&self, name: &str) -> String {
-        self.folder.table(name)
+        self.folder().table(name)
+    }
+
+    fn folder(&self) -> Arc<Folder> {
+        let folder = self.folder.read().unwrap_or_else(PoisonError::into_inner);
+        folder.clone()
+    }
+
+    /// The folds of the generations that serve: after others have written, these are read
+    /// again, as a rebuild may have been among it.
+    async fn serving_folder(&self, store: &dyn Store) -> Result<Arc<Folder>, EngineError> {
+        if !self.is_stale.load(Ordering::Acquire) {
+            return Ok(self.folder());
+        }
+        let serving = serving(store).await?;
+        // What another version lets serve is not this one's to write.
+        if let Some(name) = outdated(&serving)?.first() {
+            return Err(EngineError::Older((*name).to_owned()));
+        }
+        let generations = serving
+            .into_iter()
+            .map(|(name, (generation, _))| (name, generation));
+        let folder = Arc::new(Folder::new(generations.collect()));
+        let mut present = self.folder.write().unwrap_or_else(PoisonError::into_inner);
+        *present = folder.clone();
+        self.is_stale.store(false, Ordering::Release);
+        Ok(folder)
     }
 
     fn memory(&self) -> MutexGuard<'_, LruCache<DocumentKey, Option<AnyDocument>>> {
@@ -367,7 +412,7 @@ impl Engine {
     /// A document as the last batch of this process left it, where it is in memory: never
     /// older than what this process has answered.
     pub fn latest<P: Projection>(&self, key: &str) -> Option<P::Document> {
-        let number = self.folder.number(P::NAME)?;
+        let number = self.folder().number(P::NAME)?;
         let document = self.memory().get(&(number, key.to_owned()))?.clone()?;
         document.downcast_ref::<P::Document>().cloned()
     }
@@ -391,25 +436,23 @@ impl Engine {
 #[async_trait]
 impl Fold for Engine {
     async fn fold(&self, store: &dyn Store, events: &[Recorded]) -> Result<Folded, FoldError> {
-        let (mut known, missing) = self.remembered(self.folder.keys(events));
         let unreadable = |error: EngineError| FoldError {
             position: None,
             detail: error.to_string(),
         };
-        self.folder
+        let folder = self.serving_folder(store).await.map_err(unreadable)?;
+        let (mut known, missing) = self.remembered(folder.keys(events));
+        folder
             .load(store, missing, &mut known)
             .await
             .map_err(unreadable)?;
-        let (documents, audit) =
-            self.folder
-                .fold(events, &mut known)
-                .map_err(|error| FoldError {
-                    position: match &error {
-                        EngineError::Fold { position, .. } => Some(*position),
-                        _ => None,
-                    },
-                    detail: error.to_string(),
-                })?;
+        let (documents, audit) = folder.fold(events, &mut known).map_err(|error| FoldError {
+            position: match &error {
+                EngineError::Fold { position, .. } => Some(*position),
+                _ => None,
+            },
+            detail: error.to_string(),
+        })?;
         Ok(Folded {
             documents,
             audit,
@@ -425,8 +468,12 @@ impl Fold for Engine {
         }
     }
 
-    fn forget(&self) {
+    async fn forget(&self, store: &dyn Store) {
+        self.is_stale.store(true, Ordering::Release);
         self.memory().clear();
+        // For those who read and do not write. What fails here stays stale, and the next fold
+        // says why.
+        let _ = self.serving_folder(store).await;
     }
 
     fn stream_type(&self, name: &str) -> Option<&'static str> {

@@ -21,6 +21,9 @@ const PAGE: u64 = 2_000;
 /// Documents that are kept in memory while folding; beyond it they are read back.
 const DOCUMENTS_IN_MEMORY: usize = 200_000;
 
+/// How often a new generation may find, as it should serve, that it is behind again.
+const SWAPS_MAX: usize = 100;
+
 /// How far a rebuild or a check has come.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
@@ -43,13 +46,29 @@ const DELETE_GENERATION: &str = "
 DELETE FROM projections
  WHERE name = $1 AND generation = $2";
 
+/// Takes the head's lock, so that nobody appends before the swap is done, and raises the
+/// epoch, so that what was decided for the old tables loses its compare and is decided again.
+/// Fails, and with it the swap, where the log has moved on.
+const HOLD_HEAD: &str = "
+UPDATE log_head
+   SET epoch = epoch + 1,
+       position = CASE WHEN position = $1 THEN position ELSE -1 END
+ WHERE singleton = 1";
+
+/// What served is then like a rebuild that was not finished: it is put away with those.
+const RETIRE: &str = "
+UPDATE projections
+   SET state = 'building'
+ WHERE name = $1 AND generation = $2";
+
 const SERVE: &str = "
 UPDATE projections
    SET state = 'serving', position = $3
  WHERE name = $1 AND generation = $2";
 
 /// Rebuilds projections by name from the whole log, and lets the new generations serve.
-/// Nothing else may write meanwhile. Answers with the position that they are at.
+/// Others may go on writing, and do so to the new generations once these serve; nobody else
+/// may rebuild. Answers with the position that they are at.
 ///
 /// # Errors
 /// When a name is unknown, the store cannot be read or written, or an event cannot be
@@ -74,32 +93,55 @@ pub async fn rebuild(
         .collect();
     begin(store, &new).await?;
     let folder = Folder::new(new.clone());
-    let position = fill(store, store, &folder, 0, &mut progress).await?;
-    let mut statements = Vec::new();
-    for (name, generation) in &new {
+    let mut position = 0;
+    for _ in 0..SWAPS_MAX {
+        position = fill(store, store, &folder, position, &mut progress).await?;
+        match store.execute(swap(&old, &new, position)).await {
+            Ok(_) => {
+                // The old tables go only now: an append that lost its compare to the swap may
+                // have them locked until it has noticed.
+                remove_unfinished(store).await?;
+                return Ok(position);
+            }
+            // Somebody has written since: what they wrote is folded too.
+            Err(_) if head_position(store).await? > position => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(EngineError::Busy)
+}
+
+/// Lets the new generations serve in place of the old ones, if they are at the head.
+fn swap(
+    old: &std::collections::BTreeMap<String, (i64, i64)>,
+    new: &Generations,
+    position: u64,
+) -> Vec<Statement> {
+    let mut statements = vec![Statement::new(HOLD_HEAD, [position.into()])];
+    for (name, generation) in new {
         if let Some((old_generation, _)) = old.get(name) {
-            statements.push(Statement::new(
-                format!("DROP VIEW IF EXISTS {}", view_name(name)),
-                [],
-            ));
-            statements.extend(remove(name, *old_generation));
+            let parameters: [Value; 2] = [name.clone().into(), (*old_generation).into()];
+            statements.push(Statement::new(RETIRE, parameters));
         }
         let parameters: [Value; 3] = [name.clone().into(), (*generation).into(), position.into()];
         statements.push(Statement::new(SERVE, parameters));
+        let drop_view = format!("DROP VIEW IF EXISTS {}", view_name(name));
+        statements.push(Statement::new(drop_view, []));
     }
-    statements.extend(views(&new));
-    store.execute(statements).await?;
-    Ok(position)
+    statements.extend(views(new));
+    statements
 }
 
+/// Each in a transaction of its own: who drops two tables and waits for one of them keeps
+/// an append from the other, which may itself be what is waited for.
 async fn remove_unfinished(store: &dyn Store) -> Result<(), StoreError> {
-    let mut statements = Vec::new();
     for row in store.query(SELECT_GENERATIONS, vec![]).await? {
         if row.text(2)? == "building" {
-            statements.extend(remove(row.text(0)?, row.integer(1)?));
+            let statements = remove(row.text(0)?, row.integer(1)?);
+            store.execute(statements.into()).await?;
         }
     }
-    store.execute(statements).await.map(drop)
+    Ok(())
 }
 
 fn remove(name: &str, generation: i64) -> [Statement; 2] {

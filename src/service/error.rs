@@ -85,6 +85,8 @@ impl From<EngineError> for ServiceError {
             EngineError::Decode(_)
             | EngineError::Fold { .. }
             | EngineError::Newer { .. }
+            | EngineError::Older(_)
+            | EngineError::Busy
             | EngineError::Unknown(..) => Self::Internal(error.to_string()),
         }
     }

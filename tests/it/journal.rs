@@ -366,8 +366,8 @@ impl Fold for Poisoned {
         self.0.committed(folded);
     }
 
-    fn forget(&self) {
-        self.0.forget();
+    async fn forget(&self, store: &dyn Store) {
+        self.0.forget(store).await;
     }
 
     fn stream_type(&self, name: &str) -> Option<&'static str> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crewlog::domain::Timestamp;
@@ -13,12 +14,13 @@ use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand};
 use crewlog::journal::stores::{Statement, Store, StoreKind};
-use crewlog::journal::{Source, SubmitError, Unit};
+use crewlog::journal::{JournalSettings, Source, SubmitError, Unit};
 use crewlog::projections::{self, Engine, check, rebuild};
 use serde_json::{Value, json};
 
 use crate::support::journal::{
-    Fixture, Person, Team, command, done, name, organization_stream, token_hash, unit,
+    Fixture, Person, Team, command, done, name, open_store, organization_stream, rename,
+    token_hash, unit,
 };
 use crate::support::ledger;
 use crate::support::scratch;
@@ -33,6 +35,11 @@ pub fn trials() -> Vec<Case> {
         ),
         both("projections", "a_check_finds_what_was_changed", check_finds),
         both("projections", "a_rebuild_restores", rebuild_restores),
+        both(
+            "projections",
+            "a_rebuild_goes_on_beside_writers",
+            rebuild_beside_writers,
+        ),
         both(
             "projections",
             "a_broken_rebuild_is_put_away",
@@ -802,6 +809,61 @@ async fn rebuild_restores(store: StoreUnderTest) {
     let third = again.sign_up("third").await;
     again.join(team, &owner, &third, Role::Member).await;
     assert_documents_are_the_log(&again).await;
+}
+
+async fn rebuild_beside_writers(store: StoreUnderTest) {
+    let (fixture, owner, team) = small_world(&store).await;
+    let fixture = Arc::new(fixture);
+    // Another process, where there can be one.
+    let second = match fixture.store.kind() {
+        StoreKind::Sqlite => fixture.clone(),
+        StoreKind::Postgres => {
+            let settings = JournalSettings::default();
+            Arc::new(Fixture::on(open_store(&store).await, 2, settings).await)
+        }
+    };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for number in 0..4 {
+        let (owner, is_over) = (owner.clone(), is_over.clone());
+        let fixture = [&fixture, &second][number % 2].clone();
+        writers.push(tokio::spawn(async move {
+            let mut written = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                let text = format!("{number} {written}");
+                fixture.commit(rename(team, &owner, &text)).await;
+                written += 1;
+                // The swap needs a moment in which nobody is appending.
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            written
+        }));
+    }
+    for generation in 2..5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        rebuild(&*fixture.store, &projections::names(), |_| {})
+            .await
+            .expect("the rebuild to end");
+        assert_eq!(serving(&*fixture.store, "members").await.1, generation);
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for writer in writers {
+        assert!(writer.await.expect("no panic") > 0, "everybody went on");
+    }
+    ledger::verify(&*fixture.store).await;
+    assert_documents_are_the_log(&fixture).await;
+
+    // Who only reads is told of the new tables, too.
+    rebuild(&*fixture.store, &["members"], |_| {})
+        .await
+        .expect("the rebuild to end");
+    for _ in 0..500 {
+        if second.engine.table("members") == "documents_members_5" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(second.engine.table("members"), "documents_members_5");
 }
 
 async fn broken_rebuild(store: StoreUnderTest) {

@@ -376,7 +376,7 @@ impl Fold for NoFold {
 
     fn committed(&self, _: Folded) {}
 
-    fn forget(&self) {}
+    async fn forget(&self, _: &dyn Store) {}
 
     fn stream_type(&self, name: &str) -> Option<&'static str> {
         ["workspace"].into_iter().find(|known| *known == name)
