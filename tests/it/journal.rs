@@ -777,6 +777,21 @@ async fn two_writers(store: StoreUnderTest) {
                 .await;
         }
     }
+    // Each changes what the other has in memory of the same document.
+    for (round, fixture) in [&first, &second, &first, &second].into_iter().enumerate() {
+        let plan = WorkspaceCommand::SelectPlan {
+            actor: owner.user,
+            plan: format!("plan-{round}").parse().expect("a plan"),
+        };
+        fixture
+            .commit(command::<Workspace>(shared.stream(), plan))
+            .await;
+        let other = [&second, &first][round % 2];
+        other
+            .commit(rename(shared, &owner, &format!("after plan {round}")))
+            .await;
+        crate::projections::assert_documents_are_the_log(fixture).await;
+    }
     crate::projections::assert_documents_are_the_log(&first).await;
 }
 
