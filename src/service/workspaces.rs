@@ -65,6 +65,10 @@ impl Service {
 
     /// A unit on one workspace by a person: their session and their role for `permission`
     /// are the chain, and `decide` sends the command.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what every unit on a workspace needs"
+    )]
     pub(super) async fn compose_in_workspace(
         &self,
         request: &Request,
