@@ -27,7 +27,7 @@ use crate::{
         ids::{InvitationId, UserId, WorkspaceId},
     },
     projections::InvitationStatus,
-    service::{Acceptance, InvitationView, Newcomer, Service, Written},
+    service::{Acceptance, Accepted, InvitationView, Newcomer, Service, Written},
 };
 
 /// The routes of this file.
@@ -180,6 +180,17 @@ pub struct AcceptedBody {
     session: Option<SessionBody>,
 }
 
+impl AcceptedBody {
+    fn answered(written: Written<Accepted>) -> Resource<Self> {
+        let body = Self {
+            member: written.value.member.into(),
+            session: written.value.session.map(Into::into),
+        };
+        let answer = Resource::new(body.member.version, written.position, body);
+        answer.replayed(written.replayed)
+    }
+}
+
 /// What an invitation is declined with.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -241,11 +252,7 @@ pub async fn invite(
     responses((status = 200, description = "A page of invitations.", body = Page<InvitationBody>)),
 )]
 pub async fn list_invitations(
-    State(Edge {
-        service,
-        public_url,
-        ..
-    }): State<Edge>,
+    State(edge): State<Edge>,
     reader: Reader<PageQuery<InvitationCursor>>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Page<InvitationBody>, Problem> {
@@ -254,7 +261,8 @@ pub async fn list_invitations(
         caller,
         query,
     } = reader;
-    let page = service
+    let page = edge
+        .service
         .invitations_of(
             &request,
             &caller,
@@ -263,7 +271,7 @@ pub async fn list_invitations(
             query.limit.count(),
         )
         .await?;
-    let body = |invitation| InvitationBody::of(invitation, &public_url);
+    let body = |invitation| InvitationBody::of(invitation, &edge.public_url);
     Ok(Page::keyed::<InvitationCursor, _>(page, body))
 }
 
@@ -378,11 +386,7 @@ pub async fn accept_invitation(
     let written = service
         .accept_invitation(&request, &invitation.into_inner(), acceptance)
         .await?;
-    let (position, replayed) = (written.position, written.replayed);
-    let member = MemberBody::from(written.value.member);
-    let session = written.value.session.map(SessionBody::from);
-    let accepted = Resource::new(member.version, position, AcceptedBody { member, session });
-    Ok(accepted.replayed(replayed))
+    Ok(AcceptedBody::answered(written))
 }
 
 /// Declines an invitation; whoever holds its token may.

@@ -2,8 +2,9 @@
 //!
 //! A handler extracts, asks `service`, and responds, in some 25 lines; it decides nothing.
 //! What all of them share is here: strict bodies ([`json`]), addresses ([`query`]), headers
-//! ([`headers`]), who asks and why ([`exchange`]), lists ([`paging`]), good answers ([`respond`]), refusals ([`problem`]), and
-//! what happens around every request ([`middleware`]).
+//! ([`headers`]), who asks and why ([`exchange`]), lists ([`paging`]), values ([`values`]), good
+//! answers ([`respond`]), refusals ([`problem`]), and what happens around every request
+//! ([`middleware`]).
 //!
 //! To add a resource: a file with its handlers and `routes()`, merged in [`routes`], and a row
 //! for each route in [`access`], which says who may.

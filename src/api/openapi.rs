@@ -19,7 +19,7 @@ use utoipa::{
     openapi::{
         self, Content, Header, Ref, RefOr, Response,
         path::{Operation, PathItem},
-        schema::{ObjectBuilder, Type},
+        schema::{ObjectBuilder, Schema, Type},
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -108,6 +108,9 @@ pub fn document(of_routes: openapi::OpenApi) -> openapi::OpenApi {
 /// What every operation can answer. `ETag` on `200` is for the handler to declare: not every
 /// answer has a version.
 fn complete(operation: &mut Operation, versioned: bool, writes: bool) {
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.content.values_mut().for_each(without_null);
+    }
     let responses = &mut operation.responses.responses;
     let problem = RefOr::Ref(Ref::from_response_name(PROBLEM));
     responses.entry("default".to_owned()).or_insert(problem);
@@ -129,6 +132,16 @@ fn complete(operation: &mut Operation, versioned: bool, writes: bool) {
                 response.headers.entry(name.to_owned()).or_insert(header);
             }
         }
+    }
+}
+
+/// A body that may be left out is not one that may be `null`.
+fn without_null(content: &mut RefOr<Content>) {
+    if let RefOr::T(content) = content
+        && let Some(RefOr::T(Schema::OneOf(choice))) = &content.schema
+        && let [body @ RefOr::Ref(_), RefOr::T(Schema::Object(_))] = choice.items.as_slice()
+    {
+        content.schema = Some(body.clone());
     }
 }
 
