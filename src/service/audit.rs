@@ -48,7 +48,7 @@ pub enum Order {
 /// Which entries; each condition that is given must hold.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// The id of a principal.
+    /// The id of a principal, or `system`.
     pub actor: Option<String>,
     pub action: Option<String>,
     /// The id of what was made or changed.
@@ -233,7 +233,11 @@ impl Service {
             AuditScope::Workspace(id) => query.equals("workspace", Some(id.to_string())),
             AuditScope::Organization(id) => query.equals("organization", Some(id.to_string())),
         }
-        query.equals("actor", filter.actor.clone());
+        match filter.actor.as_deref() {
+            // Due work: nobody's id is in the index.
+            Some("system") => query.sql.push("actor IS NULL".to_owned()),
+            _ => query.equals("actor", filter.actor.clone()),
+        }
         query.equals("action", filter.action.clone());
         query.equals("target", filter.target.clone());
         query.equals("crew", filter.crew.clone());
