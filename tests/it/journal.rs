@@ -30,6 +30,11 @@ pub fn trials() -> Vec<Case> {
         both("journal", "a_tail_skips_and_repeats_nothing", a_tail),
         both("journal", "a_refused_unit_leaves_nothing", refused_unit),
         both("journal", "a_defect_in_a_unit_is_its_own", defective_unit),
+        both(
+            "journal",
+            "a_defect_in_the_writer_is_told",
+            defective_writer,
+        ),
         both("journal", "units_are_all_or_nothing", all_or_nothing),
         both(
             "journal",
@@ -350,9 +355,11 @@ struct Poisoned(Arc<Engine>);
 impl Fold for Poisoned {
     async fn fold(&self, store: &dyn Store, events: &[Recorded]) -> Result<Folded, FoldError> {
         for event in events {
-            if matches!(&event.event,
-                Event::Workspace(WorkspaceEvent::WorkspaceRenamed { to, .. }) if to == "poison")
-            {
+            let Event::Workspace(WorkspaceEvent::WorkspaceRenamed { to, .. }) = &event.event else {
+                continue;
+            };
+            assert_ne!(to, "defect", "a defect, which a test is about");
+            if to == "poison" {
                 return Err(FoldError {
                     position: Some(event.position),
                     detail: "poison cannot be folded".to_owned(),
@@ -405,6 +412,31 @@ async fn failing_fold(store: StoreUnderTest) {
             .assert_memory_is_the_log::<Workspace>(&team.stream())
             .await;
     }
+}
+
+async fn defective_writer(store: StoreUnderTest) {
+    let settings = JournalSettings::default();
+    let poisoned = |engine| Arc::new(Poisoned(engine)) as Arc<dyn Fold>;
+    let fixture = Fixture::folding(open_store(&store).await, 1, settings, poisoned).await;
+    let (owner, team) = owner_and_team(&fixture, "owner").await;
+    let before = ledger::verify(&*fixture.store).await;
+    let units = vec![
+        rename(team, &owner, "one"),
+        rename(team, &owner, "defect"),
+        rename(team, &owner, "two"),
+    ];
+    for answer in fixture.in_one_batch(units).await {
+        assert!(
+            matches!(answer, Err(SubmitError::Unavailable(_))),
+            "nobody waits for ever: {answer:?}"
+        );
+    }
+    while fixture.journal.status().problem().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let late = fixture.submit(rename(team, &owner, "late")).await;
+    assert!(late.is_err(), "nothing is let in: {late:?}");
+    assert_eq!(ledger::verify(&*fixture.store).await, before);
 }
 
 fn keyed(mut unit: Unit, key: &str) -> Unit {
