@@ -239,6 +239,24 @@ async fn resolving(store: StoreUnderTest) {
         .await
         .expect("a batch of the new epoch");
     assert_eq!(ledger::verify(&*store).await.len(), 2);
+
+    // What is kept beside the log may be all that a batch has.
+    let last = head(&*store).await;
+    let mut beside_only = a_batch(&source, &last, "none");
+    beside_only.events.clear();
+    beside_only.streams.clear();
+    beside_only.scopes.clear();
+    beside_only.frontier = last.frontier.clone();
+    beside_only.statements.push(beside("only"));
+    let (batch, recorded_at) = (beside_only.batch, beside_only.recorded_at);
+    store
+        .append(Arc::new(beside_only))
+        .await
+        .expect("statements");
+    assert!(store.resolve(batch).await.expect("an answer"));
+    assert_eq!(count(&*store, "claims").await, 1);
+    let moved = head(&*store).await;
+    assert_eq!((moved.position, moved.recorded_at), (2, recorded_at));
 }
 
 async fn all_or_none(store: StoreUnderTest) {

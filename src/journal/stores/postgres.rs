@@ -39,10 +39,15 @@ SELECT position
  WHERE singleton = 1
    FOR UPDATE";
 
+/// A batch of statements alone has no event; it is known for as long as it is the last.
 pub(super) const FIND_BATCH: &str = "
 SELECT 1
   FROM events
  WHERE batch = $1
+ UNION ALL
+SELECT 1
+  FROM log_head
+ WHERE last_batch = $1
  LIMIT 1";
 
 /// A PostgreSQL database.
