@@ -53,7 +53,13 @@ struct CommandLine {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The data folder: the embedded store, and the root key
-    #[arg(long, global = true, value_name = "DIR", env = "CREWLOG_DATA")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "CREWLOG_DATA",
+        hide_env_values = true
+    )]
     #[arg(default_value = "./crewlog-data", help_heading = "Global options")]
     data: PathBuf,
     /// A PostgreSQL (15 or newer) instead of the embedded store: postgres://…
@@ -68,11 +74,23 @@ struct Global {
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
     /// What to log: error, warn, info, debug, or a filter such as crewlog=debug
-    #[arg(long, global = true, value_name = "FILTER", env = "CREWLOG_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "CREWLOG_LOG",
+        hide_env_values = true
+    )]
     #[arg(default_value = "info", help_heading = "Global options")]
     log: String,
     /// How to log: text for people, json for machines, auto: json unless stderr is a terminal
-    #[arg(long, global = true, value_name = "FORMAT", env = "CREWLOG_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "CREWLOG_LOG_FORMAT",
+        hide_env_values = true
+    )]
     #[arg(default_value = "auto", help_heading = "Global options")]
     log_format: LogFormat,
 }

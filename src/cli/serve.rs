@@ -36,7 +36,12 @@ const PREPARING_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Where to listen; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS:PORT", env = "CREWLOG_LISTEN")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "CREWLOG_LISTEN",
+        hide_env_values = true
+    )]
     #[arg(default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Make a small demo organization in an empty store, and print how to look at it
@@ -47,17 +52,33 @@ pub struct Arguments {
         long,
         value_name = "CIDR",
         env = "CREWLOG_TRUSTED_PROXY",
+        hide_env_values = true,
         value_delimiter = ','
     )]
     trusted_proxy: Vec<IpNet>,
     /// How clients reach this server, where that is not the address it listens on
-    #[arg(long, value_name = "URL", env = "CREWLOG_PUBLIC_URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CREWLOG_PUBLIC_URL",
+        hide_env_values = true
+    )]
     public_url: Option<String>,
     /// A catalogue of plans instead of the built-in one
-    #[arg(long, value_name = "FILE", env = "CREWLOG_PLANS")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CREWLOG_PLANS",
+        hide_env_values = true
+    )]
     plans: Option<PathBuf>,
     /// How long stopping may take
-    #[arg(long, value_name = "MS", env = "CREWLOG_SHUTDOWN_TIMEOUT_MS")]
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "CREWLOG_SHUTDOWN_TIMEOUT_MS",
+        hide_env_values = true
+    )]
     #[arg(default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     shutdown_timeout_ms: u64,
 }

@@ -15,12 +15,14 @@
 //!
 //! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
 
+mod cli;
 mod harness;
 mod history;
 mod journal;
 mod outcomes;
 mod peers;
 mod projections;
+mod readme;
 mod snapshots;
 mod support;
 
@@ -32,12 +34,14 @@ use support::trials::{self, Case};
 
 fn cases() -> Vec<Case> {
     [
+        cli::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),
         outcomes::trials(),
         peers::trials(),
         projections::trials(),
+        readme::trials(),
         snapshots::trials(),
     ]
     .into_iter()

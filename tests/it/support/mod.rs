@@ -6,9 +6,11 @@
 //! - [`ledger`]: what must be true of any log, checked without the code that wrote it.
 //! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
 //! - [`server`]: the real program as a child process, and a client for it.
+//! - [`commands`]: the program's other commands, run to their end.
 //! - [`process`]: child processes that never outlive the tests.
 //! - [`scratch`]: directories that never outlive the tests.
 
+pub mod commands;
 pub mod journal;
 pub mod ledger;
 pub mod postgres;

@@ -47,7 +47,6 @@ impl Server {
     ///
     /// # Panics
     /// If it ends, or does not listen in time; the message has its log.
-    #[allow(dead_code, reason = "until the program serves; then remove this line")]
     pub async fn start(store: &StoreUnderTest) -> Self {
         Self::launch(Self::command(store)).await
     }
@@ -68,17 +67,7 @@ impl Server {
 
     /// Runs a command until it says that it listens. The caller's settings do not reach it.
     pub async fn launch(mut command: Command) -> Self {
-        let set: Vec<_> = command
-            .get_envs()
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            let is_setting = text == "DATABASE_URL" || text.starts_with("CREWLOG_");
-            if is_setting && !set.contains(&name) {
-                command.env_remove(&name);
-            }
-        }
+        without_settings_of_ours(&mut command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -192,6 +181,21 @@ impl Server {
         Call {
             request,
             builder: self.client.request(method, url),
+        }
+    }
+}
+
+/// Keeps the caller's settings from a command, but for those that it was given.
+pub fn without_settings_of_ours(command: &mut Command) {
+    let set: Vec<_> = command
+        .get_envs()
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let is_setting = text == "DATABASE_URL" || text.starts_with("CREWLOG_");
+        if is_setting && !set.contains(&name) {
+            command.env_remove(&name);
         }
     }
 }
