@@ -30,6 +30,10 @@ use crewlog::{
     },
     service::{Caller, Request, Service, ServiceSettings, SignUp},
 };
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::{TimeVal, TimeValLike},
+};
 use support::postgres::{Cluster, Durability};
 
 const ROUNDS: usize = 5;
@@ -51,11 +55,23 @@ struct Side {
     workspaces: Vec<WorkspaceId>,
 }
 
-/// Commands a second, and the median wait for one.
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Commands a second, the median wait for one, and what one costs this process.
 #[derive(Clone, Copy)]
 struct Figure {
     per_second: f64,
     p50_ms: f64,
+    cpu_us: f64,
+}
+
+/// The processor time that this process has taken, callers included.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process knows its own usage");
+    let of = |time: TimeVal| Duration::from_micros(time.num_microseconds() as u64);
+    of(usage.user_time()) + of(usage.system_time())
 }
 
 fn main() {
@@ -79,7 +95,7 @@ async fn run(cluster: &Cluster) {
         side("PostgreSQL", Arc::new(postgres)).await,
     ];
     println!(
-        "| callers, workspaces | SQLite a second (p50 ms) | PostgreSQL a second (p50 ms) | SQLite / PostgreSQL |"
+        "| callers, workspaces | SQLite a second (p50 ms; CPU µs) | PostgreSQL a second (p50 ms; CPU µs) | SQLite / PostgreSQL |"
     );
     println!("|---|---|---|---|");
     for (callers, streams) in SHAPES {
@@ -98,7 +114,8 @@ async fn run(cluster: &Cluster) {
         let [sqlite, postgres] = figures.map(|figures| {
             let per_second = median(figures.iter().map(|figure| figure.per_second));
             let p50_ms = median(figures.iter().map(|figure| figure.p50_ms));
-            format!("{per_second:.0} ({p50_ms:.2})")
+            let cpu_us = median(figures.iter().map(|figure| figure.cpu_us));
+            format!("{per_second:.0} ({p50_ms:.2}; {cpu_us:.0})")
         });
         println!("| {callers}, {streams} | {sqlite} | {postgres} | {ratio:.2} |");
     }
@@ -158,6 +175,7 @@ async fn measure(side: &Side, callers: usize, streams: usize) -> Figure {
         .and_then(|text| text.parse().ok());
     let duration = Duration::from_secs_f64(seconds.unwrap_or(2.0));
     let done = Arc::new(AtomicU64::new(0));
+    let cpu_before = cpu_time();
     let started = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|number| {
@@ -189,6 +207,7 @@ async fn measure(side: &Side, callers: usize, streams: usize) -> Figure {
     }
     Figure {
         per_second: waits.len() as f64 / started.elapsed().as_secs_f64(),
+        cpu_us: (cpu_time() - cpu_before).as_secs_f64() * 1e6 / waits.len() as f64,
         p50_ms: median(waits),
     }
 }
