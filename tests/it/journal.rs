@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crewlog::domain::Refusal;
 use crewlog::domain::authority::Role;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::UserId;
 use crewlog::domain::user::User;
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand, WorkspaceEvent};
-use crewlog::journal::stores::{Statement, Store};
+use crewlog::domain::{Refusal, Timestamp};
+use crewlog::journal::stores::{self, Statement, Store};
 use crewlog::journal::{
     Fold, FoldError, Folded, Idempotency, JournalSettings, LookupKey, Recorded, Source,
     StoredEvent, SubmitError, Unit,
@@ -49,6 +49,11 @@ pub fn trials() -> Vec<Case> {
         both("journal", "a_unit_has_a_largest_size", largest_size),
         both("journal", "stopping_writes_what_was_accepted", stopping),
         both("journal", "a_tiny_cache_changes_nothing", tiny_cache),
+        both(
+            "journal",
+            "time_goes_on_when_a_clock_does_not",
+            clock_goes_back,
+        ),
         both("journal", "events_are_never_changed", never_changed),
         on(
             &[StoreKind::Postgres],
@@ -712,6 +717,36 @@ async fn tiny_cache(store: StoreUnderTest) {
         let stream = crewlog::journal::StreamRef::of::<Workspace>(&workspace, &workspace);
         fixture.assert_memory_is_the_log::<Workspace>(&stream).await;
     }
+}
+
+async fn clock_goes_back(store: StoreUnderTest) {
+    let fixture = Fixture::open(&store).await;
+    let (owner, team) = owner_and_team(&fixture, "owner").await;
+    let before = ledger::verify(&*fixture.store).await;
+    let last = before.last().expect("an event").recorded_at;
+    fixture.source.turn_back(Duration::from_secs(3600));
+    for number in 0..3 {
+        fixture
+            .commit(rename(team, &owner, &format!("back {number}")))
+            .await;
+    }
+    let events = ledger::verify(&*fixture.store).await;
+    let times = events[before.len()..]
+        .iter()
+        .map(|event| event.recorded_at.0);
+    assert_eq!(
+        times.collect::<Vec<_>>(),
+        [last.0 + 1, last.0 + 2, last.0 + 3],
+        "a microsecond a batch until the clock has caught up"
+    );
+    for event in &events {
+        let position = stores::last_position_at(&*fixture.store, event.recorded_at).await;
+        let batch = events.iter().filter(|other| other.batch == event.batch);
+        let last = batch.last().expect("itself").position;
+        assert_eq!(position.expect("a position"), last, "as of its own time");
+    }
+    let earlier = stores::last_position_at(&*fixture.store, Timestamp(0)).await;
+    assert_eq!(earlier.expect("a position"), 0);
 }
 
 async fn never_changed(store: StoreUnderTest) {

@@ -60,6 +60,11 @@ impl TestSource {
         self.now.fetch_add(micros, Ordering::SeqCst);
     }
 
+    pub fn turn_back(&self, time: Duration) {
+        let micros = i64::try_from(time.as_micros()).expect("a span of a test");
+        self.now.fetch_sub(micros, Ordering::SeqCst);
+    }
+
     /// Sets the clock, if it is earlier, to `time`.
     pub fn not_before(&self, time: Timestamp) {
         self.now.fetch_max(time.0, Ordering::SeqCst);
