@@ -7,6 +7,10 @@
 //! - [`service`]: what a caller can ask, one file a capability
 //! - [`api`]: REST: routes, extractors, problems
 //! - [`cli`]: one file a command
+
+// What is printed goes through `cli::output`, and the rest to the log.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 pub mod cli;
 pub mod domain;

@@ -1,9 +1,11 @@
 //! The command line, through the real program: what it prints where, and how it ends.
 
 use std::fs::{self, Permissions};
+use std::future::IntoFuture;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -51,6 +53,7 @@ pub fn trials() -> Vec<Case> {
             what_was_changed_is_found,
         ),
         both("cli", "the_demo_is_made_once", the_demo_is_made_once),
+        both("cli", "stopping_finishes_what_was_begun", stopping_finishes),
     ]
 }
 
@@ -371,6 +374,29 @@ async fn the_demo_is_made_once(store: StoreUnderTest) {
     assert!(server.terminate().await.success(), "{}", server.logs());
 }
 
+async fn stopping_finishes(store: StoreUnderTest) {
+    let mut server = Server::start(&store).await;
+    let sign_up = |number: u32| {
+        let body = json!({
+            "email": format!("person{number}@example.com"),
+            "password": "a long enough password",
+            "name": "Somebody",
+        });
+        tokio::spawn(server.post("/v1/signup").json(body).into_future())
+    };
+    let asked: Vec<_> = (0..12).map(sign_up).collect();
+    // Hashing the passwords takes longer than this, so most are not answered yet.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(server.terminate().await.success(), "{}", server.logs());
+    for answer in asked {
+        answer.await.expect("an answer").expect(201);
+    }
+    let verified = run(crewlog_on(&store, &["verify", "--json"]))
+        .expect(0)
+        .json();
+    assert_eq!(verified["scopes"], 12, "each is in the log: {verified}");
+}
+
 fn demo(store: &StoreUnderTest) -> Command {
     let mut command = Server::command(store);
     command.arg("--demo");
@@ -380,7 +406,7 @@ fn demo(store: &StoreUnderTest) -> Command {
 /// What the commands answer that the demo prints to be pasted.
 fn pasted(server: &Server) -> Vec<String> {
     // The server listens a moment before it prints them.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let logs = server.logs();
         let commands: Vec<_> = logs
@@ -395,11 +421,8 @@ fn pasted(server: &Server) -> Vec<String> {
             };
             return commands.iter().map(answer).collect();
         }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "three commands: {logs}"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(Instant::now() < deadline, "three commands: {logs}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
