@@ -476,9 +476,8 @@ impl Writer {
         match outcome {
             Ok(outcome) => {
                 let position = first_position + pending.len() as u64 - 1;
-                if let Some(idempotency) = &unit.idempotency
-                    && !pending.is_empty()
-                {
+                // Also of what changes nothing now: repeated later, it might.
+                if let Some(idempotency) = &unit.idempotency {
                     statements.push(remember(idempotency, &outcome, position, now));
                 }
                 draft.touched.extend(changed);
