@@ -10,17 +10,19 @@
 use std::{
     any::Any,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
+    body::{Body, HttpBody},
     extract::{ConnectInfo, MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use futures::{StreamExt, stream};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::{
@@ -35,6 +37,10 @@ use super::{
     problem::{Problem, ProblemCode},
     request_id::{RequestId, X_REQUEST_ID},
 };
+
+/// How much of a refused body is read, and for how long.
+const HEARD_OUT_BYTES_MAX: usize = 8 * 1024 * 1024;
+const HEARD_OUT_FOR_MAX: Duration = Duration::from_secs(5);
 
 /// What the edge can be configured to do.
 #[derive(Debug, Clone)]
@@ -75,6 +81,7 @@ where
     let sensitive = [header::AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
     router
         .layer(RequestBodyLimitLayer::new(settings.body_limit_bytes))
+        .layer(from_fn(heard_out))
         .layer(late)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(told_as_problem))
@@ -107,6 +114,40 @@ async fn served(
     let mut response = work.await;
     exchange.ended(&response, started.elapsed());
     complete(&mut response, &id);
+    response
+}
+
+/// Reads what a refused request still sends: the connection would be closed under whoever is
+/// sending, to whom that is an error, and the answer would be lost.
+async fn heard_out(request: Request, next: Next) -> Response {
+    // Who asks first whether the body is wanted has not sent it.
+    let asks_first = request.headers().contains_key(header::EXPECT);
+    if asks_first || request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let sent = Arc::new(Mutex::new(body.into_data_stream().fuse()));
+    let chunks = || {
+        let sent = sent.clone();
+        stream::poll_fn(move |context| {
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.poll_next_unpin(context)
+        })
+    };
+    let body = Body::from_stream(chunks());
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let mut rest = chunks();
+    let heard = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = rest.next().await {
+            bytes += chunk.len();
+            if bytes > HEARD_OUT_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whoever sends more, or more slowly, loses the connection.
+    let _ = tokio::time::timeout(HEARD_OUT_FOR_MAX, heard).await;
     response
 }
 
