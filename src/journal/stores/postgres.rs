@@ -518,19 +518,32 @@ fn folded_sql(
     sql
 }
 
-/// Adds the upserts and deletes of one projection; answers the next free parameter.
+/// Adds what happens to one projection's documents; answers the next free parameter. What a
+/// batch does not do is left out: an empty statement costs its start all the same.
 fn add_documents(sql: &mut String, changes: &DocumentChanges, first: usize) -> usize {
-    let table = &changes.table;
-    let [
-        key,
-        workspace,
-        parent,
-        lookup,
-        deadline,
-        position,
-        document,
-        deleted,
-    ] = std::array::from_fn(|offset| first + offset);
+    let mut next = first;
+    if !changes.upserts.is_empty() {
+        next = add_upserts(sql, &changes.table, next);
+    }
+    if !changes.deletes.is_empty() {
+        let table = &changes.table;
+        let _ = write!(
+            sql,
+            ",
+deleted_{table} AS (
+    DELETE FROM {table}
+     USING head
+     WHERE key = ANY(CAST(${next} AS TEXT[]))
+)"
+        );
+        next += 1;
+    }
+    next
+}
+
+fn add_upserts(sql: &mut String, table: &str, first: usize) -> usize {
+    let [key, workspace, parent, lookup, deadline, position, document] =
+        std::array::from_fn(|offset| first + offset);
     let _ = write!(
         sql,
         ",
@@ -548,14 +561,9 @@ changed_{table} AS (
            SET workspace = excluded.workspace, parent = excluded.parent,
                lookup = excluded.lookup, deadline = excluded.deadline,
                position = excluded.position, document = excluded.document
-),
-deleted_{table} AS (
-    DELETE FROM {table}
-     USING head
-     WHERE key = ANY(CAST(${deleted} AS TEXT[]))
 )"
     );
-    first + 8
+    first + 7
 }
 
 fn add_audit(sql: &mut String, audit: &AuditRows, first: usize) {
@@ -634,17 +642,22 @@ fn bind_folded<'q>(
     }
 }
 
-fn bind_documents<'q>(query: PgQuery<'q>, changes: &'q DocumentChanges) -> PgQuery<'q> {
+fn bind_documents<'q>(mut query: PgQuery<'q>, changes: &'q DocumentChanges) -> PgQuery<'q> {
     let rows = &changes.upserts;
+    if !rows.is_empty() {
+        query = query
+            .bind(column(rows, |row| row.key.as_str()))
+            .bind(column(rows, |row| row.workspace.as_deref()))
+            .bind(column(rows, |row| row.parent.as_deref()))
+            .bind(column(rows, |row| row.lookup.as_deref()))
+            .bind(column(rows, |row| row.deadline))
+            .bind(column(rows, |row| row.position as i64))
+            .bind(column(rows, |row| row.document.as_str()));
+    }
+    if !changes.deletes.is_empty() {
+        query = query.bind(column(&changes.deletes, String::as_str));
+    }
     query
-        .bind(column(rows, |row| row.key.as_str()))
-        .bind(column(rows, |row| row.workspace.as_deref()))
-        .bind(column(rows, |row| row.parent.as_deref()))
-        .bind(column(rows, |row| row.lookup.as_deref()))
-        .bind(column(rows, |row| row.deadline))
-        .bind(column(rows, |row| row.position as i64))
-        .bind(column(rows, |row| row.document.as_str()))
-        .bind(column(&changes.deletes, String::as_str))
 }
 
 fn bind_audit<'q>(query: PgQuery<'q>, audit: &'q AuditRows) -> PgQuery<'q> {
