@@ -741,8 +741,8 @@ async fn clock_goes_back(store: StoreUnderTest) {
     );
     for event in &events {
         let position = stores::last_position_at(&*fixture.store, event.recorded_at).await;
-        let batch = events.iter().filter(|other| other.batch == event.batch);
-        let last = batch.last().expect("itself").position;
+        let mut batch = events.iter().filter(|other| other.batch == event.batch);
+        let last = batch.next_back().expect("itself").position;
         assert_eq!(position.expect("a position"), last, "as of its own time");
     }
     let earlier = stores::last_position_at(&*fixture.store, Timestamp(0)).await;
