@@ -1,32 +1,25 @@
-//! Invitations: sent, sent again, taken back, accepted, declined.
+//! Invitations: sent, sent again, taken back, expired; [`super::acceptance`] lets people in.
 //!
-//! The token is shown once and kept as a hash. Accepting needs the invited address: of the
-//! account that is signed in, or of the one that is made with it.
+//! The token is shown once and kept as a hash.
 
 use futures::FutureExt;
-use secrecy::SecretString;
 
 use super::{
-    Caller, MemberView, Opened, Request, Service, ServiceError, SessionView, Token, TokenKind,
-    Written,
+    Caller, Opened, Request, Service, ServiceError, Token, TokenKind, Written,
     people::FoundSubject,
-    sessions::keep_token,
-    sign_up::{decide_account, share_first_profile},
     workspaces::{DecideInWorkspace, Place},
-    write::{Composed, Made, Receipt, Sender, profile_is_at},
+    write::{Composed, Made, Receipt, Sender},
 };
 use crate::{
     domain::{
-        EmailAddress, Name, Refusal, Timestamp,
-        authority::{Actor, Permission, Role},
-        ids::{EventId, InvitationId, SessionId, UserId, WorkspaceId},
-        organization::{Organization, OrganizationCommand},
+        EmailAddress, Refusal, Timestamp,
+        authority::{Permission, Role},
+        ids::{EventId, InvitationId, UserId, WorkspaceId},
         sealed::KeyOwner,
-        user::{User, UserCommand},
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::{Desk, LookupKey, Origin, Rejection, StreamRef, Unit, sealing::DataKey},
-    projections::{ACCOUNT, Found, InvitationDocument, InvitationStatus, Invitations, Page},
+    journal::{Origin, Rejection, Unit, sealing::DataKey},
+    projections::{Found, InvitationDocument, InvitationStatus, Invitations, Page},
 };
 use std::sync::Arc;
 
@@ -47,50 +40,10 @@ pub struct InvitationView {
     pub token: Option<Token>,
 }
 
-/// How somebody accepts.
-#[derive(Debug)]
-pub enum Acceptance {
-    /// With the account that is signed in.
-    SignedIn(Caller),
-    /// With a new account of the invited address.
-    Newcomer(Newcomer),
-}
-
-/// What a newcomer brings.
-#[derive(Debug)]
-pub struct Newcomer {
-    pub name: Name,
-    pub password: SecretString,
-}
-
-/// What accepting made.
-#[derive(Debug)]
-pub struct Accepted {
-    pub member: MemberView,
-    /// The newcomer's first session.
-    pub session: Option<SessionView>,
-}
-
-const MISSING: Refusal = Refusal::NotFound {
+pub(super) const MISSING: Refusal = Refusal::NotFound {
     what: "invitation",
     hidden: false,
 };
-
-/// An invitation found by its token.
-struct FoundInvitation {
-    document: InvitationDocument,
-    place: Place,
-    token_hash: String,
-}
-
-/// Who accepts, ready to be decided.
-struct Guest {
-    user: UserId,
-    session: SessionId,
-    email: EmailAddress,
-    lookup: String,
-    newcomer: Option<(Name, String, Token)>,
-}
 
 impl Service {
     /// Invites somebody by e-mail.
@@ -196,7 +149,7 @@ impl Service {
         Ok((made.key, made.subject.to_string(), made.statements.to_vec()))
     }
 
-    async fn invitation_shown(
+    pub(super) async fn invitation_shown(
         &self,
         receipt: &Receipt,
         token: Option<Token>,
@@ -375,277 +328,6 @@ impl Service {
         .await
     }
 
-    /// The invitation that a token is of, by its hash.
-    async fn invitation_of(&self, token: &SecretString) -> Result<FoundInvitation, ServiceError> {
-        let token = Token::parse(TokenKind::Invitation, token).ok_or(MISSING)?;
-        let token_hash = token.hash_text();
-        let page = self
-            .invitations()
-            .page_of_lookup(&token_hash, None, 1)
-            .await?;
-        let (_, document) = page.items.into_iter().next().ok_or(MISSING)?;
-        let place = self.known_place(document.workspace).await?;
-        Ok(FoundInvitation {
-            document,
-            place,
-            token_hash,
-        })
-    }
-
-    /// Declines an invitation; whoever holds the token may.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`] for an unknown or replaced token; [`Refusal::InvitationNotPending`].
-    pub async fn decline_invitation(
-        &self,
-        request: &Request,
-        token: &SecretString,
-    ) -> Result<Written<InvitationView>, ServiceError> {
-        let found = self.invitation_of(token).await?;
-        let id = found.document.id;
-        let sender = Sender::Anonymous(format!("invitation {id}"));
-        let receipt = self
-            .submit(&sender, request, None, || {
-                async {
-                    let stream = found.place.stream();
-                    let owner = found.document.email.sealed.subject;
-                    let person = self.keyring.newest(owner).await?;
-                    let workspace = found.place.workspace;
-                    let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
-                    let command = WorkspaceCommand::DeclineInvitation {
-                        invitation: id,
-                        token_hash: found.token_hash.clone(),
-                    };
-                    Ok(Composed {
-                        lane: found.place.organization.to_string(),
-                        streams: vec![stream.clone()],
-                        lookups: vec![],
-                        origin: request.origin(Actor::System, person, free_text),
-                        decide: Box::new(move |desk| {
-                            desk.execute::<Workspace>(&stream, command.clone(), &[])?;
-                            Ok(Made::Invitation(workspace, id).outcome(200))
-                        }),
-                    })
-                }
-                .boxed()
-            })
-            .await?;
-        self.invitation_shown(&receipt, None).await
-    }
-
-    /// Accepts an invitation, with the account that is signed in or with a new one.
-    ///
-    /// # Errors
-    /// [`Refusal::InvitationForAnother`] when the account has another address;
-    /// [`Refusal::EmailTaken`] when a newcomer's address has an account: sign in with it.
-    pub async fn accept_invitation(
-        &self,
-        request: &Request,
-        token: &SecretString,
-        acceptance: Acceptance,
-    ) -> Result<Written<Accepted>, ServiceError> {
-        let found = self.invitation_of(token).await?;
-        let sender = match &acceptance {
-            Acceptance::SignedIn(caller) => Sender::Person(caller.clone()),
-            Acceptance::Newcomer(_) => {
-                Sender::Anonymous(format!("invitation {}", found.document.id))
-            }
-        };
-        let guest = self.guest(&found, acceptance).await?;
-        let aim = found.place.aim("invitation.accepted", found.document.id);
-        let receipt = self
-            .submit(&sender, request, Some(&aim), || {
-                async {
-                    match &guest.newcomer {
-                        None => self.compose_member(request, &sender, &found, &guest).await,
-                        Some(_) => self.compose_newcomer(request, &found, &guest).await,
-                    }
-                }
-                .boxed()
-            })
-            .await?;
-        let Made::Accepted { user, session, .. } = receipt.made else {
-            return Err(ServiceError::Internal(
-                "the kept answer is no acceptance".to_owned(),
-            ));
-        };
-        let session = match (session, guest.newcomer) {
-            (Some(session), Some((_, _, token))) => {
-                Some(self.session_shown(&receipt, user, session, token).await?)
-            }
-            _ => None,
-        };
-        let member = self.member_shown(&receipt, found.place, user).await?;
-        Ok(Written::of(&receipt, Accepted { member, session }))
-    }
-
-    async fn guest(
-        &self,
-        found: &FoundInvitation,
-        acceptance: Acceptance,
-    ) -> Result<Guest, ServiceError> {
-        let Opened::Value(email) = self.open(&found.document.email).await? else {
-            return Err(MISSING.into());
-        };
-        let email = EmailAddress::parse(&email)
-            .map_err(|error| ServiceError::Internal(error.to_string()))?;
-        let lookup = self.email_lookup(&email);
-        let (user, session, newcomer) = match acceptance {
-            Acceptance::SignedIn(caller) => (caller.user, caller.session, None),
-            Acceptance::Newcomer(newcomer) => {
-                let hash = self.passwords.hash(newcomer.password).await?;
-                let token = Token::generate(TokenKind::Session, self.source());
-                let user = UserId::from_uuid(self.source().uuid());
-                let session = SessionId::from_uuid(self.source().uuid());
-                (user, session, Some((newcomer.name, hash, token)))
-            }
-        };
-        Ok(Guest {
-            user,
-            session,
-            email,
-            lookup,
-            newcomer,
-        })
-    }
-
-    async fn compose_member(
-        &self,
-        request: &Request,
-        sender: &Sender,
-        found: &FoundInvitation,
-        guest: &Guest,
-    ) -> Result<Composed, ServiceError> {
-        let Sender::Person(caller) = sender else {
-            return Err(ServiceError::Unauthenticated);
-        };
-        if self.user_of_email(&guest.lookup).await? != Some(caller.user) {
-            return Err(Refusal::InvitationForAnother.into());
-        }
-        let profile = self.profile(caller.user).await?;
-        let profile_sequence = profile.account.version;
-        let subject = profile.subject.to_string();
-        let copied = (
-            profile.email.as_str(),
-            profile.name.as_str(),
-            profile_sequence,
-        );
-        let joining = self.joining(found, guest, copied).await?;
-        let (organization, workspace) = (found.place.organization, found.place.workspace);
-        let origin = self
-            .origin(caller, request, Some(organization), Some(workspace))
-            .await?;
-        let claim = Self::email_claim(ACCOUNT, &guest.lookup);
-        let caller = caller.clone();
-        Ok(Composed {
-            lane: organization.to_string(),
-            streams: vec![
-                caller.stream(),
-                joining.workspace.clone(),
-                joining.organization.clone(),
-            ],
-            lookups: vec![claim.clone(), joining.claim.clone()],
-            origin,
-            decide: Box::new(move |desk| {
-                caller.is_live(desk)?;
-                if desk.holder(&claim) != Some(&subject) {
-                    return Err(Rejection::Recompose);
-                }
-                profile_is_at(desk, &caller, profile_sequence)?;
-                joining.decide(desk)?;
-                let made = Made::Accepted {
-                    workspace,
-                    user: caller.user,
-                    session: None,
-                };
-                Ok(made.outcome(200))
-            }),
-        })
-    }
-
-    async fn compose_newcomer(
-        &self,
-        request: &Request,
-        found: &FoundInvitation,
-        guest: &Guest,
-    ) -> Result<Composed, ServiceError> {
-        let Some((name, hash, token)) = &guest.newcomer else {
-            return Err(ServiceError::Unauthenticated);
-        };
-        let (user, session) = (guest.user, guest.session);
-        let account = self.new_account(user, &guest.email, name, &guest.lookup, hash);
-        let copied = (guest.email.as_str(), name.as_str(), 1);
-        let joining = self.joining(found, guest, copied).await?;
-        let (organization, workspace) = (found.place.organization, found.place.workspace);
-        let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
-        let actor = Actor::User { id: user };
-        let origin = request.origin(actor, Some(account.key.clone()), free_text);
-        let claim = Self::email_claim(ACCOUNT, &guest.lookup);
-        let stream = StreamRef::of::<User>(user, user);
-        let (expires_in, token_hash) = (self.settings.session_lifetime, token.hash());
-        Ok(Composed {
-            lane: organization.to_string(),
-            streams: vec![
-                stream.clone(),
-                joining.workspace.clone(),
-                joining.organization.clone(),
-            ],
-            lookups: vec![claim.clone(), joining.claim.clone()],
-            origin,
-            decide: Box::new(move |desk| {
-                decide_account(desk, &stream, &claim, &account)?;
-                let expires_at = desk.now().plus(expires_in);
-                let start = UserCommand::StartSession {
-                    session,
-                    expires_at,
-                };
-                desk.execute::<User>(&stream, start, &[])?;
-                desk.write_beside(keep_token(&token_hash, session, user, expires_at));
-                joining.decide(desk)?;
-                share_first_profile(desk, &stream, Some(organization))?;
-                let made = Made::Accepted {
-                    workspace,
-                    user,
-                    session: Some(session),
-                };
-                Ok(made.outcome(200))
-            }),
-        })
-    }
-
-    /// What lets somebody in: the invitation accepted, their subject in the organization
-    /// linked to their account, and their profile recorded there.
-    async fn joining(
-        &self,
-        found: &FoundInvitation,
-        guest: &Guest,
-        (email, name, profile_sequence): (&str, &str, u64),
-    ) -> Result<Joining, ServiceError> {
-        let organization = found.place.organization;
-        let owner = found.document.email.sealed.subject;
-        let key = self.keyring.newest(owner).await?.ok_or(MISSING)?;
-        let recorded = EventId::from_uuid(self.source().uuid());
-        Ok(Joining {
-            workspace: found.place.stream(),
-            organization: StreamRef::of::<Organization>(organization, organization),
-            claim: Self::email_claim(organization, &guest.lookup),
-            subject: owner.to_string(),
-            accept: WorkspaceCommand::AcceptInvitation {
-                invitation: found.document.id,
-                token_hash: found.token_hash.clone(),
-                user: guest.user,
-            },
-            record: OrganizationCommand::RecordPerson {
-                user: guest.user,
-                profile_sequence,
-                email: key.seal(self.source(), recorded, "email", email),
-                name: key.seal(self.source(), recorded, "name", name),
-            },
-            recorded,
-            link: Self::link_subject(guest.user, &organization.to_string(), &guest.lookup),
-        })
-    }
-
     /// Writes that an invitation's time has run out; accepted once, whoever asks.
     pub(super) async fn expire_invitation(
         &self,
@@ -673,31 +355,6 @@ impl Service {
             }),
         };
         self.journal.submit(unit).await?;
-        Ok(())
-    }
-}
-
-/// See [`Service::joining`].
-struct Joining {
-    workspace: StreamRef,
-    organization: StreamRef,
-    /// The invited address in the organization.
-    claim: LookupKey,
-    subject: String,
-    accept: WorkspaceCommand,
-    record: OrganizationCommand,
-    recorded: EventId,
-    link: crate::journal::stores::Statement,
-}
-
-impl Joining {
-    fn decide(&self, desk: &mut Desk<'_>) -> Result<(), Rejection> {
-        if desk.holder(&self.claim) != Some(&self.subject) {
-            return Err(Rejection::Recompose);
-        }
-        desk.execute::<Workspace>(&self.workspace, self.accept.clone(), &[])?;
-        desk.execute::<Organization>(&self.organization, self.record.clone(), &[self.recorded])?;
-        desk.write_beside(self.link.clone());
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 //! [`Service::submit`], which brings idempotency, conditional writes and refused attempts;
 //! what it reads says who may.
 
+mod acceptance;
 mod attempts;
 mod audit;
 mod authenticate;
@@ -32,13 +33,14 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use lru::LruCache;
 use std::sync::Mutex;
 
+pub use acceptance::{Acceptance, Accepted, Newcomer};
 pub use audit::{
     AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget, Order,
 };
 pub use authenticate::Caller;
 pub use due::DueReport;
 pub use error::ServiceError;
-pub use invitations::{Acceptance, Accepted, InvitationView, Newcomer};
+pub use invitations::InvitationView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
