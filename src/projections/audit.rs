@@ -120,6 +120,15 @@ impl Description {
         self.change(path, from, to)
     }
 
+    /// What the target is called from now on, where the event gave it an open name.
+    pub fn new_name(&self) -> Option<&str> {
+        let given = self.changes.iter().find(|change| change.path == "name")?;
+        match &given.to {
+            Shown::Plain(name) => name.as_str(),
+            Shown::Sealed { .. } => None,
+        }
+    }
+
     fn named(mut self, words: &[&str]) -> Self {
         self.words
             .extend(words.iter().map(|word| (*word).to_owned()));

@@ -321,6 +321,7 @@ impl Service {
         description: Description,
         names: &Names,
     ) -> Result<AuditEntry, ServiceError> {
+        let called = description.new_name().map(str::to_owned);
         let mut changes = Vec::with_capacity(description.changes.len());
         for change in description.changes {
             changes.push(self.change(recorded.id, change).await?);
@@ -341,7 +342,7 @@ impl Service {
         let (kind, id) = description.target;
         let target_name = match kind {
             "user" => id.parse().ok().and_then(named),
-            "workspace" | "organization" => description.words.last().cloned(),
+            "workspace" | "organization" => called,
             _ => None,
         };
         Ok(AuditEntry {
