@@ -139,8 +139,11 @@ pub async fn readyz(State(service): State<Arc<Service>>) -> Response {
 )]
 pub async fn metrics(
     State(handle): State<Option<PrometheusHandle>>,
+    State(service): State<Arc<Service>>,
 ) -> Result<impl IntoResponse, Problem> {
     let handle = handle.ok_or_else(Problem::not_found)?;
+    // Also of a process that has not written yet.
+    metrics::gauge!("crewlog_head_position").set(service.position() as f64);
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], handle.render()))
 }
 
