@@ -29,6 +29,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{
     problem::{PROBLEM_JSON, Problem, ProblemBody, ProblemCode},
     query::Path,
+    values::Position,
 };
 
 const DOCUMENT_PATH: &str = "/openapi.json";
@@ -70,7 +71,7 @@ const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline';
     ),
     servers((url = "/", description = "this server")),
     security(("bearer" = [])),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, Position)),
 )]
 struct Skeleton;
 
