@@ -16,6 +16,7 @@
 //! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
 
 mod cli;
+mod edge;
 mod harness;
 mod history;
 mod journal;
@@ -35,6 +36,7 @@ use support::trials::{self, Case};
 fn cases() -> Vec<Case> {
     [
         cli::trials(),
+        edge::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),

@@ -130,11 +130,31 @@ impl Cluster {
     /// # Panics
     /// If the server is not ours, or does not come back.
     pub fn crash_and_recover(&self) {
+        self.crash();
+        self.recover();
+    }
+
+    /// Kills the server without warning, as a power loss would; nothing answers until
+    /// [`Cluster::recover`].
+    ///
+    /// # Panics
+    /// If the server is not ours.
+    pub fn crash(&self) {
+        self.lock()
+            .as_mut()
+            .expect("only a cluster that a test started can crash")
+            .stop();
+    }
+
+    /// Starts the server again, at the same address.
+    ///
+    /// # Panics
+    /// If the server is not ours, or does not come back.
+    pub fn recover(&self) {
         let mut guard = self.lock();
         let running = guard
             .as_mut()
-            .expect("only a cluster that a test started can crash");
-        running.stop();
+            .expect("only a cluster that a test started can recover");
         running.postmaster = running.files.launch().expect("the cluster to recover");
     }
 
@@ -225,6 +245,10 @@ struct Running {
 
 impl Running {
     fn stop(&mut self) {
+        // Stopped already; its id may be somebody else's by now.
+        if matches!(self.postmaster.try_wait(), Ok(Some(_))) {
+            return;
+        }
         process::signal(&self.postmaster, IMMEDIATE);
         if process::wait(&mut self.postmaster, STOP_LIMIT).is_none() {
             process::signal(&self.postmaster, Signal::SIGKILL);

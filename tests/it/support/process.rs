@@ -76,8 +76,14 @@ fn end_with_us(_command: &mut Command, _at_our_death: Signal) {}
 
 /// Sends a signal to a child that has not been waited for yet, so its id is still its own.
 pub fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id fits i32"));
     // It may have ended a moment ago; then there is nothing to signal, and waiting will tell.
+    signal_id(child.id(), signal);
+}
+
+/// Sends a signal to a child by its id, for tests whose server is busy elsewhere; it must not have
+/// been waited for yet.
+pub fn signal_id(id: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(id).expect("a process id fits i32"));
     let _ = kill(pid, signal);
 }
 

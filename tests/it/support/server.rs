@@ -117,6 +117,11 @@ impl Server {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub fn base_url(&self) -> &str {
         &self.base_url
@@ -142,6 +147,14 @@ impl Server {
 
     async fn end(&mut self, signal: Signal) -> ExitStatus {
         process::signal(&self.child, signal);
+        self.ended().await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it still runs after 30 seconds.
+    pub async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + STOP_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().expect("the state of the server") {
@@ -175,7 +188,7 @@ impl Server {
         self.call(Method::DELETE, path)
     }
 
-    fn call(&self, method: Method, path: &str) -> Call {
+    pub fn call(&self, method: Method, path: &str) -> Call {
         let request = format!("{method} {path}");
         let url = format!("{}{path}", self.base_url);
         Call {
@@ -240,6 +253,33 @@ impl Call {
             ..self
         }
     }
+
+    /// A body as it is, without a `Content-Type`.
+    pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        Self {
+            builder: self.builder.body(body),
+            ..self
+        }
+    }
+
+    /// Sends it, and says so where nothing answers: for servers that are ended meanwhile.
+    ///
+    /// # Errors
+    /// When the connection fails before the whole answer is there.
+    pub async fn attempt(self) -> Result<Reply, reqwest::Error> {
+        let Self { request, builder } = self;
+        let response = builder.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok(Reply {
+            request,
+            status,
+            headers,
+            body,
+            text,
+        })
+    }
 }
 
 impl IntoFuture for Call {
@@ -248,26 +288,10 @@ impl IntoFuture for Call {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { request, builder } = self;
-            let failed = |error: reqwest::Error| -> Reply {
-                panic!("{request} was not answered: {error:?}")
-            };
-            let response = match builder.send().await {
-                Ok(response) => response,
-                Err(error) => return failed(error),
-            };
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let text = match response.text().await {
-                Ok(text) => text,
-                Err(error) => return failed(error),
-            };
-            let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-            Reply {
-                request,
-                status,
-                headers,
-                body,
-                text,
+            let request = self.request.clone();
+            match self.attempt().await {
+                Ok(reply) => reply,
+                Err(error) => panic!("{request} was not answered: {error:?}"),
             }
         })
     }

@@ -1,0 +1,112 @@
+//! The program from outside: HTTP against the real binary, on both stores.
+//!
+//! Each trial starts one server, asks it many things, and at its end has the log verified and the
+//! projections checked by the program itself ([`held`]). Where something new is answered:
+//!
+//! - a new route gets its row in [`routes`], which succeeds with it in every way that it can; the
+//!   walks over all routes ([`answers`], [`refusals`], [`permissions`]) then hold it to the
+//!   contract without more ado, and fail where the row is missing;
+//! - a rule of the state gets its story in [`flow`], what the audit log says of it goes to
+//!   [`audit`], and what time alone does to [`time`].
+
+mod answers;
+mod audit;
+mod flow;
+mod meta;
+mod outages;
+mod permissions;
+mod races;
+mod refusals;
+mod routes;
+mod secrets;
+mod team;
+mod time;
+
+use std::process::Command;
+
+use crate::support::server::Server;
+use crate::support::trials::{Case, StoreUnderTest};
+
+pub fn trials() -> Vec<Case> {
+    [
+        answers::trials(),
+        audit::trials(),
+        flow::trials(),
+        meta::trials(),
+        outages::trials(),
+        permissions::trials(),
+        races::trials(),
+        refusals::trials(),
+        secrets::trials(),
+        time::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The program with a command line on the store.
+fn crewlog(data: &std::path::Path, database_url: Option<&str>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crewlog"));
+    command.env_clear().args(arguments).arg("--data").arg(data);
+    if let Some(url) = database_url {
+        command.args(["--database-url", url]);
+    }
+    command
+}
+
+/// That the log of a store is as it was written, and every read model what the log says, by the
+/// program itself, beside a server that may be running.
+///
+/// # Panics
+/// If not, with what the program says.
+fn held(store: &StoreUnderTest) {
+    held_at(store.data_dir(), store.database_url());
+}
+
+fn held_at(data: &std::path::Path, database_url: Option<&str>) {
+    for arguments in [&["verify"][..], &["replay", "--check"][..]] {
+        let output = crewlog(data, database_url, arguments)
+            .output()
+            .expect("the program to run");
+        assert!(
+            output.status.success(),
+            "`crewlog {}` ended with {}:\n{}\n{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+    }
+}
+
+/// Asks again and again until an answer is there.
+///
+/// # Panics
+/// If that takes longer than 30 seconds.
+async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{what} did not happen within 30 s"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// A started server, and the store that it is on.
+struct Running {
+    server: Server,
+    store: StoreUnderTest,
+}
+
+impl Running {
+    async fn on(store: StoreUnderTest) -> Self {
+        let server = Server::start(&store).await;
+        Self { server, store }
+    }
+}

@@ -1,0 +1,563 @@
+//! Every route, with a request that succeeds: what the walks over all routes stand on.
+//!
+//! To add a route: its row in [`ROUTES`] and its request in [`World::fresh`].
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::team::{Person, Team, Who, accept, address, invite, invited, number, password, text};
+use crate::support::server::{Call, Reply, Server};
+
+/// What a route answers when it succeeds; the names are the fields of the resource.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer {
+    /// `201`, a new resource.
+    Created(&'static [&'static str]),
+    /// `200`, a resource with a version.
+    Resource(&'static [&'static str]),
+    /// `200`, something without a version.
+    Unversioned(&'static [&'static str]),
+    /// `200`, a page of resources.
+    Page(&'static [&'static str]),
+    /// `204`.
+    Nothing,
+    /// `200`, about the server and not about anything in it.
+    Server,
+}
+
+/// A route, and what it answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub answer: Answer,
+}
+
+/// A request that succeeds once.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub method: &'static str,
+    pub path: String,
+    pub body: Option<Value>,
+}
+
+const fn route(method: &'static str, path: &'static str, answer: Answer) -> Route {
+    Route {
+        method,
+        path,
+        answer,
+    }
+}
+
+use Answer::{Created, Nothing, Page, Resource, Server as OfServer, Unversioned};
+
+const SIGNED_UP: &[&str] = &["user", "organization", "workspace", "session"];
+const ME: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "email",
+    "name",
+    "memberships",
+    "organizations",
+];
+const ORGANIZATION: &[&str] = &["id", "version", "created_at", "updated_at", "name"];
+const WORKSPACE: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "organization",
+    "name",
+    "plan",
+    "created_by",
+];
+const SESSION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "user",
+    "expires_at",
+    "current",
+];
+const NEW_SESSION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "user",
+    "expires_at",
+    "current",
+    "token",
+];
+const MEMBER: &[&str] = &[
+    "user",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "email",
+    "name",
+    "role",
+    "since",
+    "invited_by",
+];
+const INVITATION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "email",
+    "role",
+    "status",
+    "expires_at",
+    "invited_by",
+];
+const NEW_INVITATION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "email",
+    "role",
+    "status",
+    "expires_at",
+    "invited_by",
+    "token",
+    "accept_url",
+];
+const ENTRY: &[&str] = &[
+    "position",
+    "id",
+    "recorded_at",
+    "action",
+    "outcome",
+    "actor",
+    "target",
+    "organization",
+    "workspace",
+    "crew",
+    "environment",
+    "changes",
+    "reason",
+    "request_id",
+    "ip",
+    "user_agent",
+    "leaf",
+];
+const ONE_ENTRY: &[&str] = &[
+    "position",
+    "id",
+    "recorded_at",
+    "action",
+    "outcome",
+    "actor",
+    "target",
+    "organization",
+    "workspace",
+    "crew",
+    "environment",
+    "changes",
+    "reason",
+    "request_id",
+    "ip",
+    "user_agent",
+    "leaf",
+    "canonical",
+];
+const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
+
+const ORG: &str = "/v1/organizations/{org}";
+const WS: &str = "/v1/workspaces/{ws}";
+const MEMBERS: &str = "/v1/workspaces/{ws}/members";
+const ONE_MEMBER: &str = "/v1/workspaces/{ws}/members/{user}";
+const INVITATIONS: &str = "/v1/workspaces/{ws}/invitations";
+const ONE_INVITATION: &str = "/v1/workspaces/{ws}/invitations/{inv}";
+const RESEND: &str = "/v1/workspaces/{ws}/invitations/{inv}/resend";
+
+/// Every route.
+pub const ROUTES: &[Route] = &[
+    route("POST", "/v1/signup", Created(SIGNED_UP)),
+    route("POST", "/v1/sessions", Created(NEW_SESSION)),
+    route("GET", "/v1/sessions", Page(SESSION)),
+    route("DELETE", "/v1/sessions/{id}", Nothing),
+    route("GET", "/v1/me", Resource(ME)),
+    route("PATCH", "/v1/me", Resource(ME)),
+    route("GET", "/v1/plans", Page(PLAN)),
+    route("POST", "/v1/organizations", Created(ORGANIZATION)),
+    route("GET", "/v1/organizations", Page(ORGANIZATION)),
+    route("GET", ORG, Resource(ORGANIZATION)),
+    route("PATCH", ORG, Resource(ORGANIZATION)),
+    route(
+        "POST",
+        "/v1/organizations/{org}/workspaces",
+        Created(WORKSPACE),
+    ),
+    route("GET", "/v1/workspaces", Page(WORKSPACE)),
+    route("GET", WS, Resource(WORKSPACE)),
+    route("PATCH", WS, Resource(WORKSPACE)),
+    route("PUT", "/v1/workspaces/{ws}/plan", Resource(WORKSPACE)),
+    route("GET", MEMBERS, Page(MEMBER)),
+    route("GET", ONE_MEMBER, Resource(MEMBER)),
+    route("PATCH", ONE_MEMBER, Resource(MEMBER)),
+    route("DELETE", ONE_MEMBER, Nothing),
+    route("POST", INVITATIONS, Created(NEW_INVITATION)),
+    route("GET", INVITATIONS, Page(INVITATION)),
+    route("GET", ONE_INVITATION, Resource(INVITATION)),
+    route("DELETE", ONE_INVITATION, Resource(INVITATION)),
+    route("POST", RESEND, Resource(NEW_INVITATION)),
+    route("POST", "/v1/invitations/accept", Resource(MEMBER)),
+    route("POST", "/v1/invitations/decline", Resource(INVITATION)),
+    route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/audit/{position}",
+        Unversioned(ONE_ENTRY),
+    ),
+    route("GET", "/v1/organizations/{org}/audit", Page(ENTRY)),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/{position}",
+        Unversioned(ONE_ENTRY),
+    ),
+    route("GET", "/healthz", OfServer),
+    route("GET", "/readyz", OfServer),
+    route("GET", "/metrics", OfServer),
+    route("GET", "/version", OfServer),
+    route("GET", "/openapi.json", OfServer),
+    route("GET", "/problems/{code}", OfServer),
+];
+
+impl Route {
+    pub fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    pub fn writes(&self) -> bool {
+        self.method != "GET"
+    }
+
+    /// Whether anybody may, without a session.
+    pub fn is_open(&self) -> bool {
+        matches!(self.answer, OfServer)
+            || matches!(
+                (self.method, self.path),
+                ("POST", "/v1/signup" | "/v1/sessions") | ("GET", "/v1/plans")
+            )
+            || self.path.starts_with("/v1/invitations/")
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.answer, Page(_)) && self.path != "/v1/plans"
+    }
+
+    /// Whether it changes something that has a version.
+    pub fn takes_if_match(&self) -> bool {
+        match self.answer {
+            Resource(_) => self.writes() && !self.path.starts_with("/v1/invitations/"),
+            Nothing => true,
+            Created(_) | Unversioned(_) | Page(_) | OfServer => false,
+        }
+    }
+}
+
+/// A team on a server, and what the requests need beside it.
+pub struct World {
+    pub server: Server,
+    pub team: Team,
+    /// Comes and goes as a viewer of the workspace.
+    guest: Person,
+}
+
+impl World {
+    pub async fn on(server: Server) -> Self {
+        let team = Team::make(&server).await;
+        let guest = team.joined(&server, "viewer").await;
+        Self {
+            server,
+            team,
+            guest,
+        }
+    }
+
+    /// Who may use a route.
+    pub fn entitled(&self, route: &Route) -> Who {
+        if route.path.starts_with(ORG) {
+            Who::OrganizationOwner
+        } else {
+            Who::Owner
+        }
+    }
+
+    /// A path with its ids; `{id}`, `{inv}` and `{position}` must be known.
+    fn filled(&self, path: &str, more: &[(&str, &str)]) -> String {
+        let known = [
+            ("{ws}", self.team.workspace.as_str()),
+            ("{org}", self.team.organization.as_str()),
+            ("{user}", self.guest.user.as_str()),
+            ("{code}", "last_owner"),
+        ];
+        let filled = known
+            .iter()
+            .chain(more)
+            .fold(path.to_owned(), |path, (name, id)| path.replace(name, id));
+        assert!(!filled.contains('{'), "{filled} lacks an id");
+        filled
+    }
+
+    /// A request to a route that succeeds, once, where `caller` may.
+    pub async fn fresh(&self, route: &Route, caller: &Person) -> Ask {
+        let path = |more: &[(&str, &str)]| self.filled(route.path, more);
+        let (path, body) = match (route.method, route.path) {
+            ("POST", "/v1/signup") => (path(&[]), Some(self.new_account())),
+            ("POST", "/v1/sessions") => {
+                let body = json!({"email": caller.email, "password": caller.password});
+                (path(&[]), Some(body))
+            }
+            ("DELETE", "/v1/sessions/{id}") => {
+                let session = caller.sign_in(&self.server).await.session;
+                (path(&[("{id}", &session)]), None)
+            }
+            ("PATCH", "/v1/me") => {
+                let name = format!("Renamed {}", number());
+                (path(&[]), Some(json!({"name": name})))
+            }
+            ("PATCH", ORG | WS)
+            | ("POST", "/v1/organizations" | "/v1/organizations/{org}/workspaces") => {
+                let name = format!("Named {}", number());
+                (path(&[]), Some(json!({"name": name})))
+            }
+            ("PUT", "/v1/workspaces/{ws}/plan") => (path(&[]), Some(json!({"plan": "enterprise"}))),
+            ("PATCH", ONE_MEMBER) => {
+                self.guest_is_in().await;
+                (path(&[]), Some(json!({"role": "viewer"})))
+            }
+            (_, ONE_MEMBER) => {
+                self.guest_is_in().await;
+                (path(&[]), None)
+            }
+            ("POST", INVITATIONS) => {
+                let body = json!({"email": address("invitee"), "role": "viewer"});
+                (path(&[]), Some(body))
+            }
+            (_, ONE_INVITATION | RESEND) => {
+                let id = text(&self.invitation().await.body, "/id");
+                (path(&[("{inv}", &id)]), None)
+            }
+            ("POST", "/v1/invitations/accept") => {
+                let token = text(&self.invitation().await.body, "/token");
+                let name = format!("Newcomer {}", number());
+                let body = json!({"token": token, "name": name, "password": password()});
+                (path(&[]), Some(body))
+            }
+            ("POST", "/v1/invitations/decline") => {
+                let token = text(&self.invitation().await.body, "/token");
+                (path(&[]), Some(json!({"token": token})))
+            }
+            ("GET", "/v1/workspaces/{ws}/audit/{position}") => {
+                let position = self
+                    .an_entry(&self.team.path("/audit"), &self.team.owner)
+                    .await;
+                (path(&[("{position}", &position)]), None)
+            }
+            ("GET", "/v1/organizations/{org}/audit/{position}") => {
+                let list = self.filled("/v1/organizations/{org}/audit", &[]);
+                let position = self.an_entry(&list, &self.team.organization_owner).await;
+                (path(&[("{position}", &position)]), None)
+            }
+            ("GET", _) => (path(&[]), None),
+            (method, path) => panic!("{method} {path} has no request in `World::fresh`"),
+        };
+        let method = route.method;
+        Ask { method, path, body }
+    }
+
+    fn new_account(&self) -> Value {
+        json!({
+            "email": address("new"),
+            "password": password(),
+            "name": format!("New {}", number()),
+            "organization": {"name": format!("Org {}", number())},
+            "workspace": {"name": format!("Team {}", number()), "plan": "team"},
+        })
+    }
+
+    async fn guest_is_in(&self) {
+        let path = self.team.path(&format!("/members/{}", self.guest.user));
+        let reply = self.server.get(&path).bearer(&self.team.owner.token).await;
+        if reply.status == 404 {
+            let team = &self.team;
+            let email = &self.guest.email;
+            let token = invited(&self.server, &team.workspace, &team.owner, email, "viewer").await;
+            accept(&self.server, &self.guest, &token).await.expect(200);
+        }
+    }
+
+    /// A new invitation of somebody without an account.
+    pub async fn invitation(&self) -> Reply {
+        let (team, email) = (&self.team, address("invitee"));
+        let reply = invite(&self.server, &team.workspace, &team.owner, &email, "viewer");
+        reply.await.expect(201)
+    }
+
+    async fn an_entry(&self, list: &str, reader: &Person) -> String {
+        let page = self
+            .server
+            .get(&format!("{list}?limit=1"))
+            .bearer(&reader.token)
+            .await
+            .expect(200);
+        page.body["data"][0]["position"].to_string()
+    }
+
+    /// The request, by nobody yet.
+    pub fn send(&self, ask: &Ask) -> Call {
+        ask.to(&self.server)
+    }
+}
+
+impl Ask {
+    /// The request, without its body.
+    pub fn bare(&self, server: &Server) -> Call {
+        let method = Method::from_bytes(self.method.as_bytes()).expect("a method");
+        server.call(method, &self.path)
+    }
+
+    pub fn to(&self, server: &Server) -> Call {
+        let call = self.bare(server);
+        match &self.body {
+            Some(body) => call.json(body),
+            None => call,
+        }
+    }
+
+    /// The same with another path.
+    pub fn at(&self, path: String) -> Self {
+        Self {
+            path,
+            ..self.clone()
+        }
+    }
+
+    /// The same with another body.
+    pub fn saying(&self, body: Value) -> Self {
+        Self {
+            body: Some(body),
+            ..self.clone()
+        }
+    }
+}
+
+/// That a reply is a problem of this status and code, complete, and says nothing of our insides.
+#[track_caller]
+pub fn problem(reply: &Reply, status: u16, code: &str) {
+    let Reply { request, text, .. } = reply;
+    assert_eq!(
+        (reply.status, reply.body["code"].as_str()),
+        (status, Some(code)),
+        "{request}: {text}"
+    );
+    whole_problem(reply);
+}
+
+/// That a reply is a complete problem and says nothing of our insides.
+#[track_caller]
+pub fn whole_problem(reply: &Reply) {
+    let Reply {
+        request,
+        text,
+        body,
+        status,
+        ..
+    } = reply;
+    assert!(*status >= 400, "{request} is refused: {status} {text}");
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/problem+json"),
+        "{request}: {text}"
+    );
+    let allowed = [
+        "type",
+        "title",
+        "status",
+        "detail",
+        "code",
+        "request_id",
+        "errors",
+    ];
+    let fields = body.as_object().expect("a problem is an object");
+    for name in fields.keys() {
+        assert!(
+            allowed.contains(&name.as_str()),
+            "{request}: {name} in {text}"
+        );
+    }
+    for name in &allowed[..6] {
+        assert!(fields.contains_key(*name), "{request}: no {name} in {text}");
+    }
+    let code = body["code"].as_str().expect("a code");
+    assert_eq!(
+        body["type"],
+        format!("/problems/{code}"),
+        "{request}: {text}"
+    );
+    assert_eq!(body["status"], *status, "{request}: {text}");
+    assert_eq!(
+        body["request_id"].as_str(),
+        reply.header("x-request-id"),
+        "{request}: {text}"
+    );
+    let unsigned = *status == 401;
+    assert_eq!(
+        reply.header("www-authenticate").is_some(),
+        unsigned,
+        "{request}: WWW-Authenticate with {status}"
+    );
+    let busy = matches!(status, 429 | 503);
+    assert!(
+        !busy || reply.header("retry-after").is_some(),
+        "{request}: Retry-After with {status}"
+    );
+    for inside in [
+        "SELECT ",
+        "INSERT ",
+        "UPDATE ",
+        "DELETE FROM",
+        "log_head",
+        "documents_",
+        "session_tokens",
+        "sqlx",
+        "rusqlite",
+        "panicked",
+        "src/",
+        "postgres://",
+    ] {
+        assert!(
+            !text.contains(inside),
+            "{request} tells of {inside}: {text}"
+        );
+    }
+}
+
+/// That one of the errors in a body is at this place.
+#[track_caller]
+pub fn points_at(reply: &Reply, pointer: &str, codes: &[&str]) {
+    problem(reply, 422, "invalid_body");
+    let errors = reply.body["errors"].as_array().cloned().unwrap_or_default();
+    let there = errors.iter().any(|error| {
+        error["pointer"] == pointer
+            && error["code"]
+                .as_str()
+                .is_some_and(|code| codes.contains(&code))
+            && error["detail"].is_string()
+    });
+    assert!(
+        there,
+        "{}: none of {codes:?} at {pointer:?} in {}",
+        reply.request, reply.text
+    );
+}

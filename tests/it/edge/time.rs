@@ -1,0 +1,351 @@
+//! What time alone does, with a clock that the test moves: the service in this process, on the
+//! store under test. Afterwards the program itself verifies what was written.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewlog::domain::authority::Role;
+use crewlog::domain::ids::{OrganizationId, WorkspaceId};
+use crewlog::domain::{EmailAddress, Name, Refusal};
+use crewlog::journal::sealing::RootKey;
+use crewlog::service::{
+    Acceptance, AuditEntry, AuditFilter, AuditScope, Caller, FirstWorkspace, Newcomer, Request,
+    Service, ServiceError, ServiceSettings, SignUp,
+};
+use secrecy::SecretString;
+
+use super::team::{address, password};
+use crate::support::journal::{ROOT_KEY, TestSource, open_store};
+use crate::support::trials::{Case, StoreUnderTest, both};
+
+pub fn trials() -> Vec<Case> {
+    vec![
+        both("edge", "an_invitation_runs_out", runs_out),
+        both(
+            "edge",
+            "repeated_refusals_are_told_when_the_minute_ends",
+            repeats,
+        ),
+        both("edge", "a_session_runs_out", session_ends),
+    ]
+}
+
+/// The service on a store, and its clock.
+struct Clocked {
+    service: Arc<Service>,
+    source: Arc<TestSource>,
+    store: StoreUnderTest,
+}
+
+/// An owner, and where.
+struct Owned {
+    caller: Caller,
+    organization: OrganizationId,
+    workspace: WorkspaceId,
+}
+
+fn secret(text: &str) -> SecretString {
+    SecretString::from(text)
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+fn email(text: &str) -> EmailAddress {
+    EmailAddress::parse(text).expect("an address")
+}
+
+fn request() -> Request {
+    Request {
+        request_id: Some("req-in-process".to_owned()),
+        ip: Some(IpAddr::from([192, 0, 2, 7])),
+        ..Request::default()
+    }
+}
+
+impl Clocked {
+    async fn on(store: StoreUnderTest) -> Self {
+        let source = Arc::new(TestSource::new(7));
+        let root = RootKey::from_text(ROOT_KEY).expect("the tests' root key");
+        let opened = open_store(&store).await;
+        let settings = ServiceSettings::default();
+        let service = Service::start(opened, source.clone(), &root, settings).await;
+        Self {
+            service: service.expect("the service to start"),
+            source,
+            store,
+        }
+    }
+
+    async fn signed_up(
+        &self,
+        organization: Option<&str>,
+    ) -> (Caller, Option<(OrganizationId, WorkspaceId)>) {
+        let asked = SignUp {
+            email: email(&address("clocked")),
+            password: secret(&password()),
+            name: name("Somebody"),
+            organization: organization.map(name),
+            workspace: organization.map(|text| FirstWorkspace {
+                name: name(text),
+                plan: "team".parse().expect("a plan"),
+            }),
+        };
+        let made = self
+            .service
+            .sign_up(&request(), asked)
+            .await
+            .expect("a sign-up")
+            .value;
+        let caller = Caller {
+            user: made.me.id,
+            session: made.session.id,
+        };
+        let organization = made.organization.map(|made| made.id);
+        (caller, organization.zip(made.workspace.map(|made| made.id)))
+    }
+
+    async fn owner(&self) -> Owned {
+        let (caller, made) = self.signed_up(Some("Clockwork")).await;
+        let (organization, workspace) = made.expect("an organization and a workspace");
+        Owned {
+            caller,
+            organization,
+            workspace,
+        }
+    }
+
+    async fn entries(&self, owner: &Owned, action: &str) -> Vec<AuditEntry> {
+        let filter = AuditFilter {
+            action: Some(action.to_owned()),
+            ..AuditFilter::default()
+        };
+        let scope = AuditScope::Workspace(owner.workspace);
+        let page = self
+            .service
+            .audit(&request(), &owner.caller, scope, &filter, None, 200)
+            .await;
+        page.expect("the audit log").entries
+    }
+
+    /// Ends the service; the program itself then finds nothing wrong.
+    async fn holds(self) {
+        assert!(
+            self.service.stop(Duration::from_secs(10)).await,
+            "everything is written"
+        );
+        drop(self.service);
+        super::held(&self.store);
+    }
+}
+
+async fn runs_out(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let invite = async || {
+        let invited = service
+            .invite(
+                &request(),
+                &owner.caller,
+                owner.workspace,
+                &email(&address("late")),
+                Role::Viewer,
+            )
+            .await
+            .expect("an invitation")
+            .value;
+        let token = invited.token.expect("a token").expose().to_owned();
+        (invited.id, invited.expires_at, token)
+    };
+    let accept = async |token: &str| {
+        let newcomer = Newcomer {
+            name: name("Late"),
+            password: secret(&password()),
+        };
+        let acceptance = Acceptance::Newcomer(newcomer);
+        service
+            .accept_invitation(&request(), &secret(token), acceptance)
+            .await
+            .map(drop)
+    };
+    let (id, expires_at, token) = invite().await;
+    let (resent_id, _, _) = invite().await;
+    let week = Duration::from_secs(7 * 24 * 3_600);
+    clocked.source.pass(week - Duration::from_secs(60));
+    let resent = service
+        .resend_invitation(&request(), &owner.caller, owner.workspace, resent_id)
+        .await;
+    let resent = resent.expect("sent again").value;
+    assert_eq!(
+        service
+            .do_what_is_due()
+            .await
+            .expect("due work")
+            .invitations_expired,
+        0
+    );
+
+    // Its time is over before anybody has written so.
+    clocked.source.pass(Duration::from_secs(61));
+    let shown = service
+        .invitation(&request(), &owner.caller, owner.workspace, id)
+        .await
+        .expect("an invitation");
+    assert_eq!(shown.value.status.name(), "expired");
+    let refused = accept(&token).await;
+    assert!(
+        matches!(
+            refused,
+            Err(ServiceError::Refused(Refusal::InvitationNotPending {
+                status: "expired"
+            }))
+        ),
+        "{refused:?}"
+    );
+    assert!(
+        clocked
+            .entries(&owner, "invitation.expired")
+            .await
+            .is_empty()
+    );
+
+    // Written once, however often and by however many it is looked for.
+    let (one, two) = tokio::join!(service.do_what_is_due(), service.do_what_is_due());
+    one.expect("due work");
+    two.expect("due work");
+    service.do_what_is_due().await.expect("due work");
+    let told = clocked.entries(&owner, "invitation.expired").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].target.id, id.to_string());
+    assert_eq!(told[0].actor.kind, "system");
+    assert!(told[0].recorded_at >= expires_at);
+
+    // What was sent again lives on; what has run out can be sent again no more.
+    assert!(accept(&token).await.is_err());
+    let token = resent.token.expect("a token").expose().to_owned();
+    accept(&token).await.expect("the one that was sent again");
+    let again = service
+        .resend_invitation(&request(), &owner.caller, owner.workspace, id)
+        .await;
+    assert!(
+        matches!(
+            again,
+            Err(ServiceError::Refused(Refusal::InvitationNotPending { .. }))
+        ),
+        "{again:?}"
+    );
+    clocked.holds().await;
+}
+
+async fn repeats(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let (stranger, _) = clocked.signed_up(None).await;
+    let minute = Duration::from_secs(60);
+    for _ in 0..30 {
+        let refused = service
+            .workspace(&request(), &stranger, owner.workspace)
+            .await;
+        assert!(
+            matches!(
+                refused,
+                Err(ServiceError::Refused(Refusal::NotFound { .. }))
+            ),
+            "{refused:?}"
+        );
+    }
+    let counts = async || {
+        let entries = clocked.entries(&owner, "workspace.read").await;
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry.actor.id == Some(stranger.user.to_string()))
+        );
+        let counts = entries.iter().map(|entry| {
+            let count = entry.changes.iter().find(|change| change.path == "count");
+            count.expect("a count").to.as_u64().expect("a number")
+        });
+        counts.collect::<Vec<_>>()
+    };
+    // A look at the clock is a microsecond: all of these are of one minute.
+    assert_eq!(counts().await, [1], "the first is told at once");
+    assert_eq!(
+        service
+            .do_what_is_due()
+            .await
+            .expect("due work")
+            .attempts_written,
+        0
+    );
+    clocked.source.pass(minute);
+    assert_eq!(
+        service
+            .do_what_is_due()
+            .await
+            .expect("due work")
+            .attempts_written,
+        1
+    );
+    assert_eq!(
+        counts().await,
+        [29, 1],
+        "the repeats as one when the minute has ended"
+    );
+    service.do_what_is_due().await.expect("due work");
+    assert_eq!(counts().await, [29, 1], "and once");
+
+    // Another minute, another first.
+    let refused = service
+        .workspace(&request(), &stranger, owner.workspace)
+        .await;
+    assert!(refused.is_err());
+    assert_eq!(counts().await, [1, 29, 1]);
+    clocked.source.pass(minute);
+    service.do_what_is_due().await.expect("due work");
+    assert_eq!(counts().await, [1, 29, 1], "nothing was repeated");
+
+    // Of an organization, among its own.
+    for _ in 0..3 {
+        assert!(
+            service
+                .organization(&request(), &stranger, owner.organization)
+                .await
+                .is_err()
+        );
+    }
+    clocked.source.pass(minute);
+    service.do_what_is_due().await.expect("due work");
+    let filter = AuditFilter {
+        action: Some("organization.read".to_owned()),
+        ..AuditFilter::default()
+    };
+    let scope = AuditScope::Organization(owner.organization);
+    let page = service
+        .audit(&request(), &owner.caller, scope, &filter, None, 10)
+        .await
+        .expect("a page");
+    assert_eq!(page.entries.len(), 2, "{:?}", page.entries);
+    clocked.holds().await;
+}
+
+async fn session_ends(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let month = Duration::from_secs(30 * 24 * 3_600);
+    clocked.source.pass(month - Duration::from_secs(10));
+    service
+        .rename_workspace(&request(), &owner.caller, owner.workspace, name("In time"))
+        .await
+        .expect("a live session");
+    clocked.source.pass(Duration::from_secs(20));
+    let refused = service
+        .rename_workspace(&request(), &owner.caller, owner.workspace, name("Late"))
+        .await;
+    assert!(
+        matches!(refused, Err(ServiceError::Refused(Refusal::SessionEnded))),
+        "{refused:?}"
+    );
+    clocked.holds().await;
+}
