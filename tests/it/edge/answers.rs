@@ -417,6 +417,23 @@ async fn told_as_of_then(world: &World) {
     let again = named("Called first", "me-1").await.expect(200);
     assert_eq!(again.body, first.body, "the profile as it was then");
 
+    // Also what changed nothing is done once: repeated, it undoes nobody's change.
+    let path = world
+        .team
+        .path(&format!("/members/{}", world.team.viewer.user));
+    let stay = || {
+        let call = world.server.patch(&path).bearer(&owner.token);
+        call.header("Idempotency-Key", "changes-nothing")
+            .json(json!({"role": "viewer"}))
+    };
+    let first = stay().await.expect(200);
+    let promote = world.server.patch(&path).bearer(&owner.token);
+    promote.json(json!({"role": "member"})).await.expect(200);
+    let again = stay().await.expect(200);
+    assert_eq!(again.body, first.body);
+    let now = world.server.get(&path).bearer(&owner.token).await;
+    assert_eq!(now.expect(200).body["role"], "member");
+
     // What one may no longer do is still told as it was done.
     let guest = world.team.joined(&world.server, "admin").await;
     let email = address("invited-by-guest");
