@@ -279,6 +279,7 @@ impl Service {
         let claim = Self::email_claim(ACCOUNT, &guest.lookup);
         let stream = StreamRef::of::<User>(user, user);
         let (expires_in, token_hash) = (self.settings.session_lifetime, token.hash());
+        let invitation = found.document.id;
         Ok(Composed {
             lane: organization.to_string(),
             streams: vec![
@@ -289,6 +290,9 @@ impl Service {
             lookups: vec![claim.clone(), joining.claim.clone()],
             origin,
             decide: Box::new(move |desk| {
+                // An invitation that is over is said to be so, whoever has the address by now.
+                desk.read::<Workspace>(&joining.workspace)
+                    .invitation(invitation)?;
                 decide_account(desk, &stream, &claim, &account)?;
                 let expires_at = desk.now().plus(expires_in);
                 let start = UserCommand::StartSession {
