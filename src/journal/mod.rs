@@ -22,6 +22,7 @@ pub mod upcasters;
 mod writer;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -136,19 +137,30 @@ pub enum SubmitError {
     Fault(String),
 }
 
+/// Defects that are told; further ones are in the log of the process.
+const DEFECTS_TOLD: usize = 20;
+
 /// Whether the journal works, and if not, why.
 #[derive(Debug, Default)]
 pub struct Status {
+    /// What is wrong now and may pass: the store is away.
     problem: Mutex<Option<String>>,
+    /// What was met and does not pass by itself: a stream that cannot be read, a fold that
+    /// fails. Told until the process is started again.
+    defects: Mutex<BTreeSet<String>>,
 }
 
 impl Status {
     /// What is wrong, where something is.
     pub fn problem(&self) -> Option<String> {
-        self.problem
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let defects = self.defects.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = problem
+            .iter()
+            .chain(defects.iter())
+            .map(String::as_str)
+            .collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     fn red(&self, problem: String) {
@@ -157,6 +169,14 @@ impl Status {
 
     fn green(&self) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn defect(&self, detail: String) {
+        tracing::error!(detail, "met what does not pass by itself");
+        let mut defects = self.defects.lock().unwrap_or_else(PoisonError::into_inner);
+        if defects.len() < DEFECTS_TOLD {
+            defects.insert(detail);
+        }
     }
 }
 

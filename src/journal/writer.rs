@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use lru::LruCache;
 use tokio::sync::{oneshot, watch};
 
@@ -214,7 +214,7 @@ impl Writer {
                     }
                 }
                 Err(Setback::Unfoldable { job, detail }) => {
-                    self.status.red(detail.clone());
+                    self.status.defect(detail.clone());
                     refused.insert(job, SubmitError::Fault(detail));
                 }
                 Err(Setback::Unknown {
@@ -302,17 +302,21 @@ impl Writer {
             .collect()
     }
 
-    async fn load_missing(&mut self, jobs: &[Job]) -> Result<(), LoadError> {
+    async fn load_missing(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
         let loads = self.missing(jobs).into_iter().map(|(key, stream)| {
             let (store, position) = (self.store.clone(), self.head.position);
             async move { Ok((key, loading::load(&*store, &stream, position).await?)) }.boxed()
         });
         let loads: Vec<BoxFuture<'static, Result<_, LoadError>>> = loads.collect();
-        let loaded: Vec<_> = stream::iter(loads)
-            .buffer_unordered(LOADS_AT_ONCE)
-            .try_collect()
-            .await?;
-        for (key, loaded) in loaded {
+        let mut loads = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE);
+        while let Some(loaded) = loads.next().await {
+            let (key, loaded) = match loaded {
+                Ok(loaded) => loaded,
+                Err(LoadError::Store(error)) => return Err(error),
+                // A stream that cannot be read is told to the units that want it, and to no
+                // others, when they are decided.
+                Err(LoadError::Decode(_) | LoadError::Gap { .. }) => continue,
+            };
             self.cache.insert(key, loaded.entry);
             if let Some(statement) = loaded.snapshot {
                 self.keep_snapshot(statement);
@@ -362,10 +366,14 @@ impl Writer {
             let verdict = match refused.get(&number) {
                 Some(error) => Err(error.clone()),
                 None if key.is_some_and(|key| used.contains(&key)) => Err(SubmitError::Duplicate),
-                None => {
-                    self.reload(&job.unit, draft).await?;
-                    self.decide(number, &job.unit, &mut held, now, draft)
-                }
+                None => match self.reload(&job.unit, draft).await {
+                    Ok(()) => self.decide(number, &job.unit, &mut held, now, draft),
+                    Err(LoadError::Store(error)) => return Err(error.into()),
+                    Err(error @ (LoadError::Decode(_) | LoadError::Gap { .. })) => {
+                        self.status.defect(error.to_string());
+                        Err(SubmitError::Fault(error.to_string()))
+                    }
+                },
             };
             let verdict = if draft.pending.len() > events_before {
                 used.extend(key);

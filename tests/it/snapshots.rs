@@ -361,8 +361,14 @@ async fn not_skipped(store: StoreUnderTest) {
     .await
     .expect("the journal to start");
     let look = unit("look", vec![stream.clone()], move |_| Ok(done()));
-    match journal.submit(look).await {
-        Err(SubmitError::Unavailable(said)) => {
+    let neighbour = unit("neighbour", vec![], move |_| Ok(done()));
+    let (look, neighbour) = tokio::join!(journal.submit(look), journal.submit(neighbour));
+    assert!(
+        neighbour.is_ok(),
+        "whoever does not want it is not told: {neighbour:?}"
+    );
+    match look {
+        Err(SubmitError::Fault(said)) => {
             assert!(said.contains("position 2"), "{said}");
             assert!(journal.status().problem().is_some(), "and readyz is red");
         }
