@@ -11,6 +11,7 @@
 
 mod cache;
 pub mod entry;
+mod fail_points;
 pub mod loading;
 mod queue;
 pub mod sealing;

@@ -22,6 +22,7 @@ use super::{
     Committed, Fold, FoldError, Folded, JournalSettings, Status, SubmitError,
     cache::{Cache, CacheKey, ScopeTips},
     entry::{Recorded, StoredEvent},
+    fail_points::FailPoint,
     loading::{self, LoadError},
     queue::FairQueue,
     source::Source,
@@ -568,7 +569,11 @@ impl Writer {
         let batch = append.batch;
         metrics::histogram!("crewlog_batch_events").record(append.events.len() as f64);
         let started = std::time::Instant::now();
+        FailPoint::BeforeSend.hit();
         let answer = self.store.append(Arc::new(append)).await;
+        if answer.is_ok() {
+            FailPoint::AfterCommit.hit();
+        }
         metrics::histogram!("crewlog_commit_seconds").record(started.elapsed().as_secs_f64());
         match answer {
             Ok(()) => Ok(self.committed(written)),

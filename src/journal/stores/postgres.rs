@@ -18,7 +18,7 @@ use super::{
     Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
     Value,
 };
-use crate::domain::ids::BatchId;
+use crate::{domain::ids::BatchId, journal::fail_points::FailPoint};
 
 /// How many connections a process holds at most, beside the one for appends.
 const CONNECTIONS: u32 = 12;
@@ -384,7 +384,9 @@ impl Store for PostgresStore {
         let failed = |error: sqlx::Error| append_error(&error);
         let moved = if holding.is_none() && append.statements.is_empty() {
             let mut connection = self.writer.acquire().await.map_err(failed)?;
-            query.fetch_one(&mut *connection).await.map_err(failed)?
+            let sent = query.fetch_one(&mut *connection);
+            let sent = FailPoint::AfterSend.hit_during(sent);
+            sent.await.map_err(failed)?
         } else {
             let run = async {
                 let mut transaction = match holding {
@@ -398,7 +400,8 @@ impl Store for PostgresStore {
                         query.execute(&mut *transaction).await?;
                     }
                 }
-                transaction.commit().await?;
+                let committed = transaction.commit();
+                FailPoint::AfterSend.hit_during(committed).await?;
                 Ok(moved)
             };
             run.await.map_err(failed)?

@@ -25,7 +25,10 @@ use super::{
     Append, AppendError, AuditRows, DocumentChanges, Row, ScopeTip, Statement, Store, StoreError,
     StoreKind, StreamTip, Value,
 };
-use crate::{domain::ids::BatchId, journal::entry::StoredEvent};
+use crate::{
+    domain::ids::BatchId,
+    journal::{entry::StoredEvent, fail_points::FailPoint},
+};
 
 /// How many connections read beside the writer.
 const READERS: usize = 4;
@@ -392,6 +395,7 @@ fn write(connection: &mut rusqlite::Connection, append: &Append) -> rusqlite::Re
     for statement in &append.statements {
         run_statement(&transaction, statement)?;
     }
+    FailPoint::AfterSend.hit();
     transaction.commit()?;
     Ok(true)
 }

@@ -1,0 +1,174 @@
+//! Places in the writing of a batch where the process can be made to die, or to stop for a
+//! while, so that tests can hold it to what it promises.
+//!
+//! `CREWLOG_FAIL_POINT=append_after_send:3` aborts the process when it sends its third batch;
+//! with `:stop` at the end it stops itself (SIGSTOP) instead and goes on when it is continued.
+//! There is nothing of it in a release build.
+
+/// A place in the writing of a batch: `append_before_send` and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailPoint {
+    /// Decided, and nothing of it has been sent.
+    BeforeSend,
+    /// On its way: PostgreSQL executes it; on SQLite everything but the COMMIT has happened.
+    AfterSend,
+    /// On the disk, and nobody has been answered.
+    AfterCommit,
+}
+
+#[cfg(not(debug_assertions))]
+impl FailPoint {
+    pub fn hit(self) {}
+
+    pub async fn hit_during<T>(self, work: impl Future<Output = T> + Send) -> T {
+        work.await
+    }
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::{
+        future::Future,
+        io::Write,
+        pin::pin,
+        process::{Command, abort},
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::FailPoint;
+
+    /// The environment variable.
+    const NAME: &str = "CREWLOG_FAIL_POINT";
+
+    /// What was asked for.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Plan {
+        point: FailPoint,
+        /// Which time that it is met, from 1.
+        time: u64,
+        act: Act,
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Act {
+        Abort,
+        Stop,
+    }
+
+    static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
+        let text = std::env::var(NAME).ok()?;
+        let plan = Plan::of(&text);
+        if plan.is_none() {
+            say(&format!("{NAME}={text} is no fail point"));
+            abort();
+        }
+        plan
+    });
+
+    /// How often the point of the plan has been met.
+    static MET: AtomicU64 = AtomicU64::new(0);
+
+    impl Plan {
+        fn of(text: &str) -> Option<Self> {
+            let mut parts = text.split(':');
+            let point = match parts.next()? {
+                "append_before_send" => FailPoint::BeforeSend,
+                "append_after_send" => FailPoint::AfterSend,
+                "append_after_commit" => FailPoint::AfterCommit,
+                _ => return None,
+            };
+            let time = parts.next()?.parse().ok().filter(|time| *time > 0)?;
+            let act = match parts.next() {
+                None => Act::Abort,
+                Some("stop") => Act::Stop,
+                Some(_) => return None,
+            };
+            Some(Self { point, time, act })
+        }
+
+        fn act(&self) {
+            match self.act {
+                Act::Abort => {
+                    say(&format!("fail point {:?}: aborting", self.point));
+                    abort();
+                }
+                Act::Stop => {
+                    say(&format!("fail point {:?}: stopping", self.point));
+                    // The shell is our child; with it gone and us continued, we go on.
+                    let _ = Command::new("sh").args(["-c", "kill -STOP $PPID"]).status();
+                    say(&format!("fail point {:?}: going on", self.point));
+                }
+            }
+        }
+    }
+
+    impl FailPoint {
+        /// The plan, if it is for this point and now is the time.
+        fn plan(self) -> Option<&'static Plan> {
+            let plan = PLAN.as_ref().filter(|plan| plan.point == self)?;
+            (MET.fetch_add(1, Ordering::SeqCst) + 1 == plan.time).then_some(plan)
+        }
+
+        /// Acts here, where that was asked for.
+        pub fn hit(self) {
+            if let Some(plan) = self.plan() {
+                plan.act();
+            }
+        }
+
+        /// Does the work, and acts in the midst of it, where that was asked for: a moment
+        /// after it was sent, which is another one each time.
+        pub async fn hit_during<T>(self, work: impl Future<Output = T> + Send) -> T {
+            let Some(plan) = self.plan() else {
+                return work.await;
+            };
+            let mut work = pin!(work);
+            let moment = Duration::from_micros(u64::from(std::process::id()) % 10 * 200);
+            let done = tokio::time::timeout(moment, &mut work).await;
+            plan.act();
+            match done {
+                Ok(done) => done,
+                Err(_under_way) => work.await,
+            }
+        }
+    }
+
+    fn say(text: &str) {
+        // Nobody may be reading; it dies all the same.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_points_are_taken() {
+            let plan = |point, time, act| Some(Plan { point, time, act });
+            for (text, expected) in [
+                (
+                    "append_before_send:1",
+                    plan(FailPoint::BeforeSend, 1, Act::Abort),
+                ),
+                (
+                    "append_after_send:20:stop",
+                    plan(FailPoint::AfterSend, 20, Act::Stop),
+                ),
+                (
+                    "append_after_commit:3",
+                    plan(FailPoint::AfterCommit, 3, Act::Abort),
+                ),
+                ("append_after_commit", None),
+                ("append_after_commit:0", None),
+                ("append_after_commit:1:go", None),
+                ("elsewhere:1", None),
+            ] {
+                assert_eq!(Plan::of(text), expected, "{text}");
+            }
+        }
+    }
+}
