@@ -12,7 +12,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::{
     journal::{
         StoredEvent,
-        stores::{self, Store, StoreError},
+        stores::{self, Row, Store, StoreError},
     },
     projections::Progress,
     proofs::tree::{Frontier, Hash},
@@ -63,14 +63,28 @@ impl VerifyReport {
     }
 }
 
+/// The last sequence and leaf of a scope.
+type Tip = (u64, Hash);
+
 /// What must come next in every chain.
 #[derive(Default)]
 struct Chains {
     position: u64,
     recorded_at: i64,
     streams: HashMap<(String, String), u64>,
-    scopes: HashMap<String, (u64, Hash)>,
+    scopes: HashMap<String, Tip>,
     frontier: Frontier,
+    /// Since when the tips may have been read.
+    passed: Option<Passed>,
+}
+
+/// The tips that chains had before they had their last.
+#[derive(Default)]
+struct Passed {
+    /// The first of each stream; 0 where it had none.
+    streams: HashMap<(String, String), u64>,
+    /// All of each scope; none where it had none.
+    scopes: HashMap<String, Vec<Option<Tip>>>,
 }
 
 const SELECT_STREAMS: &str = "
@@ -94,36 +108,30 @@ pub async fn verify(
     let head = stores::head(store).await?;
     let mut report = VerifyReport::default();
     let mut chains = Chains::default();
-    let mut after = 0;
-    while after < head.position {
-        let events = match stores::events_after(store, after, PAGE).await {
-            Ok(events) => events,
-            Err(StoreError::Row(detail)) => {
-                report.fail(None, format!("an entry after position {after}: {detail}"));
-                break;
-            }
-            Err(error) => return Err(error),
-        };
-        let Some(last) = events.last() else {
-            break;
-        };
-        after = last.position;
-        for event in events
-            .iter()
-            .filter(|event| event.position <= head.position)
-        {
-            chains.follow(event, &mut report);
-        }
+    let mut told = |position: u64, head: u64| {
         progress(Progress {
-            position: after.min(head.position),
-            head: head.position,
+            position,
+            head,
             elapsed: started.elapsed(),
         });
+    };
+    chains
+        .follow_to(store, &head, &mut report, &mut told)
+        .await?;
+    let tips = (
+        store.query(SELECT_STREAMS, vec![]).await?,
+        store.query(SELECT_SCOPES, vec![]).await?,
+    );
+    // Others may have written before the tips were read, and between the two: a tip is right
+    // if the log went through it since.
+    let later = stores::head(store).await?;
+    chains.passed = Some(Passed::default());
+    if later != head {
+        chains
+            .follow_to(store, &later, &mut report, &mut told)
+            .await?;
     }
-    chains.compare_head(&head, &mut report);
-    if stores::head(store).await?.position == head.position {
-        chains.compare_tips(store, &mut report).await?;
-    }
+    chains.compare_tips(&tips.0, &tips.1, &mut report)?;
     report.scopes = chains.scopes.len() as u64;
     report.root = BASE64_STANDARD.encode(chains.frontier.root());
     report.elapsed = started.elapsed();
@@ -131,6 +139,38 @@ pub async fn verify(
 }
 
 impl Chains {
+    /// Follows the entries up to a head, which must be where they lead.
+    async fn follow_to(
+        &mut self,
+        store: &dyn Store,
+        head: &stores::Head,
+        report: &mut VerifyReport,
+        told: &mut impl FnMut(u64, u64),
+    ) -> Result<(), StoreError> {
+        let mut after = self.position;
+        while after < head.position {
+            let events = match stores::events_after(store, after, PAGE).await {
+                Ok(events) => events,
+                Err(StoreError::Row(detail)) => {
+                    report.fail(None, format!("an entry after position {after}: {detail}"));
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(last) = events.last() else {
+                break;
+            };
+            after = last.position;
+            let events = events.iter();
+            for event in events.filter(|event| event.position <= head.position) {
+                self.follow(event, report);
+            }
+            told(after.min(head.position), head.position);
+        }
+        self.compare_head(head, report);
+        Ok(())
+    }
+
     fn follow(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
         let at = Some(event.position);
         report.entries += 1;
@@ -159,7 +199,11 @@ impl Chains {
 
     fn follow_stream(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
         let stream = (event.aggregate_type.clone(), event.aggregate_id.clone());
-        let before = self.streams.insert(stream, event.sequence).unwrap_or(0);
+        let before = self.streams.insert(stream.clone(), event.sequence);
+        let before = before.unwrap_or(0);
+        if let Some(passed) = &mut self.passed {
+            passed.streams.entry(stream).or_insert(before);
+        }
         if event.sequence != before + 1 {
             report.fail(
                 Some(event.position),
@@ -174,6 +218,10 @@ impl Chains {
     fn follow_scope(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
         let tip = (event.scope_sequence, event.leaf);
         let before = self.scopes.insert(event.scope.clone(), tip);
+        if let Some(passed) = &mut self.passed {
+            let of_scope = passed.scopes.entry(event.scope.clone()).or_default();
+            of_scope.push(before);
+        }
         let (sequence, leaf) = match before {
             Some((sequence, leaf)) => (sequence, Some(leaf)),
             None => (0, None),
@@ -208,31 +256,44 @@ impl Chains {
         }
     }
 
-    async fn compare_tips(
+    fn compare_tips(
         &self,
-        store: &dyn Store,
+        streams: &[Row],
+        scopes: &[Row],
         report: &mut VerifyReport,
     ) -> Result<(), StoreError> {
-        let mut streams = 0;
-        for row in store.query(SELECT_STREAMS, vec![]).await? {
-            streams += 1;
+        let nothing = Passed::default();
+        let passed = self.passed.as_ref().unwrap_or(&nothing);
+        // What began since need not have been there when the tables were read.
+        let (mut old_streams, mut old_scopes) = (0, 0);
+        for row in streams {
             let stream = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
-            if self.streams.get(&stream) != Some(&row.count(2)?) {
+            let last = self.streams.get(&stream).copied().unwrap_or(0);
+            let first = passed.streams.get(&stream).copied().unwrap_or(last);
+            old_streams += usize::from(first > 0);
+            if last == 0 || !(first.max(1)..=last).contains(&row.count(2)?) {
                 report.fail(
                     None,
                     format!("stream {} {} has another length", stream.0, stream.1),
                 );
             }
         }
-        let mut scopes = 0;
-        for row in store.query(SELECT_SCOPES, vec![]).await? {
-            scopes += 1;
+        for row in scopes {
             let scope = row.text(0)?;
-            if self.scopes.get(scope) != Some(&(row.count(1)?, row.hash(2)?)) {
+            let tip = Some((row.count(1)?, row.hash(2)?));
+            let last = self.scopes.get(scope).copied();
+            let before = passed.scopes.get(scope);
+            let has_begun = before.is_some_and(|before| before[0].is_none());
+            old_scopes += usize::from(last.is_some() && !has_begun);
+            if last != tip && !before.is_some_and(|before| before.contains(&tip)) {
                 report.fail(None, format!("scope {scope} has another end"));
             }
         }
-        if streams != self.streams.len() || scopes != self.scopes.len() {
+        let begun = passed.streams.values().filter(|first| **first == 0);
+        let all_streams = self.streams.len() - begun.count();
+        let begun = passed.scopes.values().filter(|before| before[0].is_none());
+        let all_scopes = self.scopes.len() - begun.count();
+        if (old_streams, old_scopes) != (all_streams, all_scopes) {
             report.fail(None, "streams or scopes are missing from their tables");
         }
         Ok(())
