@@ -15,8 +15,8 @@ use crate::journal::stores::{Row, Store, StoreError, Value, sqlite::SqliteStore}
 const PAGE: u64 = 1_000;
 /// Differences that are told; the rest are counted.
 const DIFFERENCES_TOLD: usize = 20;
-/// How often a projection is compared anew while others keep writing.
-const ROUNDS_MAX: usize = 5;
+/// How often a row is looked at again that others keep changing.
+const LOOKS_MAX: usize = 100;
 
 /// One row that is not what the log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,37 +59,104 @@ pub async fn check(
         .collect();
     begin(&target, &generations).await?;
     let folder = Folder::new(generations);
-    let mut position = 0;
-    let mut report = CheckReport::default();
-    for _ in 0..ROUNDS_MAX {
-        position = fill(store, &target, &folder, position, &mut progress).await?;
-        report = CheckReport {
-            position,
-            ..CheckReport::default()
-        };
-        for name in names() {
-            let table = stored
-                .get(name)
-                .map(|(generation, _)| table_name(name, *generation));
-            compare(store, table.as_deref(), &target, name, &mut report).await?;
-        }
-        // A difference counts only if nobody has written meanwhile.
-        if report.differing == 0 || head_position(store).await? == position {
+    let mut report = CheckReport {
+        position: fill(store, &target, &folder, 0, &mut progress).await?,
+        ..CheckReport::default()
+    };
+    let mut differing = Vec::new();
+    for name in names() {
+        let table = stored
+            .get(name)
+            .map(|(generation, _)| table_name(name, *generation));
+        let mut stored = Rows::new(store, table.clone(), name);
+        let mut folded = Rows::new(&target, Some(table_name(name, 1)), name);
+        let rows = compare(&mut stored, &mut folded, |stored, folded| {
+            let key = stored.as_ref().or(folded.as_ref());
+            differing.push(Pair {
+                name,
+                table: table.clone(),
+                key: key.map(|row| row.0.clone()).unwrap_or_default(),
+                stored,
+                folded,
+            });
+        });
+        report.rows.push((name.to_owned(), rows.await?));
+    }
+    // A difference counts only if it is none of what others have written meanwhile.
+    for _ in 0..LOOKS_MAX {
+        if differing.is_empty() {
             break;
         }
+        for pair in &mut differing {
+            pair.stored = one(store, pair.table.as_deref(), pair).await?;
+        }
+        if head_position(store).await? == report.position {
+            differing.retain(|pair| pair.stored != pair.folded);
+            break;
+        }
+        report.position = fill(store, &target, &folder, report.position, &mut progress).await?;
+        for pair in &mut differing {
+            pair.folded = one(&target, Some(&table_name(pair.name, 1)), pair).await?;
+        }
+        differing.retain(|pair| pair.stored != pair.folded);
+    }
+    for pair in differing {
+        report.add(pair);
     }
     Ok(report)
 }
 
-async fn compare(
+/// A row as it is stored and as the log folds to it.
+struct Pair {
+    name: &'static str,
+    table: Option<String>,
+    key: String,
+    stored: Option<KeyedRow>,
+    folded: Option<KeyedRow>,
+}
+
+/// The row of a pair as it is now.
+async fn one(
     store: &dyn Store,
     table: Option<&str>,
-    target: &dyn Store,
-    name: &str,
-    report: &mut CheckReport,
-) -> Result<(), EngineError> {
-    let mut stored = Rows::new(store, table.map(str::to_owned), name);
-    let mut folded = Rows::new(target, Some(table_name(name, 1)), name);
+    pair: &Pair,
+) -> Result<Option<KeyedRow>, StoreError> {
+    let Some(table) = table else {
+        return Ok(None);
+    };
+    let by_position = pair.name == audit::NAME;
+    let (key, columns) = columns(by_position);
+    let sql = format!("SELECT {columns} FROM {table} WHERE {key} = $1");
+    let value = match by_position {
+        true => Value::from(pair.key.parse::<u64>().unwrap_or_default()),
+        false => Value::from(pair.key.as_str()),
+    };
+    let rows = store.query(&sql, vec![value]).await?;
+    rows.first().map(|row| keyed(row, by_position)).transpose()
+}
+
+/// The key of a table, and the columns that are compared.
+fn columns(by_position: bool) -> (&'static str, &'static str) {
+    if by_position {
+        (
+            "position",
+            "position, recorded_at, organization, workspace, crew, environment, actor, action,
+             target, outcome, words",
+        )
+    } else {
+        (
+            "key",
+            "key, workspace, parent, lookup, deadline, position, CAST(document AS TEXT)",
+        )
+    }
+}
+
+/// Compares rows, and answers how many there are.
+async fn compare(
+    stored: &mut Rows<'_>,
+    folded: &mut Rows<'_>,
+    mut differs: impl FnMut(Option<KeyedRow>, Option<KeyedRow>),
+) -> Result<u64, EngineError> {
     let mut compared = 0;
     loop {
         let difference = match (stored.peek().await?, folded.peek().await?) {
@@ -105,23 +172,21 @@ async fn compare(
         };
         compared += 1;
         if let Some((left, right)) = difference {
-            report.add(name, left, right);
+            differs(left, right);
         }
     }
-    report.rows.push((name.to_owned(), compared));
-    Ok(())
+    Ok(compared)
 }
 
 impl CheckReport {
-    fn add(&mut self, name: &str, stored: Option<KeyedRow>, folded: Option<KeyedRow>) {
+    fn add(&mut self, pair: Pair) {
         self.differing += 1;
-        let key = stored.as_ref().or(folded.as_ref()).map(|row| row.0.clone());
         if self.differences.len() < DIFFERENCES_TOLD {
             self.differences.push(Difference {
-                projection: name.to_owned(),
-                key: key.unwrap_or_default(),
-                stored: stored.map(|row| row.1),
-                folded: folded.map(|row| row.1),
+                projection: pair.name.to_owned(),
+                key: pair.key,
+                stored: pair.stored.map(|row| row.1),
+                folded: pair.folded.map(|row| row.1),
             });
         }
     }
@@ -143,13 +208,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(store: &'a dyn Store, table: Option<String>, name: &str) -> Self {
         let by_position = name == audit::NAME;
-        let columns = if by_position {
-            "position, recorded_at, organization, workspace, crew, environment, actor, action,
-             target, outcome, words"
-        } else {
-            "key, workspace, parent, lookup, deadline, position, CAST(document AS TEXT)"
-        };
-        let key = if by_position { "position" } else { "key" };
+        let (key, columns) = columns(by_position);
         Self {
             store,
             finished: table.is_none(),
