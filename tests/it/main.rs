@@ -17,6 +17,7 @@
 
 mod cli;
 mod edge;
+mod faults;
 mod harness;
 mod history;
 mod journal;
@@ -37,6 +38,7 @@ fn cases() -> Vec<Case> {
     [
         cli::trials(),
         edge::trials(),
+        faults::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),

@@ -3,6 +3,7 @@
 //!
 //! - [`trials`]: how a test is declared and run, once for each store.
 //! - [`journal`]: the journal on a store, and units made of real commands.
+//! - [`load`]: clients that send random commands, and know what they were answered.
 //! - [`ledger`]: what must be true of any log, checked without the code that wrote it.
 //! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
 //! - [`server`]: the real program as a child process, and a client for it.
@@ -13,6 +14,7 @@
 pub mod commands;
 pub mod journal;
 pub mod ledger;
+pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod scratch;

@@ -145,6 +145,11 @@ impl Server {
         self.end(Signal::SIGKILL).await
     }
 
+    /// Sends it a signal, and waits for nothing.
+    pub fn signal(&self, signal: Signal) {
+        process::signal(&self.child, signal);
+    }
+
     async fn end(&mut self, signal: Signal) -> ExitStatus {
         process::signal(&self.child, signal);
         self.ended().await

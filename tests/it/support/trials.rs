@@ -212,7 +212,8 @@ fn trial<S: Send + 'static>(
             }
             Err(unavailable) => return Err(unavailable.into()),
         };
-        run(&name, LIMIT, async move || test(subject).await)?;
+        let limit = crate::faults::limit().unwrap_or(LIMIT);
+        run(&name, limit, async move || test(subject).await)?;
         Ok(Completion::Completed)
     })
 }

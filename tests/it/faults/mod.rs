@@ -1,0 +1,100 @@
+//! Faults, made on purpose, in the real program under load; see `docs/reliability.md`.
+//!
+//! A short form of each runs with all other tests. The long form takes minutes:
+//!
+//! ```text
+//! CREWLOG_FAULT_ROUNDS=20 cargo test --test it -- faults
+//! ```
+
+mod crashes;
+mod processes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crewlog::journal::stores::Store;
+use crewlog::journal::stores::postgres::PostgresStore;
+use crewlog::journal::stores::sqlite::SqliteStore;
+
+use crate::projections::assert_store_is_its_log;
+use crate::support::commands::{crewlog_on, run};
+use crate::support::load::{Figures, Load};
+use crate::support::trials::{Case, StoreUnderTest};
+
+pub fn trials() -> Vec<Case> {
+    [crashes::trials(), processes::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// How often a fault is made: as often as the environment says, in the short form `short` times.
+fn rounds(short: usize) -> usize {
+    match std::env::var("CREWLOG_FAULT_ROUNDS") {
+        Ok(text) => text.parse().expect("CREWLOG_FAULT_ROUNDS is a number"),
+        Err(_) => short,
+    }
+}
+
+/// How long the trial may take: the long form takes what it takes.
+pub fn limit() -> Option<Duration> {
+    std::env::var_os("CREWLOG_FAULT_ROUNDS").map(|_| Duration::from_secs(3_600))
+}
+
+/// Opens the store beside whoever writes to it.
+async fn reading(store: &StoreUnderTest) -> Arc<dyn Store> {
+    match store.database_url() {
+        Some(url) => {
+            let opened = PostgresStore::open_for_reading(url).await;
+            Arc::new(opened.expect("the store to open"))
+        }
+        None => {
+            let opened = SqliteStore::open_for_reading(store.data_dir()).await;
+            Arc::new(opened.expect("the store to open"))
+        }
+    }
+}
+
+/// That the log is whole and says of every command what its client was told.
+async fn check(store: &StoreUnderTest, load: &Load) -> Figures {
+    let reading = reading(store).await;
+    let figures = load.check(&*reading).await;
+    reading.close().await;
+    figures
+}
+
+/// The same, and that the documents are a fold of it, by three ways of looking: the naive fold,
+/// `replay --check` and `verify`.
+async fn check_all(store: &StoreUnderTest, load: &Load) -> Figures {
+    let figures = check(store, load).await;
+    let reading = reading(store).await;
+    assert_store_is_its_log(&*reading).await;
+    reading.close().await;
+    run(crewlog_on(store, &["verify"])).expect(0);
+    run(crewlog_on(store, &["replay", "--check"])).expect(0);
+    figures
+}
+
+/// A row of the table in `docs/reliability.md`.
+fn tell(name: &str, store: &StoreUnderTest, faults: usize, figures: &Figures) {
+    let Figures {
+        commands,
+        attempts,
+        done,
+        refused,
+        entries,
+        found,
+        slowest,
+    } = figures;
+    println!(
+        "| {name} | {:?} | {faults} | {commands} | {attempts} | {done} | {refused} | {found} | \
+         {entries} | 0 | 0 | {:.1} s |",
+        store.kind(),
+        slowest.as_secs_f64()
+    );
+}
+
+/// A seed that is another one each time; it is printed.
+fn seed() -> u64 {
+    u64::from(rand::random::<u32>())
+}
