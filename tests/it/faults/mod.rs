@@ -10,7 +10,6 @@ mod crashes;
 mod processes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crewlog::journal::stores::Store;
 use crewlog::journal::stores::postgres::PostgresStore;
@@ -34,11 +33,6 @@ fn rounds(short: usize) -> usize {
         Ok(text) => text.parse().expect("CREWLOG_FAULT_ROUNDS is a number"),
         Err(_) => short,
     }
-}
-
-/// How long the trial may take: the long form takes what it takes.
-pub fn limit() -> Option<Duration> {
-    std::env::var_os("CREWLOG_FAULT_ROUNDS").map(|_| Duration::from_secs(3_600))
 }
 
 /// Opens the store beside whoever writes to it.

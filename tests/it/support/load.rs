@@ -436,9 +436,9 @@ impl Load {
         };
         let workspace = &self.owners[command.owner].workspace;
         let before = events.iter().filter(|event| event.position <= position);
-        let changes = before
+        let mut changes = before
             .filter(|event| event.scope == *workspace && event.event_type == "member_role_changed");
-        let last = changes.last().map(|event| -> String {
+        let last = changes.next_back().map(|event| -> String {
             let payload: Value = serde_json::from_str(&event.payload).expect("JSON");
             payload["member_role_changed"]["to"]
                 .as_str()

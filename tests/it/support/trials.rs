@@ -42,6 +42,14 @@ use super::scratch;
 /// How long a trial may take, the start of PostgreSQL not counted.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// The limit of this run: the long form of the fault tests takes what it takes.
+fn limit() -> Duration {
+    match env::var_os("CREWLOG_FAULT_ROUNDS") {
+        Some(_) => Duration::from_secs(3_600),
+        None => LIMIT,
+    }
+}
+
 /// How much longer a trial gets to react to its limit, before its thread is given up.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -212,8 +220,7 @@ fn trial<S: Send + 'static>(
             }
             Err(unavailable) => return Err(unavailable.into()),
         };
-        let limit = crate::faults::limit().unwrap_or(LIMIT);
-        run(&name, limit, async move || test(subject).await)?;
+        run(&name, limit(), async move || test(subject).await)?;
         Ok(Completion::Completed)
     })
 }
