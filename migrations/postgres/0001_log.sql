@@ -53,20 +53,6 @@ CREATE TRIGGER events_are_never_truncated BEFORE TRUNCATE ON events
 ALTER TABLE events ENABLE ALWAYS TRIGGER events_are_never_changed;
 ALTER TABLE events ENABLE ALWAYS TRIGGER events_are_never_truncated;
 
-CREATE TABLE streams (
-    aggregate_type TEXT    NOT NULL,
-    aggregate_id   TEXT    NOT NULL,
-    sequence       BIGINT  NOT NULL CHECK (sequence >= 1),
-    scope          TEXT    NOT NULL,
-    PRIMARY KEY (aggregate_type, aggregate_id)
-) WITH (fillfactor = 50);
-
-CREATE TABLE scopes (
-    scope    TEXT    PRIMARY KEY,
-    sequence BIGINT  NOT NULL CHECK (sequence >= 1),
-    leaf     BYTEA   NOT NULL CHECK (length(leaf) = 32)
-) WITH (fillfactor = 50);
-
 -- The columns of cqrs-es, and the version of the state's serialized form.
 CREATE TABLE snapshots (
     aggregate_type   TEXT    NOT NULL,

@@ -55,20 +55,6 @@ WHEN NEW.position <= (SELECT MAX(position) FROM events)
               WHERE scope = NEW.scope AND scope_sequence = NEW.scope_sequence)
 BEGIN SELECT RAISE(ABORT, 'events are immutable: they are never replaced'); END;
 
-CREATE TABLE streams (
-    aggregate_type TEXT    NOT NULL,
-    aggregate_id   TEXT    NOT NULL,
-    sequence       INTEGER NOT NULL CHECK (sequence >= 1),
-    scope          TEXT    NOT NULL,
-    PRIMARY KEY (aggregate_type, aggregate_id)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE scopes (
-    scope    TEXT    PRIMARY KEY,
-    sequence INTEGER NOT NULL CHECK (sequence >= 1),
-    leaf     BLOB    NOT NULL CHECK (length(leaf) = 32)
-) STRICT, WITHOUT ROWID;
-
 -- The columns of cqrs-es, and the version of the state's serialized form.
 CREATE TABLE snapshots (
     aggregate_type   TEXT    NOT NULL,

@@ -26,9 +26,7 @@ use super::{
     loading::{self, LoadError},
     queue::FairQueue,
     source::Source,
-    stores::{
-        self, Append, AppendError, Head, ScopeTip, Statement, Store, StoreError, StreamTip, Value,
-    },
+    stores::{self, Append, AppendError, Head, Statement, Store, StoreError, Value},
     unit::{
         Desk, Idempotency, LookupKey, Outcome, Pending, Rejection, StreamRef, UNIT_BYTES_MAX,
         UNIT_EVENTS_MAX, Unit,
@@ -37,7 +35,7 @@ use super::{
 };
 use crate::{
     domain::{Moment, Timestamp, ids::BatchId},
-    proofs::tree::Frontier,
+    proofs::tree::{Frontier, Hash},
 };
 
 /// How many scopes' tips are kept in memory.
@@ -105,7 +103,8 @@ enum Setback {
 struct Written {
     verdicts: Vec<Verdict>,
     head: Head,
-    scopes: Vec<ScopeTip>,
+    /// The last sequence and leaf of every scope in it.
+    scopes: HashMap<String, (u64, Hash)>,
     folded: Folded,
 }
 
@@ -512,10 +511,8 @@ impl Writer {
         let mut scopes = HashMap::new();
         let mut events = Vec::with_capacity(draft.pending.len());
         let mut recorded = Vec::with_capacity(draft.pending.len());
-        let mut streams: HashMap<CacheKey, StreamTip> = HashMap::new();
         for (pending, position) in draft.pending.into_iter().zip(self.head.position + 1..) {
             let tip = self.scope_tip(&mut scopes, &pending.stream.scope).await?;
-            streams.insert(pending.stream.cache_key(), stream_tip(&pending));
             let (event, typed) = self.place(pending, position, batch, now, tip);
             frontier.push(event.leaf);
             scopes.insert(event.scope.clone(), (event.scope_sequence, event.leaf));
@@ -533,8 +530,6 @@ impl Writer {
             recorded_at: now,
             frontier: frontier.clone(),
             events,
-            streams: in_order(streams.into_values().collect()),
-            scopes: scope_tips(scopes),
             documents: folded.documents.clone(),
             audit: folded.audit.clone(),
             statements: draft.statements,
@@ -542,7 +537,7 @@ impl Writer {
         let written = Written {
             verdicts: draft.verdicts,
             head: self.moved_head(frontier, now),
-            scopes: append.scopes.clone(),
+            scopes,
             folded,
         };
         self.send(append, written).await
@@ -603,8 +598,8 @@ impl Writer {
     }
 
     fn committed(&mut self, written: Written) -> Vec<Verdict> {
-        for tip in written.scopes {
-            self.scopes.put(tip.scope, (tip.sequence, tip.leaf));
+        for (scope, tip) in written.scopes {
+            self.scopes.put(scope, tip);
         }
         self.fold.committed(written.folded);
         self.head = written.head;
@@ -772,34 +767,6 @@ fn answer(jobs: Vec<Job>, verdicts: Vec<Verdict>) {
     }
 }
 
-fn stream_tip(pending: &Pending) -> StreamTip {
-    StreamTip {
-        aggregate_type: pending.stream.stream_type.name,
-        aggregate_id: pending.stream.id.clone(),
-        sequence: pending.sequence,
-        scope: pending.stream.scope.clone(),
-    }
-}
-
-/// Rows are locked in one order, whoever writes.
-fn in_order(mut streams: Vec<StreamTip>) -> Vec<StreamTip> {
-    streams.sort_by(|left, right| left.aggregate_id.cmp(&right.aggregate_id));
-    streams
-}
-
-fn scope_tips(scopes: HashMap<String, (u64, [u8; 32])>) -> Vec<ScopeTip> {
-    let mut tips: Vec<_> = scopes
-        .into_iter()
-        .map(|(scope, (sequence, leaf))| ScopeTip {
-            scope,
-            sequence,
-            leaf,
-        })
-        .collect();
-    tips.sort_by(|left, right| left.scope.cmp(&right.scope));
-    tips
-}
-
 fn remember(
     idempotency: &Idempotency,
     outcome: &Outcome,
@@ -839,9 +806,11 @@ async fn holder(store: &dyn Store, key: &LookupKey) -> Result<Option<String>, St
 }
 
 const SELECT_SCOPE: &str = "
-SELECT sequence, leaf
-  FROM scopes
- WHERE scope = $1";
+SELECT scope_sequence, leaf
+  FROM events
+ WHERE scope = $1
+ ORDER BY scope_sequence DESC
+ LIMIT 1";
 
 const SELECT_CLAIM: &str = "
 SELECT holder

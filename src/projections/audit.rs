@@ -408,8 +408,8 @@ pub(super) fn create_table(kind: StoreKind, table: &str) -> Vec<Statement> {
         create,
         index("workspace", "workspace"),
         index("organization", "organization"),
-        index("actor", "workspace, actor"),
-        index("target", "workspace, target"),
+        index("actor", "actor"),
+        index("target", "target"),
     ]
     .map(|sql| Statement::new(sql, []))
     .into()

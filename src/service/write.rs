@@ -343,8 +343,8 @@ impl Service {
 }
 
 const SELECT_SEQUENCE: &str = "
-SELECT sequence
-  FROM streams
+SELECT COALESCE(MAX(sequence), 0)
+  FROM events
  WHERE aggregate_type = $1 AND aggregate_id = $2";
 
 /// That nothing has happened to a stream since a conditional write was composed.

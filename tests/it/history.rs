@@ -555,8 +555,6 @@ async fn load(store: &dyn Store, history: &History) {
         json(14)
     );
     let mut statements = Vec::new();
-    let mut streams = BTreeMap::new();
-    let mut scopes = BTreeMap::new();
     for event in &history.events {
         let parameters: [Value; 16] = [
             event.position.into(),
@@ -577,20 +575,6 @@ async fn load(store: &dyn Store, history: &History) {
             event.leaf.as_slice().into(),
         ];
         statements.push(Statement::new(insert.clone(), parameters));
-        let stream = (event.aggregate_type.clone(), event.aggregate_id.clone());
-        streams.insert(stream, (event.sequence, event.scope.clone()));
-        scopes.insert(event.scope.clone(), (event.scope_sequence, event.leaf));
-    }
-    for ((kind, id), (sequence, scope)) in streams {
-        let sql = "INSERT INTO streams (aggregate_type, aggregate_id, sequence, scope)
-                   VALUES ($1, $2, $3, $4)";
-        let parameters: [Value; 4] = [kind.into(), id.into(), sequence.into(), scope.into()];
-        statements.push(Statement::new(sql, parameters));
-    }
-    for (scope, (sequence, leaf)) in scopes {
-        let sql = "INSERT INTO scopes (scope, sequence, leaf) VALUES ($1, $2, $3)";
-        let parameters: [Value; 3] = [scope.into(), sequence.into(), leaf.as_slice().into()];
-        statements.push(Statement::new(sql, parameters));
     }
     for key in history.about["subject_keys"].as_array().expect("the keys") {
         let sql = "INSERT INTO subject_keys (owner, key_version, wrapped) VALUES ($1, $2, $3)";

@@ -12,8 +12,8 @@ use crewlog::domain::ids::{BatchId, EventId};
 use crewlog::domain::workspace::{Workspace, WorkspaceEvent};
 use crewlog::journal::stores::postgres::PostgresStore;
 use crewlog::journal::stores::{
-    self, Append, AppendError, AuditRows, DocumentChanges, Head, Row, ScopeTip, Statement, Store,
-    StoreError, StoreKind, StreamTip, Value,
+    self, Append, AppendError, AuditRows, DocumentChanges, Head, Row, Statement, Store, StoreError,
+    StoreKind, Value,
 };
 use crewlog::journal::{Journal, JournalSettings, Source, StoredEvent, SubmitError};
 
@@ -123,17 +123,6 @@ fn a_batch(source: &TestSource, head: &Head, id: &str) -> Append {
         expected_epoch: head.epoch,
         recorded_at,
         frontier,
-        streams: vec![StreamTip {
-            aggregate_type: "workspace",
-            aggregate_id: id.to_owned(),
-            sequence: 1,
-            scope: id.to_owned(),
-        }],
-        scopes: vec![ScopeTip {
-            scope: id.to_owned(),
-            sequence: 1,
-            leaf: event.leaf,
-        }],
         events: vec![event],
         documents: vec![],
         audit: None,
@@ -244,8 +233,6 @@ async fn resolving(store: StoreUnderTest) {
     let last = head(&*store).await;
     let mut beside_only = a_batch(&source, &last, "none");
     beside_only.events.clear();
-    beside_only.streams.clear();
-    beside_only.scopes.clear();
     beside_only.frontier = last.frontier.clone();
     beside_only.statements.push(beside("only"));
     let (batch, recorded_at) = (beside_only.batch, beside_only.recorded_at);

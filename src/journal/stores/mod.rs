@@ -116,31 +116,10 @@ pub struct Append {
     pub recorded_at: Timestamp,
     pub frontier: Frontier,
     pub events: Vec<StoredEvent>,
-    /// Stream versions after the batch, each stream once.
-    pub streams: Vec<StreamTip>,
-    /// Scopes after the batch, each once.
-    pub scopes: Vec<ScopeTip>,
     pub documents: Vec<DocumentChanges>,
     pub audit: Option<AuditRows>,
     /// What is written beside the log: claims, subjects, keys, hashes, idempotency.
     pub statements: Vec<Statement>,
-}
-
-/// How far a stream has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamTip {
-    pub aggregate_type: &'static str,
-    pub aggregate_id: String,
-    pub sequence: u64,
-    pub scope: String,
-}
-
-/// How far a scope's own chain has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScopeTip {
-    pub scope: String,
-    pub sequence: u64,
-    pub leaf: [u8; 32],
 }
 
 /// What a batch does to one generation of one projection: each key at most once.

@@ -482,27 +482,10 @@ new_events AS (
            AS new (position, id, aggregate_type, aggregate_id, sequence, scope,
                    scope_sequence, previous, event_type, event_version, payload, metadata,
                    salt, leaf)
-),
-new_streams AS (
-    INSERT INTO streams (aggregate_type, aggregate_id, sequence, scope)
-    SELECT new.aggregate_type, new.aggregate_id, new.sequence, new.scope
-      FROM head,
-           UNNEST(CAST($21 AS TEXT[]), CAST($22 AS TEXT[]), CAST($23 AS BIGINT[]),
-                  CAST($24 AS TEXT[]))
-           AS new (aggregate_type, aggregate_id, sequence, scope)
-        ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET sequence = excluded.sequence
-),
-new_scopes AS (
-    INSERT INTO scopes (scope, sequence, leaf)
-    SELECT new.scope, new.sequence, new.leaf
-      FROM head,
-           UNNEST(CAST($25 AS TEXT[]), CAST($26 AS BIGINT[]), CAST($27 AS BYTEA[]))
-           AS new (scope, sequence, leaf)
-        ON CONFLICT (scope) DO UPDATE SET sequence = excluded.sequence, leaf = excluded.leaf
 )";
 
 /// The first parameter after those of [`HEAD_AND_LOG`].
-const FIRST_FREE: usize = 28;
+const FIRST_FREE: usize = 21;
 
 /// The statement for a batch: its text depends only on which tables it touches, so that few
 /// different ones are prepared.
@@ -607,7 +590,7 @@ fn column<'a, T, U>(rows: &'a [T], value: impl Fn(&'a T) -> U) -> Vec<U> {
 }
 
 fn bind_append<'q>(query: PgQuery<'q>, append: &'q Append) -> PgQuery<'q> {
-    let (events, streams, scopes) = (&append.events, &append.streams, &append.scopes);
+    let events = &append.events;
     let query = query
         .bind((append.expected_position + events.len() as u64) as i64)
         .bind(append.recorded_at.0)
@@ -630,14 +613,7 @@ fn bind_append<'q>(query: PgQuery<'q>, append: &'q Append) -> PgQuery<'q> {
         .bind(column(events, |event| event.payload.as_str()))
         .bind(column(events, |event| event.metadata.as_str()))
         .bind(column(events, |event| event.salt.as_slice()))
-        .bind(column(events, |event| event.leaf.as_slice()))
-        .bind(column(streams, |tip| tip.aggregate_type))
-        .bind(column(streams, |tip| tip.aggregate_id.as_str()))
-        .bind(column(streams, |tip| tip.sequence as i64))
-        .bind(column(streams, |tip| tip.scope.as_str()))
-        .bind(column(scopes, |tip| tip.scope.as_str()))
-        .bind(column(scopes, |tip| tip.sequence as i64))
-        .bind(column(scopes, |tip| tip.leaf.as_slice()));
+        .bind(column(events, |event| event.leaf.as_slice()));
     bind_folded(query, &append.documents, &append.audit)
 }
 

@@ -22,8 +22,8 @@ use rusqlite::{
 use tokio_rusqlite::Connection;
 
 use super::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, ScopeTip, Statement, Store, StoreError,
-    StoreKind, StreamTip, Value,
+    Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
+    Value,
 };
 use crate::{
     domain::ids::BatchId,
@@ -377,14 +377,6 @@ fn write(connection: &mut rusqlite::Connection, append: &Append) -> rusqlite::Re
         .iter()
         .try_for_each(|event| insert_event(&transaction, event))?;
     append
-        .streams
-        .iter()
-        .try_for_each(|tip| upsert_stream(&transaction, tip))?;
-    append
-        .scopes
-        .iter()
-        .try_for_each(|tip| upsert_scope(&transaction, tip))?;
-    append
         .documents
         .iter()
         .try_for_each(|changes| write_documents(&transaction, changes))?;
@@ -424,35 +416,6 @@ fn insert_event(transaction: &Transaction<'_>, event: &StoredEvent) -> rusqlite:
         event.metadata,
         event.salt.as_slice(),
         event.leaf.as_slice(),
-    ])?;
-    Ok(())
-}
-
-const UPSERT_STREAM: &str = "
-INSERT INTO streams (aggregate_type, aggregate_id, sequence, scope)
-VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET sequence = excluded.sequence";
-
-fn upsert_stream(transaction: &Transaction<'_>, tip: &StreamTip) -> rusqlite::Result<()> {
-    transaction.prepare_cached(UPSERT_STREAM)?.execute(params![
-        tip.aggregate_type,
-        tip.aggregate_id,
-        tip.sequence,
-        tip.scope
-    ])?;
-    Ok(())
-}
-
-const UPSERT_SCOPE: &str = "
-INSERT INTO scopes (scope, sequence, leaf)
-VALUES (?1, ?2, ?3)
-    ON CONFLICT (scope) DO UPDATE SET sequence = excluded.sequence, leaf = excluded.leaf";
-
-fn upsert_scope(transaction: &Transaction<'_>, tip: &ScopeTip) -> rusqlite::Result<()> {
-    transaction.prepare_cached(UPSERT_SCOPE)?.execute(params![
-        tip.scope,
-        tip.sequence,
-        tip.leaf.as_slice()
     ])?;
     Ok(())
 }
