@@ -60,7 +60,7 @@ pub async fn check(
     begin(&target, &generations).await?;
     let folder = Folder::new(generations);
     let mut report = CheckReport {
-        position: fill(store, &target, &folder, 0, &mut progress).await?,
+        position: fill(store, Some(&target), &folder, 0, &mut progress).await?,
         ..CheckReport::default()
     };
     let mut differing = Vec::new();
@@ -94,7 +94,7 @@ pub async fn check(
             differing.retain(|pair| pair.stored != pair.folded);
             break;
         }
-        report.position = fill(store, &target, &folder, report.position, &mut progress).await?;
+        report.position = fill(store, Some(&target), &folder, report.position, &mut progress).await?;
         for pair in &mut differing {
             pair.folded = one(&target, Some(&table_name(pair.name, 1)), pair).await?;
         }

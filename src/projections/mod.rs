@@ -34,7 +34,7 @@ pub use organizations::{
 };
 pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
 pub use query::{Documents, Found, Page};
-pub use rebuild::{Progress, rebuild};
+pub use rebuild::{Progress, fold_all, rebuild};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 

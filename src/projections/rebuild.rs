@@ -95,7 +95,7 @@ pub async fn rebuild(
     let folder = Folder::new(new.clone());
     let mut position = 0;
     for _ in 0..SWAPS_MAX {
-        position = fill(store, store, &folder, position, &mut progress).await?;
+        position = fill(store, Some(store), &folder, position, &mut progress).await?;
         match store.execute(swap(&old, &new, position)).await {
             Ok(_) => {
                 // The old tables go only now: an append that lost its compare to the swap may
@@ -109,6 +109,20 @@ pub async fn rebuild(
         }
     }
     Err(EngineError::Busy)
+}
+
+/// Folds the whole log with every projection and keeps nothing of it: what replaying costs
+/// where nothing is written. Answers with the last position folded.
+///
+/// # Errors
+/// When the store cannot be read, or an event cannot be folded.
+pub async fn fold_all(
+    store: &dyn Store,
+    mut progress: impl FnMut(Progress),
+) -> Result<u64, EngineError> {
+    let generations = names().into_iter().map(|name| (name.to_owned(), 1));
+    let folder = Folder::new(generations.collect());
+    fill(store, None, &folder, 0, &mut progress).await
 }
 
 /// Lets the new generations serve in place of the old ones, if they are at the head.
@@ -170,11 +184,11 @@ pub(super) async fn begin(store: &dyn Store, new: &Generations) -> Result<(), St
     store.execute(statements).await.map(drop)
 }
 
-/// Folds the events of `log` after `position` (exclusive) into the tables of `target`, until
-/// there are no more; answers with the last position folded.
+/// Folds the events of `log` after `position` (exclusive) into the tables of `target`, where
+/// there is one, until there are no more; answers with the last position folded.
 pub(super) async fn fill(
     log: &dyn Store,
-    target: &dyn Store,
+    target: Option<&dyn Store>,
     folder: &Folder,
     mut position: u64,
     progress: &mut impl FnMut(Progress),
@@ -205,11 +219,15 @@ pub(super) async fn fill(
 }
 
 async fn write_page(
-    target: &dyn Store,
+    target: Option<&dyn Store>,
     folder: &Folder,
     events: &[Recorded],
     known: &mut Known,
 ) -> Result<(), EngineError> {
+    let Some(target) = target else {
+        folder.fold(events, known)?;
+        return Ok(());
+    };
     if known.len() > DOCUMENTS_IN_MEMORY {
         known.clear();
     }
