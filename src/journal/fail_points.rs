@@ -2,7 +2,8 @@
 //! while, so that tests can hold it to what it promises.
 //!
 //! `CREWLOG_FAIL_POINT=append_after_send:3` aborts the process when it sends its third batch;
-//! with `:stop` at the end it stops itself (SIGSTOP) instead and goes on when it is continued.
+//! with `:stop` at the end it stops itself (SIGSTOP) instead and goes on when it is continued;
+//! with `:hold=FILE` the writer alone waits, for as long as there is that file.
 //! There is nothing of it in a release build.
 
 /// A place in the writing of a batch: `append_before_send` and so on.
@@ -30,6 +31,7 @@ mod armed {
     use std::{
         future::Future,
         io::Write,
+        path::PathBuf,
         pin::pin,
         process::{Command, abort},
         sync::{
@@ -57,6 +59,7 @@ mod armed {
     enum Act {
         Abort,
         Stop,
+        Hold(PathBuf),
     }
 
     static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
@@ -85,13 +88,13 @@ mod armed {
             let act = match parts.next() {
                 None => Act::Abort,
                 Some("stop") => Act::Stop,
-                Some(_) => return None,
+                Some(other) => Act::Hold(other.strip_prefix("hold=")?.into()),
             };
             Some(Self { point, time, act })
         }
 
         fn act(&self) {
-            match self.act {
+            match &self.act {
                 Act::Abort => {
                     say(&format!("fail point {:?}: aborting", self.point));
                     abort();
@@ -101,6 +104,14 @@ mod armed {
                     // The shell is our child; with it gone and us continued, we go on.
                     let _ = Command::new("sh").args(["-c", "kill -STOP $PPID"]).status();
                     say(&format!("fail point {:?}: going on", self.point));
+                }
+                Act::Hold(file) => {
+                    say(&format!("fail point {:?}: holding", self.point));
+                    tokio::task::block_in_place(|| {
+                        while file.exists() {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    });
                 }
             }
         }
@@ -161,6 +172,10 @@ mod armed {
                 (
                     "append_after_commit:3",
                     plan(FailPoint::AfterCommit, 3, Act::Abort),
+                ),
+                (
+                    "append_before_send:2:hold=/a",
+                    plan(FailPoint::BeforeSend, 2, Act::Hold("/a".into())),
                 ),
                 ("append_after_commit", None),
                 ("append_after_commit:0", None),
