@@ -77,6 +77,8 @@ impl From<StoreError> for Failure {
             StoreError::Row(_) => "; run `crewlog verify` to see what was changed",
             StoreError::Unavailable { .. }
             | StoreError::Failed { .. }
+            | StoreError::Unwritable { .. }
+            | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. } => "",

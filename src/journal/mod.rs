@@ -82,6 +82,10 @@ pub trait Fold: Send + Sync + 'static {
     fn stream_type(&self, name: &str) -> Option<&'static str>;
 }
 
+/// How long a caller waits to be answered. Whoever waits longer than this meets a store that
+/// is away or an outcome that nobody knows yet, and is better told so.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
 /// Bounds of the journal.
 #[derive(Debug, Clone, Copy)]
 pub struct JournalSettings {
@@ -133,6 +137,10 @@ pub enum SubmitError {
     /// The store does not take it now; nothing was written.
     #[error("the store does not take anything now")]
     Unavailable(String),
+    /// It has not been answered in time, and may be written or not: repeat it with the same
+    /// idempotency key.
+    #[error("it is not known yet whether the command was written")]
+    Unanswered,
     /// It met a defect of this program; nothing was written.
     #[error("the command met a defect")]
     Fault(String),
@@ -140,12 +148,57 @@ pub enum SubmitError {
 
 /// Defects that are told; further ones are in the log of the process.
 const DEFECTS_TOLD: usize = 20;
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// For anybody.
+    pub words: &'static str,
+    /// For the operator alone: what a store says may tell more than strangers should know.
+    pub detail: String,
+}
+
+impl Trouble {
+    fn new(words: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { words, detail }
+    }
+
+    fn of_writing(detail: impl Into<String>) -> Self {
+        Self::new("the log cannot be written", detail)
+    }
+
+    fn damaged(detail: &str) -> Self {
+        Self::new(
+            "what is stored is damaged, and nothing is written any more; run `crewlog verify`",
+            detail,
+        )
+    }
+}
+
+impl From<&StoreError> for Trouble {
+    fn from(error: &StoreError) -> Self {
+        let detail = error.to_string();
+        match error {
+            StoreError::Unavailable { .. } => Self::new("the store cannot be reached", detail),
+            StoreError::Unwritable { .. } => Self::new(
+                "the store cannot be written: its disk is full, or it is read-only",
+                detail,
+            ),
+            StoreError::Damaged { .. } => Self::damaged(&detail),
+            StoreError::Failed { .. }
+            | StoreError::Newer { .. }
+            | StoreError::NotMigrated { .. }
+            | StoreError::Held { .. }
+            | StoreError::Row(_) => Self::of_writing(detail),
+        }
+    }
+}
 
 /// Whether the journal works, and if not, why.
 #[derive(Debug, Default)]
 pub struct Status {
     /// What is wrong now and may pass: the store is away.
-    problem: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     /// What was met and does not pass by itself: a stream that cannot be read, a fold that
     /// fails. Told until the process is started again.
     defects: Mutex<BTreeSet<String>>,
@@ -153,28 +206,49 @@ pub struct Status {
 
 impl Status {
     /// What is wrong, where something is.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let words = "something in the log cannot be read or folded; run `crewlog verify`";
+        let defects = || {
+            self.defects()
+                .iter()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
+        let now = self.lock().clone();
+        now.or_else(|| {
+            Some(defects())
+                .filter(|all| !all.is_empty())
+                .map(|all| Trouble::new(words, all))
+        })
+    }
+
+    /// The same in the words of whoever found it.
     pub fn problem(&self) -> Option<String> {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        let defects = self.defects.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<_> = problem
-            .iter()
-            .chain(defects.iter())
-            .map(String::as_str)
-            .collect();
+        let now = self.lock().clone().map(|trouble| trouble.detail);
+        let all: Vec<_> = now.into_iter().chain(self.defects().clone()).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    fn red(&self, problem: String) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+    fn red(&self, trouble: Trouble) {
+        *self.lock() = Some(trouble);
     }
 
     fn green(&self) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn defects(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.defects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn defect(&self, detail: String) {
         tracing::error!(detail, "met what does not pass by itself");
-        let mut defects = self.defects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut defects = self.defects();
         if defects.len() < DEFECTS_TOLD {
             defects.insert(detail);
         }
@@ -238,8 +312,10 @@ impl Journal {
     /// Submits a unit and waits until it is in the log, or refused.
     ///
     /// When this answers `Ok`, the unit's events MUST be on disk at the position told; when
-    /// it answers an error, none of them is or will be. A caller that stops waiting does
-    /// not know, and repeats with the same idempotency key.
+    /// it answers an error, none of them is or will be, but for
+    /// [`SubmitError::Unanswered`]: like a caller that stops waiting, one who is told that
+    /// does not know, and repeats with the same idempotency key. A unit that still waits in
+    /// the queue by then is not written any more.
     ///
     /// # Errors
     /// [`SubmitError`] says whether it is worth trying again.
@@ -250,11 +326,16 @@ impl Journal {
             .push(&lane, Job { unit, answer })
             .map_err(|_| SubmitError::Full)?;
         metrics::gauge!("crewlog_queue_units").set(self.queue.length() as f64);
-        answered.await.unwrap_or_else(|_| {
-            Err(SubmitError::Unavailable(
+        match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(SubmitError::Unavailable(
                 "the writer has stopped".to_owned(),
-            ))
-        })
+            )),
+            Err(_elapsed) => {
+                metrics::counter!("crewlog_unanswered_total").increment(1);
+                Err(SubmitError::Unanswered)
+            }
+        }
     }
 
     /// The head that this process knows of, and news of it.
@@ -280,6 +361,12 @@ impl Journal {
     /// Whether the writer works, and if not, why.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// What keeps the log from being written or read, where something does.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let damage = self.store.damage().map(Trouble::damaged);
+        damage.or_else(|| self.status.trouble())
     }
 
     /// How many units wait.

@@ -19,7 +19,7 @@ use lru::LruCache;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Committed, Fold, FoldError, Folded, JournalSettings, Status, SubmitError,
+    Committed, Fold, FoldError, Folded, JournalSettings, Status, SubmitError, Trouble,
     cache::{Cache, CacheKey, ScopeTips},
     entry::{Recorded, StoredEvent},
     fail_points::FailPoint,
@@ -68,6 +68,9 @@ pub(super) struct Writer {
     scopes: ScopeTips,
     head: Head,
     head_seen: watch::Sender<u64>,
+    /// Whether the last batch could not be written: then it is not enough that the log can be
+    /// read.
+    is_failing: bool,
 }
 
 /// A batch that has been decided and not yet written.
@@ -96,7 +99,7 @@ enum Setback {
         draft: Box<Written>,
     },
     /// It cannot be done now.
-    Failed(String),
+    Failed(Trouble),
 }
 
 /// What becomes true when a batch is known to be written.
@@ -110,13 +113,22 @@ struct Written {
 
 impl From<LoadError> for Setback {
     fn from(error: LoadError) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed(error.into())
     }
 }
 
 impl From<StoreError> for Setback {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed((&error).into())
+    }
+}
+
+impl From<LoadError> for Trouble {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => (&error).into(),
+            LoadError::Decode(_) | LoadError::Gap { .. } => Self::of_writing(error.to_string()),
+        }
     }
 }
 
@@ -146,6 +158,7 @@ impl Writer {
             scopes: LruCache::new(SCOPES_IN_MEMORY),
             head,
             head_seen,
+            is_failing: false,
         }
     }
 
@@ -154,7 +167,8 @@ impl Writer {
     pub(super) async fn run(self) {
         let (queue, status) = (self.queue.clone(), self.status.clone());
         if AssertUnwindSafe(self.work()).catch_unwind().await.is_err() {
-            status.red("the writer met a defect and has stopped; restart crewlog".to_owned());
+            let words = "the writer met a defect and has stopped; restart crewlog";
+            status.red(Trouble::new(words, words));
             queue.close();
             // Dropping a job tells its caller that the writer has stopped.
             while queue.take(usize::MAX).await.is_ok() {}
@@ -166,8 +180,12 @@ impl Writer {
             match tokio::time::timeout(FOLLOW_EVERY, self.queue.take(self.settings.batch_units))
                 .await
             {
-                Ok(Ok(jobs)) => {
-                    self.write(jobs).await;
+                Ok(Ok(mut jobs)) => {
+                    // Nobody waits for them any more: their callers were told to repeat them.
+                    jobs.retain(|job| !job.answer.is_closed());
+                    if !jobs.is_empty() {
+                        self.write(jobs).await;
+                    }
                     self.store.release_head().await;
                 }
                 Ok(Err(_closed)) => return,
@@ -178,8 +196,19 @@ impl Writer {
         }
     }
 
-    /// Takes note of what other processes have written.
+    /// Takes note of what other processes have written, and whether writing works again.
     async fn follow(&mut self) {
+        if let Some(damage) = self.store.damage() {
+            return self.status.red(Trouble::damaged(damage));
+        }
+        if self.is_failing {
+            // It writes: the epoch.
+            let nothing = BatchId::from_uuid(self.source.uuid());
+            match self.store.resolve(nothing).await {
+                Ok(_) => self.is_failing = false,
+                Err(error) => return self.status.red((&error).into()),
+            }
+        }
         let followed = match stores::head(&*self.store).await {
             Ok(head) if head == self.head => Ok(()),
             Ok(_) => self.catch_up().await,
@@ -187,7 +216,7 @@ impl Writer {
         };
         match followed {
             Ok(()) => self.status.green(),
-            Err(error) => self.status.red(error.to_string()),
+            Err(error) => self.status.red(error.into()),
         }
     }
 
@@ -197,7 +226,10 @@ impl Writer {
         for _ in 0..ATTEMPTS_MAX {
             match self.attempt(&jobs, &refused).await {
                 Ok(verdicts) => {
-                    self.status.green();
+                    // A batch that was refused as a whole says nothing about writing.
+                    if !self.is_failing {
+                        self.status.green();
+                    }
                     return answer(jobs, verdicts);
                 }
                 Err(Setback::Moved) => {
@@ -205,12 +237,13 @@ impl Writer {
                     // Catching up takes longer than appending, so that without holding the
                     // head a process would lose to a busy one time after time.
                     if let Err(error) = self.catch_up_holding().await {
-                        return self.give_up(jobs, &error.to_string());
+                        return self.give_up(jobs, error.into());
                     }
                 }
                 Err(Setback::Conflict(detail)) => {
                     if let Err(error) = self.find_duplicates(&jobs, &mut refused).await {
-                        return self.give_up(jobs, &format!("{detail}; then {error}"));
+                        let detail = format!("{detail}; then {error}");
+                        return self.give_up(jobs, Trouble::of_writing(detail));
                     }
                 }
                 Err(Setback::Unfoldable { job, detail }) => {
@@ -222,26 +255,30 @@ impl Writer {
                     batch,
                     draft,
                 }) => {
-                    self.status.red(detail);
+                    let words = "it is not known yet whether the last batch was written";
+                    self.status.red(Trouble::new(words, detail));
                     if let Some(verdicts) = self.resolve(batch, *draft).await {
                         self.status.green();
                         return answer(jobs, verdicts);
                     }
                 }
-                Err(Setback::Failed(detail)) => return self.give_up(jobs, &detail),
+                Err(Setback::Failed(trouble)) => return self.give_up(jobs, trouble),
             }
         }
-        self.give_up(jobs, "other processes kept writing first");
+        let detail = "other processes kept writing first";
+        self.give_up(jobs, Trouble::of_writing(detail));
     }
 
     /// Tells everyone to come back later; nothing of theirs was written.
-    fn give_up(&self, jobs: Vec<Job>, detail: &str) {
+    fn give_up(&mut self, jobs: Vec<Job>, trouble: Trouble) {
+        let detail = trouble.detail.clone();
         tracing::error!(detail, "a batch could not be written");
-        self.status.red(detail.to_owned());
+        self.is_failing = true;
+        self.status.red(trouble);
         for job in jobs {
             let _ = job
                 .answer
-                .send(Err(SubmitError::Unavailable(detail.to_owned())));
+                .send(Err(SubmitError::Unavailable(detail.clone())));
         }
     }
 
@@ -250,6 +287,9 @@ impl Writer {
         jobs: &[Job],
         refused: &HashMap<usize, SubmitError>,
     ) -> Result<Vec<Verdict>, Setback> {
+        if let Some(damage) = self.store.damage() {
+            return Err(Setback::Failed(Trouble::damaged(damage)));
+        }
         self.load_missing(jobs).await?;
         let held = self.look_up(jobs).await?;
         let now = self
@@ -556,7 +596,7 @@ impl Writer {
             .and_then(|at| usize::try_from(at.checked_sub(first)?).ok());
         match index.and_then(|index| jobs.get(index)) {
             Some(&job) => Setback::Unfoldable { job, detail },
-            None => Setback::Failed(detail),
+            None => Setback::Failed(Trouble::of_writing(detail)),
         }
     }
 
@@ -579,7 +619,7 @@ impl Writer {
                 .still_at_head()
                 .await
                 .err()
-                .unwrap_or_else(|| Setback::Failed(error.to_string()))),
+                .unwrap_or_else(|| error.into())),
             Err(AppendError::Unknown(detail)) => Err(Setback::Unknown {
                 detail,
                 batch,
@@ -603,6 +643,7 @@ impl Writer {
         }
         self.fold.committed(written.folded);
         self.head = written.head;
+        self.is_failing = false;
         self.head_seen.send_replace(self.head.position);
         metrics::gauge!("crewlog_head_position").set(self.head.position as f64);
         written.verdicts
@@ -724,14 +765,14 @@ impl Writer {
             match self.store.resolve(batch).await {
                 Ok(was_written) => break was_written,
                 Err(error) => {
-                    self.status.red(error.to_string());
+                    self.status.red((&error).into());
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
         };
         let verdicts = was_written.then(|| self.committed(written));
         while let Err(error) = self.catch_up().await {
-            self.status.red(error.to_string());
+            self.status.red(error.into());
             tokio::time::sleep(RETRY_AFTER).await;
         }
         verdicts

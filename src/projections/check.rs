@@ -94,7 +94,14 @@ pub async fn check(
             differing.retain(|pair| pair.stored != pair.folded);
             break;
         }
-        report.position = fill(store, Some(&target), &folder, report.position, &mut progress).await?;
+        report.position = fill(
+            store,
+            Some(&target),
+            &folder,
+            report.position,
+            &mut progress,
+        )
+        .await?;
         for pair in &mut differing {
             pair.folded = one(&target, Some(&table_name(pair.name, 1)), pair).await?;
         }

@@ -43,7 +43,7 @@ pub enum ServiceError {
     /// Too much is waiting; nothing was done.
     #[error("too many commands are waiting")]
     Overloaded,
-    /// The store cannot be used now; nothing was done.
+    /// The store cannot be used now; a write may have happened or not.
     #[error("the store cannot be used now: {0}")]
     Unavailable(String),
     /// This process has not yet seen the position that was asked for.
@@ -57,8 +57,11 @@ pub enum ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            StoreError::Unavailable { .. } | StoreError::Unwritable { .. } => {
+                Self::Unavailable(error.to_string())
+            }
             StoreError::Failed { .. }
+            | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
@@ -105,6 +108,7 @@ impl From<SubmitError> for ServiceError {
             SubmitError::Duplicate => Self::IdempotencyInProgress,
             SubmitError::Full | SubmitError::Recompose => Self::Overloaded,
             SubmitError::Unavailable(detail) => Self::Unavailable(detail),
+            SubmitError::Unanswered => Self::Unavailable(error.to_string()),
             SubmitError::TooLarge | SubmitError::Fault(_) => Self::Internal(error.to_string()),
         }
     }

@@ -54,7 +54,7 @@ pub use write::{Condition, IdempotencyRequest, Request, Written};
 use crate::{
     domain::ids::{OrganizationId, WorkspaceId},
     journal::{
-        Journal, JournalSettings, Source, Tail,
+        Journal, JournalSettings, Source, Tail, Trouble,
         sealing::{Keyring, KeyringError, RootKey},
         stores::{self, Store, StoreError},
     },
@@ -70,6 +70,8 @@ use plans::Catalogue;
 
 /// How many workspaces' organizations are remembered; they never change.
 const PLACES_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+/// How long the question how things stand waits for the store: who asks it does not wait long.
+const READINESS_WAIT: Duration = Duration::from_secs(2);
 /// How long a reader waits for a position that it asked for.
 const POSITION_WAIT: Duration = Duration::from_secs(2);
 
@@ -246,12 +248,17 @@ impl Service {
     pub async fn readiness(&self) -> Readiness {
         // What a store says goes to the log: anybody may ask how things stand.
         let mut problems: Vec<String> = Vec::new();
-        if let Some(problem) = self.journal.status().problem() {
-            tracing::warn!(problem, "the log cannot be written");
-            problems.push("the log cannot be written; this process's own log says why".to_owned());
+        if let Some(trouble) = self.journal.trouble() {
+            tracing::warn!(problem = trouble.detail, "{}", trouble.words);
+            problems.push(format!(
+                "{}; this process's own log says why",
+                trouble.words
+            ));
         }
         let mut head_position = self.position();
-        match stores::head(&**self.journal.store()).await {
+        let head = stores::head(&**self.journal.store());
+        let head = tokio::time::timeout(READINESS_WAIT, head).await;
+        match head.unwrap_or_else(|_| Err(self.not_answered())) {
             Ok(head) => {
                 head_position = head.position;
                 let behind_us = head.recorded_at.0 - self.source().now().0;
@@ -264,8 +271,11 @@ impl Service {
             }
             Err(error) => {
                 tracing::warn!(%error, "the store cannot be read");
-                problems
-                    .push("the store cannot be read; this process's own log says why".to_owned());
+                let words = Trouble::from(&error).words;
+                let problem = format!("{words}; this process's own log says why");
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
             }
         }
         let names = crate::projections::names();
@@ -280,6 +290,13 @@ impl Service {
                 .iter()
                 .map(|name| ((*name).to_owned(), head_position))
                 .collect(),
+        }
+    }
+
+    fn not_answered(&self) -> StoreError {
+        StoreError::Unavailable {
+            kind: self.journal.store().kind(),
+            detail: format!("it did not answer within {READINESS_WAIT:?}"),
         }
     }
 

@@ -52,6 +52,12 @@ pub enum StoreError {
     /// It cannot be reached, or will not serve now; the same call may go through later.
     #[error("the {kind} store cannot be reached: {detail}")]
     Unavailable { kind: StoreKind, detail: String },
+    /// It can be read and not written: a full disk, a read-only file or database.
+    #[error("the {kind} store cannot be written: {detail}")]
+    Unwritable { kind: StoreKind, detail: String },
+    /// What is stored is damaged; it is not written any more until a person has looked at it.
+    #[error("the {kind} store is damaged: {detail}; run `crewlog verify`, and restore a backup")]
+    Damaged { kind: StoreKind, detail: String },
     /// It holds something that cannot be, or refused what it should take.
     #[error("the {kind} store failed: {detail}")]
     Failed { kind: StoreKind, detail: String },
@@ -234,6 +240,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the database still cannot be reached: call again.
     async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError>;
+
+    /// What it has found to be damaged since it was opened, if it has found something.
+    fn damage(&self) -> Option<&str> {
+        None
+    }
 
     /// Ends all connections; what was answered stays written.
     async fn close(&self);

@@ -4,7 +4,16 @@
 //! head; only what is kept beside the log (keys, claims, hashes) adds statements to its
 //! transaction.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    io,
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -25,6 +34,19 @@ const CONNECTIONS: u32 = 12;
 
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one question, or one append, may go without an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to show that it lives, once one did not answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What each connection asks the server for: one plan a statement; and that a process which was
+/// stopped with the head's row locked does not keep the others from it for longer.
+const SESSION: [(&str, &str); 2] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("idle_in_transaction_session_timeout", "5s"),
+];
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -57,6 +79,10 @@ pub struct PostgresStore {
     /// One connection for appends: a server process that has its plans and its tables' rows at
     /// hand does them in less time than one of twelve that take turns.
     writer: PgPool,
+    damage: OnceLock<String>,
+    /// Whether a connection has ever not answered: then each must show that it lives before it
+    /// is kept.
+    is_wary: Arc<AtomicBool>,
     /// The transaction that holds the head, for the next append.
     holding: Mutex<Option<Transaction<'static, Postgres>>>,
 }
@@ -94,9 +120,21 @@ impl PostgresStore {
     }
 
     async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options = options(url)?.options([("plan_cache_mode", "force_generic_plan")]);
+        let options = options(url)?.options(SESSION);
+        let is_wary = Arc::new(AtomicBool::new(false));
         let pool = |connections| {
+            let wary = is_wary.clone();
             PgPoolOptions::new()
+                .after_release(move |connection, _| {
+                    let is_wary = wary.load(Ordering::SeqCst);
+                    Box::pin(async move {
+                        if is_wary {
+                            let alive = tokio::time::timeout(PING_TIMEOUT, connection.ping());
+                            alive.await.unwrap_or_else(|_| Err(not_answered()))?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .test_before_acquire(false)
@@ -108,8 +146,67 @@ impl PostgresStore {
                 .await
                 .map_err(unavailable)?,
             writer: pool(1).connect_lazy_with(options),
+            damage: OnceLock::new(),
+            is_wary,
             holding: Mutex::new(None),
         })
+    }
+}
+
+impl PostgresStore {
+    /// Does what is answered in time, or not at all as far as is known here.
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>> + Send,
+    ) -> Result<T, sqlx::Error> {
+        let mut work = pin!(work);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, &mut work).await;
+        answer.unwrap_or_else(|_| {
+            // Before the work, and its connection with it, is dropped.
+            self.is_wary.store(true, Ordering::SeqCst);
+            Err(not_answered())
+        })
+    }
+
+    /// What an error means; damage is remembered.
+    fn store_error(&self, error: &sqlx::Error) -> StoreError {
+        let error = store_error(error);
+        if let StoreError::Damaged { detail, .. } = &error {
+            self.damage.get_or_init(|| detail.clone());
+        }
+        error
+    }
+}
+
+/// Begins a transaction. Connections are not asked whether they live before they are used; after
+/// the server was away a pool has dead ones, and nothing is lost with those.
+async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut tries = 1;
+    loop {
+        match pool.begin().await {
+            Err(error) if is_dead(&error) && tries <= CONNECTIONS => tries += 1,
+            begun => return begun,
+        }
+    }
+}
+
+fn not_answered() -> sqlx::Error {
+    let seconds = ANSWER_TIMEOUT.as_secs();
+    let words = format!("it did not answer within {seconds} s");
+    io::Error::new(io::ErrorKind::TimedOut, words).into()
+}
+
+/// Whether the connection was gone before it was used.
+fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::TimedOut,
+        // What a session that was ended has left to say: by an administrator, a crash, a
+        // time-out.
+        sqlx::Error::Database(refused) => matches!(
+            refused.code().as_deref(),
+            Some("57P01" | "57P02" | "57P05" | "25P03")
+        ),
+        _ => false,
     }
 }
 
@@ -257,11 +354,25 @@ pub(super) fn migration_error(kind: StoreKind, error: &sqlx::migrate::MigrateErr
 fn store_error(error: &sqlx::Error) -> StoreError {
     let kind = StoreKind::Postgres;
     let detail = error.to_string();
+    let code = match error {
+        sqlx::Error::Database(refused) => refused.code(),
+        _ => None,
+    };
     match error {
-        // Shutting down, starting up, too many connections: it will pass.
+        // disk_full, and read_only_sql_transaction: a standby, or an administrator's setting.
+        sqlx::Error::Database(_) if matches!(code.as_deref(), Some("53100" | "25006")) => {
+            StoreError::Unwritable { kind, detail }
+        }
+        // data_corrupted, index_corrupted.
+        sqlx::Error::Database(_) if matches!(code.as_deref(), Some("XX001" | "XX002")) => {
+            StoreError::Damaged { kind, detail }
+        }
+        // Shutting down, starting up, too many connections, an I/O error: it will pass.
         sqlx::Error::Database(refused)
             if refused.code().is_some_and(|code| {
-                code.starts_with("57P") || code.starts_with("53") || code.starts_with("08")
+                ["57P", "53", "08", "58", "25P03"]
+                    .iter()
+                    .any(|start| code.starts_with(start))
             }) =>
         {
             StoreError::Unavailable { kind, detail }
@@ -276,21 +387,26 @@ fn store_error(error: &sqlx::Error) -> StoreError {
     }
 }
 
-fn append_error(error: &sqlx::Error) -> AppendError {
-    match error {
-        sqlx::Error::Database(refused) if refused.is_unique_violation() => {
-            AppendError::Conflict(refused.constraint().unwrap_or("unnamed").to_owned())
+impl PostgresStore {
+    fn append_error(&self, error: &sqlx::Error) -> AppendError {
+        match error {
+            sqlx::Error::Database(refused) if refused.is_unique_violation() => {
+                AppendError::Conflict(refused.constraint().unwrap_or("unnamed").to_owned())
+            }
+            // An administrator's command, a crash or a time-out ended the session: COMMIT may have
+            // passed.
+            sqlx::Error::Database(refused)
+                if !refused
+                    .code()
+                    .is_some_and(|code| code.starts_with("57P") || code == "25P03") =>
+            {
+                AppendError::Failed(self.store_error(error))
+            }
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                AppendError::Failed(self.store_error(error))
+            }
+            _ => AppendError::Unknown(error.to_string()),
         }
-        // An administrator's command or a crash ended the session: COMMIT may have passed.
-        sqlx::Error::Database(refused)
-            if !refused.code().is_some_and(|code| code.starts_with("57P")) =>
-        {
-            AppendError::Failed(store_error(error))
-        }
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-            AppendError::Failed(store_error(error))
-        }
-        _ => AppendError::Unknown(error.to_string()),
     }
 }
 
@@ -329,22 +445,19 @@ impl Store for PostgresStore {
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         let mut tries = 1;
         loop {
-            match bind(sqlx::query(sql), &parameters)
-                .fetch_all(&self.pool)
-                .await
-            {
+            let rows = bind(sqlx::query(sql), &parameters).fetch_all(&self.pool);
+            match self.in_time(rows).await {
                 Ok(rows) => return read_rows(&rows).map_err(|error| store_error(&error)),
-                // Connections are not asked whether they live before they are used; after the
-                // server was away the pool has dead ones, and a read can be sent again.
-                Err(sqlx::Error::Io(_)) if tries <= CONNECTIONS => tries += 1,
-                Err(error) => return Err(store_error(&error)),
+                // As in `begin`: a read can be sent again.
+                Err(error) if is_dead(&error) && tries <= CONNECTIONS => tries += 1,
+                Err(error) => return Err(self.store_error(&error)),
             }
         }
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
         let run = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = begin(&self.pool).await?;
             let mut touched = Vec::with_capacity(statements.len());
             for statement in &statements {
                 let query = bind(sqlx::query(&statement.sql), &statement.parameters);
@@ -353,7 +466,8 @@ impl Store for PostgresStore {
             transaction.commit().await?;
             Ok(touched)
         };
-        run.await.map_err(|error: sqlx::Error| store_error(&error))
+        run.await
+            .map_err(|error: sqlx::Error| self.store_error(&error))
     }
 
     async fn put(
@@ -364,7 +478,7 @@ impl Store for PostgresStore {
     ) -> Result<(), StoreError> {
         let sql = folded_sql("WITH head AS (SELECT 1 AS position)", &documents, &audit, 1);
         let run = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = begin(&self.pool).await?;
             bind_folded(sqlx::query(&sql), &documents, &audit)
                 .fetch_one(&mut *transaction)
                 .await?;
@@ -374,24 +488,25 @@ impl Store for PostgresStore {
             }
             transaction.commit().await
         };
-        run.await.map_err(|error: sqlx::Error| store_error(&error))
+        run.await
+            .map_err(|error: sqlx::Error| self.store_error(&error))
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
         let holding = self.holding.lock().await.take();
         let sql = append_sql(&append);
         let query = bind_append(sqlx::query(&sql), &append);
-        let failed = |error: sqlx::Error| append_error(&error);
+        let failed = |error: sqlx::Error| self.append_error(&error);
         let moved = if holding.is_none() && append.statements.is_empty() {
             let mut connection = self.writer.acquire().await.map_err(failed)?;
             let sent = query.fetch_one(&mut *connection);
             let sent = FailPoint::AfterSend.hit_during(sent);
-            sent.await.map_err(failed)?
+            self.in_time(sent).await.map_err(failed)?
         } else {
             let run = async {
                 let mut transaction = match holding {
                     Some(transaction) => transaction,
-                    None => self.writer.begin().await?,
+                    None => begin(&self.writer).await?,
                 };
                 let moved = query.fetch_one(&mut *transaction).await?;
                 if moved.try_get::<i64, _>(0)? == 1 {
@@ -404,7 +519,7 @@ impl Store for PostgresStore {
                 FailPoint::AfterSend.hit_during(committed).await?;
                 Ok(moved)
             };
-            run.await.map_err(failed)?
+            self.in_time(run).await.map_err(failed)?
         };
         match moved.try_get::<i64, _>(0) {
             Ok(1) => Ok(()),
@@ -417,13 +532,12 @@ impl Store for PostgresStore {
         let mut holding = self.holding.lock().await;
         if holding.is_none() {
             let run = async {
-                let mut transaction = self.writer.begin().await?;
+                let mut transaction = begin(&self.writer).await?;
                 sqlx::query(LOCK_HEAD).execute(&mut *transaction).await?;
                 Ok(transaction)
             };
-            let transaction = run
-                .await
-                .map_err(|error: sqlx::Error| store_error(&error))?;
+            let transaction = self.in_time(run).await;
+            let transaction = transaction.map_err(|error| self.store_error(&error))?;
             *holding = Some(transaction);
         }
         Ok(())
@@ -433,13 +547,13 @@ impl Store for PostgresStore {
         let holding = self.holding.lock().await.take();
         if let Some(transaction) = holding {
             // A connection that is gone holds nothing.
-            let _ = transaction.rollback().await;
+            let _ = self.in_time(transaction.rollback()).await;
         }
     }
 
     async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
         let run = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = begin(&self.pool).await?;
             // Waits for whoever still holds the head's row; the look-up is a statement of its
             // own after it, so that it sees what that one has committed.
             sqlx::query(RAISE_EPOCH).execute(&mut *transaction).await?;
@@ -450,7 +564,12 @@ impl Store for PostgresStore {
             transaction.commit().await?;
             Ok(found.is_some())
         };
-        run.await.map_err(|error: sqlx::Error| store_error(&error))
+        let found = self.in_time(run).await;
+        found.map_err(|error| self.store_error(&error))
+    }
+
+    fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     async fn close(&self) {

@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -48,6 +48,8 @@ pub struct SqliteStore {
     writer: Option<Connection>,
     readers: Vec<Connection>,
     next_reader: AtomicUsize,
+    file: PathBuf,
+    damage: OnceLock<String>,
     /// Held for as long as this process may write.
     _lock: Option<File>,
 }
@@ -69,19 +71,15 @@ impl SqliteStore {
         migrate(&file).await?;
         let writer = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).await?;
         writer
-            .call(|connection| {
-                connection.pragma_update(None, "journal_mode", "WAL")?;
-                connection.pragma_update(None, "synchronous", "FULL")?;
-                connection.pragma_update(None, "wal_autocheckpoint", 20_000)?;
-                connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-                Ok(())
-            })
+            .call(|connection| Ok(for_writing(connection)?))
             .await
             .map_err(failed)?;
         Ok(Self {
             writer: Some(writer),
             readers: readers(&file).await?,
             next_reader: AtomicUsize::new(0),
+            file,
+            damage: OnceLock::new(),
             _lock: Some(lock),
         })
     }
@@ -102,8 +100,19 @@ impl SqliteStore {
             writer: None,
             readers: readers(&file).await?,
             next_reader: AtomicUsize::new(0),
+            file,
+            damage: OnceLock::new(),
             _lock: None,
         })
+    }
+
+    /// What an error means; damage is remembered.
+    fn failed(&self, error: impl Into<tokio_rusqlite::Error>) -> StoreError {
+        let error = failed(error);
+        if let StoreError::Damaged { detail, .. } = &error {
+            self.damage.get_or_init(|| detail.clone());
+        }
+        error
     }
 
     fn writer(&self) -> Result<&Connection, StoreError> {
@@ -171,23 +180,54 @@ async fn connect(file: &Path, access: OpenFlags) -> Result<Connection, StoreErro
         .await
         .map_err(failed)?;
     connection
-        .call(|connection| {
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.set_prepared_statement_cache_capacity(256);
-            connection.pragma_update(None, "foreign_keys", "ON")?;
-            Ok(())
-        })
+        .call(|connection| Ok(for_reading(connection)?))
         .await
         .map_err(failed)?;
     Ok(connection)
 }
 
+fn for_reading(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection.pragma_update(None, "foreign_keys", "ON")
+}
+
+fn for_writing(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 20_000)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
+}
+
+/// A writing connection in the place of one that has met an error.
+fn reopen(file: &Path) -> rusqlite::Result<rusqlite::Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+    for_reading(&connection)?;
+    for_writing(&connection)?;
+    Ok(connection)
+}
+
 fn failed(error: impl Into<tokio_rusqlite::Error>) -> StoreError {
-    refused(match error.into() {
-        // What SQLite says, without the wrapper's debug form.
-        tokio_rusqlite::Error::Rusqlite(error) => error.to_string(),
-        other => other.to_string(),
-    })
+    // What SQLite says, without the wrapper's debug form.
+    let error = match error.into() {
+        tokio_rusqlite::Error::Rusqlite(error) => error,
+        other => return refused(other.to_string()),
+    };
+    let (kind, detail) = (StoreKind::Sqlite, error.to_string());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => StoreError::Unwritable { kind, detail },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Damaged { kind, detail }
+        }
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked,
+        ) => StoreError::Unavailable { kind, detail },
+        _ => StoreError::Failed { kind, detail },
+    }
 }
 
 fn refused(detail: String) -> StoreError {
@@ -260,7 +300,7 @@ impl Store for SqliteStore {
         self.readers[reader]
             .call(move |connection| Ok(run_query(connection, &sql, &parameters)?))
             .await
-            .map_err(failed)
+            .map_err(|error| self.failed(error))
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
@@ -276,7 +316,7 @@ impl Store for SqliteStore {
                 Ok(touched)
             })
             .await
-            .map_err(failed)
+            .map_err(|error| self.failed(error))
     }
 
     async fn put(
@@ -302,7 +342,7 @@ impl Store for SqliteStore {
                 Ok(())
             })
             .await
-            .map_err(failed)
+            .map_err(|error| self.failed(error))
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
@@ -314,13 +354,16 @@ impl Store for SqliteStore {
         match written {
             Ok(true) => Ok(()),
             Ok(false) => Err(AppendError::Lost),
-            Err(error) => Err(append_error(error)),
+            Err(error) => Err(self.append_error(error)),
         }
     }
 
     async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
+        let file = self.file.clone();
         self.writer()?
             .call(move |connection| {
+                // What the old one has in memory of the file may not be what is on the disk.
+                *connection = reopen(&file)?;
                 let transaction =
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 transaction.execute(super::postgres::RAISE_EPOCH, [])?;
@@ -331,7 +374,11 @@ impl Store for SqliteStore {
                 Ok(found)
             })
             .await
-            .map_err(failed)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     async fn close(&self) {
@@ -339,12 +386,14 @@ impl Store for SqliteStore {
     }
 }
 
-fn append_error(error: rusqlite::Error) -> AppendError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => AppendError::Conflict(error.to_string()),
-        // A full disk, a broken file: the commit may or may not have reached the disk.
-        Some(ErrorCode::SystemIoFailure) => AppendError::Unknown(error.to_string()),
-        _ => AppendError::Failed(failed(error)),
+impl SqliteStore {
+    fn append_error(&self, error: rusqlite::Error) -> AppendError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => AppendError::Conflict(error.to_string()),
+            // A write or a flush that failed: the commit may or may not have reached the disk.
+            Some(ErrorCode::SystemIoFailure) => AppendError::Unknown(error.to_string()),
+            _ => AppendError::Failed(self.failed(error)),
+        }
     }
 }
 
