@@ -7,6 +7,9 @@
 //! ```
 
 mod crashes;
+mod disks;
+mod floods;
+mod outages;
 mod processes;
 
 use std::sync::Arc;
@@ -21,10 +24,16 @@ use crate::support::load::{Figures, Load};
 use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
-    [crashes::trials(), processes::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        crashes::trials(),
+        disks::trials(),
+        floods::trials(),
+        outages::trials(),
+        processes::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// How often a fault is made: as often as the environment says, in the short form `short` times.

@@ -105,7 +105,8 @@ pub async fn verify(store: &dyn Store) -> Vec<StoredEvent> {
         "the root of the tree"
     );
     if !events.is_empty() {
-        assert_eq!(head.recorded_at.0, recorded_at, "the head's time");
+        // A batch of statements alone moves the time, and nothing else.
+        assert!(head.recorded_at.0 >= recorded_at, "the head's time");
     }
     events
 }

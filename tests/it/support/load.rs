@@ -100,6 +100,8 @@ pub struct Load {
     answered_by: Mutex<BTreeMap<String, usize>>,
     pub put_off: AtomicUsize,
     slowest: Mutex<Duration>,
+    /// Whether the store is known to be damaged: then `500` is an answer, and not the last.
+    pub is_damaged: AtomicBool,
 }
 
 impl Load {
@@ -149,6 +151,7 @@ impl Load {
             answered_by: Mutex::new(BTreeMap::new()),
             put_off: AtomicUsize::new(0),
             slowest: Mutex::new(Duration::ZERO),
+            is_damaged: AtomicBool::new(false),
         })
     }
 
@@ -263,6 +266,7 @@ impl Load {
                 let problem: Value = serde_json::from_str(&text).expect("a problem");
                 Answer::Refused(problem["code"].as_str().expect("a code").to_owned())
             }
+            500 if self.is_damaged.load(Ordering::SeqCst) => return Told::Later,
             _ => panic!("{command:?} was answered {status}: {text}"),
         };
         let mut commands = self.commands();

@@ -6,6 +6,7 @@
 //! - [`load`]: clients that send random commands, and know what they were answered.
 //! - [`ledger`]: what must be true of any log, checked without the code that wrote it.
 //! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
+//! - [`proxy`]: a proxy in front of PostgreSQL that cuts connections.
 //! - [`server`]: the real program as a child process, and a client for it.
 //! - [`commands`]: the program's other commands, run to their end.
 //! - [`process`]: child processes that never outlive the tests.
@@ -17,6 +18,7 @@ pub mod ledger;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod scratch;
 pub mod server;
 pub mod trials;

@@ -60,6 +60,13 @@ pub enum Durability {
     Safe,
 }
 
+/// How a cluster is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Fast,
+    Crash,
+}
+
 /// A PostgreSQL server; if it is ours, dropping it stops it and removes its files.
 pub struct Cluster {
     /// Of a role that may create databases.
@@ -140,10 +147,7 @@ impl Cluster {
     /// # Panics
     /// If the server is not ours.
     pub fn crash(&self) {
-        self.lock()
-            .as_mut()
-            .expect("only a cluster that a test started can crash")
-            .stop();
+        self.stop(Ending::Crash);
     }
 
     /// Starts the server again, at the same address.
@@ -156,6 +160,33 @@ impl Cluster {
             .as_mut()
             .expect("only a cluster that a test started can recover");
         running.postmaster = running.files.launch().expect("the cluster to recover");
+    }
+
+    /// Stops the cluster, as an operator does (fast: sessions are ended, what is committed is
+    /// written) or as a crash would; blocks.
+    ///
+    /// # Panics
+    /// If the server is not ours.
+    pub fn stop(&self, ending: Ending) {
+        let mut guard = self.lock();
+        let running = guard.as_mut().expect("a cluster that a test started");
+        running.stop(match ending {
+            Ending::Fast => Signal::SIGINT,
+            Ending::Crash => IMMEDIATE,
+        });
+    }
+
+    /// Its files, while it is stopped.
+    ///
+    /// # Panics
+    /// If the server is not ours.
+    pub fn data(&self) -> PathBuf {
+        let guard = self.lock();
+        guard
+            .as_ref()
+            .expect("a cluster that a test started")
+            .files
+            .data()
     }
 
     /// A new empty database.
@@ -244,12 +275,12 @@ struct Running {
 }
 
 impl Running {
-    fn stop(&mut self) {
+    fn stop(&mut self, how: Signal) {
         // Stopped already; its id may be somebody else's by now.
         if matches!(self.postmaster.try_wait(), Ok(Some(_))) {
             return;
         }
-        process::signal(&self.postmaster, IMMEDIATE);
+        process::signal(&self.postmaster, how);
         if process::wait(&mut self.postmaster, STOP_LIMIT).is_none() {
             process::signal(&self.postmaster, Signal::SIGKILL);
             process::wait(&mut self.postmaster, STOP_LIMIT);
@@ -259,7 +290,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(IMMEDIATE);
     }
 }
 
@@ -303,6 +334,7 @@ impl Files {
             ])
             // The socket lies in a directory of ours; the port is open to every local user.
             .args(["--auth-local=trust", "--auth-host=password", "--no-sync"])
+            .arg("--data-checksums")
             .arg("--pwfile")
             .arg(&password_file)
             .arg("--pgdata")

@@ -91,6 +91,22 @@ impl StoreUnderTest {
         }
     }
 
+    /// A store in a database of a cluster of one's own.
+    pub fn in_database(database: Database) -> Self {
+        Self {
+            database: Some(database),
+            data_dir: scratch::directory("data"),
+        }
+    }
+
+    /// A SQLite store in a directory of one's own.
+    pub fn in_directory(directory: TempDir) -> Self {
+        Self {
+            database: None,
+            data_dir: directory,
+        }
+    }
+
     fn sqlite() -> Self {
         Self {
             database: None,
