@@ -68,18 +68,29 @@ async fn two_write(store: StoreUnderTest) {
 }
 
 /// One is stopped with a batch decided, or on its way; the other goes on; what the first sends when
-/// it is continued was decided on a past state, and loses.
+/// it is continued was decided on a past state, and loses. Where both were busy, the one that is
+/// stopped may hold the head's row: the database takes it away from it.
 async fn stopped(store: StoreUnderTest) {
     let mut other = Server::start(&store).await;
     let load = Load::begin(&other, 3, seed()).await;
     let rounds = rounds(2);
     for round in 0..rounds {
-        let point = ["append_before_send", "append_after_send"][round % 2];
+        let point = ["append_before_send", "append_after_send"][round / 2 % 2];
         let mut late = stopping_at(&store, point, 1 + load.below(10)).await;
         let to_late = load.start(&[late.base_url().to_owned()], CLIENTS);
-        is_stopped(&late).await;
+        let other_url = other.base_url().to_owned();
+        let to_other = match round % 2 {
+            0 => {
+                is_stopped(&late).await;
+                load.start(&[other_url], CLIENTS)
+            }
+            _ => {
+                let to_other = load.start(&[other_url], CLIENTS);
+                is_stopped(&late).await;
+                to_other
+            }
+        };
         // Whatever it holds, the other one writes.
-        let to_other = load.start(&[other.base_url().to_owned()], CLIENTS);
         load.answers(60).await;
         late.signal(Signal::SIGCONT);
         load.answers_by(&[late.base_url().to_owned()], 20).await;
