@@ -138,6 +138,45 @@ impl StoredEvent {
     /// # Errors
     /// When this version of Crewlog does not know it.
     pub fn decode(&self) -> Result<Recorded, DecodeError> {
+        let unread = Unread {
+            position: self.position,
+            id: self.id,
+            recorded_at: self.recorded_at,
+            aggregate_type: self.aggregate_type.clone(),
+            aggregate_id: self.aggregate_id.clone(),
+            sequence: self.sequence,
+            scope: self.scope.clone(),
+            event_type: self.event_type.clone(),
+            event_version: self.event_version.clone(),
+            payload: self.payload.clone(),
+            metadata: self.metadata.clone(),
+        };
+        unread.decode()
+    }
+}
+
+/// An event without what only its proofs need, before it is decoded: what replaying reads.
+#[derive(Debug)]
+pub struct Unread {
+    pub position: u64,
+    pub id: EventId,
+    pub recorded_at: Timestamp,
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    pub sequence: u64,
+    pub scope: String,
+    pub event_type: String,
+    pub event_version: String,
+    pub payload: String,
+    pub metadata: String,
+}
+
+impl Unread {
+    /// The event with its types, brought to the current schema version.
+    ///
+    /// # Errors
+    /// When this version of Crewlog does not know it.
+    pub fn decode(self) -> Result<Recorded, DecodeError> {
         let failed = |source| DecodeError {
             position: self.position,
             source,
@@ -164,10 +203,10 @@ impl StoredEvent {
             position: self.position,
             id: self.id,
             recorded_at: self.recorded_at,
-            aggregate_type: self.aggregate_type.clone(),
-            aggregate_id: self.aggregate_id.clone(),
+            aggregate_type: self.aggregate_type,
+            aggregate_id: self.aggregate_id,
             sequence: self.sequence,
-            scope: self.scope.clone(),
+            scope: self.scope,
             metadata,
             event,
         })

@@ -9,6 +9,7 @@
 //! The journal knows aggregates only as [`crate::domain::Stream`] and projections only as
 //! [`Fold`]; it never reads a document, and knows nothing of HTTP.
 
+mod beside;
 mod cache;
 pub mod entry;
 mod fail_points;
@@ -34,6 +35,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use beside::beside;
 pub use entry::{Metadata, Recorded, StoredEvent};
 pub use queue::QueueLimits;
 pub use source::{Source, SystemSource};

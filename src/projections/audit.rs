@@ -380,8 +380,8 @@ pub fn row(event: &Recorded) -> AuditRow {
     }
 }
 
-/// Statements that make the table of one generation.
-pub(super) fn create_table(kind: StoreKind, table: &str) -> Vec<Statement> {
+/// The statement that makes the table of one generation.
+pub(super) fn create_table(kind: StoreKind, table: &str) -> Statement {
     let (text, integer, options) = match kind {
         StoreKind::Sqlite => ("TEXT", "INTEGER", "STRICT"),
         StoreKind::Postgres => ("TEXT COLLATE \"C\"", "BIGINT", ""),
@@ -401,16 +401,21 @@ pub(super) fn create_table(kind: StoreKind, table: &str) -> Vec<Statement> {
     words        {text} NOT NULL
 ) {options}"
     );
-    let index = |name: &str, columns: &str| {
-        format!("CREATE INDEX {table}_by_{name} ON {table} ({columns}, position)")
+    Statement::new(create, [])
+}
+
+/// Statements that make the indexes of one generation.
+pub(super) fn create_indexes(table: &str) -> Vec<Statement> {
+    let index = |(name, columns)| {
+        let sql = format!("CREATE INDEX {table}_by_{name} ON {table} ({columns}, position)");
+        Statement::new(sql, [])
     };
     [
-        create,
-        index("workspace", "workspace"),
-        index("organization", "organization"),
-        index("actor", "actor"),
-        index("target", "target"),
+        ("workspace", "workspace"),
+        ("organization", "organization"),
+        ("actor", "actor"),
+        ("target", "target"),
     ]
-    .map(|sql| Statement::new(sql, []))
+    .map(index)
     .into()
 }

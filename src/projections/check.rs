@@ -1,7 +1,7 @@
 //! Checking read models: the log is folded again, into a scratch database, and every row
 //! is compared with what is stored.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::{
     EngineError, Generations, Progress, audit,
@@ -58,7 +58,7 @@ pub async fn check(
         .map(|name| (name.to_owned(), 1))
         .collect();
     begin(&target, &generations).await?;
-    let folder = Folder::new(generations);
+    let folder = Arc::new(Folder::new(generations));
     let mut report = CheckReport {
         position: fill(store, Some(&target), &folder, 0, &mut progress).await?,
         ..CheckReport::default()

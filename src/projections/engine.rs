@@ -71,8 +71,26 @@ pub struct Folder {
 
 /// A document of one projection: which, and its key.
 pub(super) type DocumentKey = (usize, String);
-/// What documents have become; none: gone, or never there.
-pub(super) type Known = HashMap<DocumentKey, Option<AnyDocument>>;
+/// What documents are while they are folded.
+pub(super) type Known = HashMap<DocumentKey, Slot>;
+
+/// The place of one document in memory.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// None: gone, or never there.
+    pub document: Option<AnyDocument>,
+    /// The position that changed it last; none while it is as it is stored.
+    pub changed: Option<u64>,
+}
+
+impl Slot {
+    fn stored(document: Option<AnyDocument>) -> Self {
+        Self {
+            document,
+            changed: None,
+        }
+    }
+}
 
 impl Folder {
     /// The folds of these generations; projections that are not named are left out.
@@ -129,70 +147,86 @@ impl Folder {
                     "SELECT key, CAST(document AS TEXT) FROM {} WHERE key IN ({placeholders})",
                     self.table(projection.name())
                 );
-                known.extend(keys.iter().map(|key| ((number, key.clone()), None)));
+                known.extend(
+                    keys.iter()
+                        .map(|key| ((number, key.clone()), Slot::default())),
+                );
                 for row in store.query(&sql, parameters).await? {
                     let document = projection
                         .decode(row.text(1)?)
                         .map_err(|error| StoreError::Row(error.to_string()))?;
-                    known.insert((number, row.text(0)?.to_owned()), Some(document));
+                    let key = (number, row.text(0)?.to_owned());
+                    known.insert(key, Slot::stored(Some(document)));
                 }
             }
         }
         Ok(())
     }
 
-    /// Folds events over what is known, and answers with what must be written.
-    pub(super) fn fold(
-        &self,
-        events: &[Recorded],
-        known: &mut Known,
-    ) -> Result<(Vec<DocumentChanges>, Option<AuditRows>), EngineError> {
-        let mut changed: BTreeMap<DocumentKey, u64> = BTreeMap::new();
+    /// Folds events over what is known. After an error it is not known any more.
+    pub(super) fn fold(&self, events: &[Recorded], known: &mut Known) -> Result<(), EngineError> {
         for event in events {
             for (number, projection) in self.projections.iter().enumerate() {
                 for key in projection.keys(event) {
                     let at = (number, key);
-                    let document = known.get(&at).cloned().flatten();
-                    let folded = projection.fold(document, &at.1, event).map_err(|source| {
+                    let mut slot = known.get_mut(&at);
+                    let document = slot.as_mut().and_then(|slot| slot.document.take());
+                    let document = projection.fold(document, &at.1, event).map_err(|source| {
                         EngineError::Fold {
                             projection: projection.name(),
                             position: event.position,
                             source,
                         }
                     })?;
-                    known.insert(at.clone(), folded);
-                    changed.insert(at, event.position);
+                    let folded = Slot {
+                        document,
+                        changed: Some(event.position),
+                    };
+                    match slot {
+                        Some(slot) => *slot = folded,
+                        None => drop(known.insert(at, folded)),
+                    }
                 }
             }
         }
-        Ok((self.changes(&changed, known)?, self.audit_rows(events)))
+        Ok(())
     }
 
-    fn changes(
+    /// The documents that have been changed, in order.
+    pub(super) fn changed<'a>(&self, known: &'a Known) -> Vec<(&'a DocumentKey, &'a Slot)> {
+        let mut changed: Vec<_> = known
+            .iter()
+            .filter(|(_, slot)| slot.changed.is_some())
+            .collect();
+        changed.sort_unstable_by_key(|(key, _)| *key);
+        changed
+    }
+
+    /// What must be written of changed documents.
+    pub(super) fn changes(
         &self,
-        changed: &BTreeMap<DocumentKey, u64>,
-        known: &Known,
+        changed: &[(&DocumentKey, &Slot)],
     ) -> Result<Vec<DocumentChanges>, EngineError> {
         let mut changes: BTreeMap<usize, DocumentChanges> = BTreeMap::new();
-        for (at, position) in changed {
-            let projection = &self.projections[at.0];
-            let of_projection = changes.entry(at.0).or_insert_with(|| DocumentChanges {
+        for ((number, key), slot) in changed {
+            let projection = &self.projections[*number];
+            let of_projection = changes.entry(*number).or_insert_with(|| DocumentChanges {
                 table: self.table(projection.name()),
                 ..DocumentChanges::default()
             });
-            match known.get(at).and_then(Option::as_ref) {
+            match &slot.document {
                 Some(document) => {
-                    of_projection
-                        .upserts
-                        .push(row(&**projection, &at.1, document, *position)?);
+                    let position = slot.changed.unwrap_or_default();
+                    let row = row(&**projection, key, document, position)?;
+                    of_projection.upserts.push(row);
                 }
-                None => of_projection.deletes.push(at.1.clone()),
+                None => of_projection.deletes.push(key.clone()),
             }
         }
         Ok(changes.into_values().collect())
     }
 
-    fn audit_rows(&self, events: &[Recorded]) -> Option<AuditRows> {
+    pub(super) fn audit_rows(&self, events: &[Recorded]) -> Option<AuditRows> {
         (self.audit && !events.is_empty()).then(|| AuditRows {
             table: self.table(audit::NAME),
             rows: events.iter().map(audit::row).collect(),
@@ -234,8 +268,8 @@ pub(super) fn table_name(name: &str, generation: i64) -> String {
     }
 }
 
-/// Statements that make the table of one generation.
-pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Vec<Statement> {
+/// The statement that makes the table of one generation.
+pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Statement {
     let table = table_name(name, generation);
     if name == audit::NAME {
         return audit::create_table(kind, &table);
@@ -261,13 +295,22 @@ pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Vec<
     document  {json} NOT NULL
 ) {options}"
     );
+    Statement::new(create, [])
+}
+
+/// Statements that make the indexes of one generation: once it is filled, which is faster.
+pub(super) fn create_indexes(name: &str, generation: i64) -> Vec<Statement> {
+    let table = table_name(name, generation);
+    if name == audit::NAME {
+        return audit::create_indexes(&table);
+    }
     let index = |column: &str| {
         format!(
             "CREATE INDEX {table}_by_{column} ON {table} ({column}, key) WHERE {column} IS NOT NULL"
         )
     };
-    [create, index("parent"), index("lookup"), index("deadline")]
-        .map(|sql| Statement::new(sql, []))
+    ["parent", "lookup", "deadline"]
+        .map(|column| Statement::new(index(column), []))
         .into()
 }
 
@@ -424,7 +467,7 @@ impl Engine {
         for key in keys {
             match memory.get(&key) {
                 Some(document) => {
-                    known.insert(key, document.clone());
+                    known.insert(key, Slot::stored(document.clone()));
                 }
                 None => missing.push(key),
             }
@@ -446,16 +489,19 @@ impl Fold for Engine {
             .load(store, missing, &mut known)
             .await
             .map_err(unreadable)?;
-        let (documents, audit) = folder.fold(events, &mut known).map_err(|error| FoldError {
-            position: match &error {
-                EngineError::Fold { position, .. } => Some(*position),
-                _ => None,
-            },
-            detail: error.to_string(),
-        })?;
+        let folded = folder.fold(events, &mut known);
+        let documents = folded
+            .and_then(|()| folder.changes(&folder.changed(&known)))
+            .map_err(|error| FoldError {
+                position: match &error {
+                    EngineError::Fold { position, .. } => Some(*position),
+                    _ => None,
+                },
+                detail: error.to_string(),
+            })?;
         Ok(Folded {
             documents,
-            audit,
+            audit: folder.audit_rows(events),
             keep: Some(Box::new(known)),
         })
     }
@@ -463,8 +509,8 @@ impl Fold for Engine {
     fn committed(&self, folded: Folded) {
         let known = folded.keep.and_then(|keep| keep.downcast::<Known>().ok());
         let mut memory = self.memory();
-        for (key, document) in known.into_iter().flat_map(|known| *known) {
-            memory.put(key, document);
+        for (key, slot) in known.into_iter().flat_map(|known| *known) {
+            memory.put(key, slot.document);
         }
     }
 

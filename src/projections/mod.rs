@@ -145,6 +145,14 @@ fn typed<P: Projection>(document: &AnyDocument) -> &P::Document {
         .expect("a projection is given its own documents")
 }
 
+/// Copied only where somebody else still holds it.
+fn owned<P: Projection>(document: AnyDocument) -> P::Document {
+    let document = document
+        .downcast()
+        .expect("a projection is given its own documents");
+    Arc::unwrap_or_clone(document)
+}
+
 impl<P: Projection> AnyProjection for Typed<P> {
     fn name(&self) -> &'static str {
         P::NAME
@@ -164,8 +172,7 @@ impl<P: Projection> AnyProjection for Typed<P> {
         key: &str,
         event: &Recorded,
     ) -> Result<Option<AnyDocument>, CannotFold> {
-        let document = document.map(|document| typed::<P>(&document).clone());
-        let folded = P::fold(document, key, event)?;
+        let folded = P::fold(document.map(owned::<P>), key, event)?;
         Ok(folded.map(|document| Arc::new(document) as AnyDocument))
     }
 

@@ -4,22 +4,31 @@
 //! transaction swaps them. A rebuild that was killed leaves a generation that does not
 //! serve, and the next one removes it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     EngineError, Generations,
-    engine::{Folder, Known, create_table, head_position, known_versions, serving, table_name},
+    engine::{
+        Folder, Known, create_indexes, create_table, head_position, known_versions, serving,
+        table_name,
+    },
     names,
 };
 use crate::journal::{
-    Recorded, StoredEvent,
-    stores::{Statement, Store, StoreError, Value, events_after},
+    Recorded, beside,
+    entry::Unread,
+    stores::{AuditRows, DocumentChanges, Statement, Store, StoreError, Value, unread_after},
 };
 
 /// Events that are read and folded at once.
 const PAGE: u64 = 2_000;
-/// Documents that are kept in memory while folding; beyond it they are read back.
+/// Documents that are kept in memory while folding; beyond it they are written, and read back.
 const DOCUMENTS_IN_MEMORY: usize = 200_000;
+/// Documents that are written at once.
+const WRITTEN_AT_ONCE: usize = 5_000;
 
 /// How often a new generation may find, as it should serve, that it is behind again.
 const SWAPS_MAX: usize = 100;
@@ -92,8 +101,11 @@ pub async fn rebuild(
         .map(|name| ((*name).to_owned(), next(name)))
         .collect();
     begin(store, &new).await?;
-    let folder = Folder::new(new.clone());
-    let mut position = 0;
+    let folder = Arc::new(Folder::new(new.clone()));
+    let mut position = fill(store, Some(store), &folder, 0, &mut progress).await?;
+    for (name, generation) in &new {
+        store.execute(create_indexes(name, *generation)).await?;
+    }
     for _ in 0..SWAPS_MAX {
         position = fill(store, Some(store), &folder, position, &mut progress).await?;
         match store.execute(swap(&old, &new, position)).await {
@@ -121,7 +133,7 @@ pub async fn fold_all(
     mut progress: impl FnMut(Progress),
 ) -> Result<u64, EngineError> {
     let generations = names().into_iter().map(|name| (name.to_owned(), 1));
-    let folder = Folder::new(generations.collect());
+    let folder = Arc::new(Folder::new(generations.collect()));
     fill(store, None, &folder, 0, &mut progress).await
 }
 
@@ -173,7 +185,7 @@ pub(super) async fn begin(store: &dyn Store, new: &Generations) -> Result<(), St
     let versions = known_versions();
     let mut statements = Vec::new();
     for (name, generation) in new {
-        statements.extend(create_table(store.kind(), name, *generation));
+        statements.push(create_table(store.kind(), name, *generation));
         let parameters: [Value; 3] = [
             name.clone().into(),
             (*generation).into(),
@@ -186,27 +198,36 @@ pub(super) async fn begin(store: &dyn Store, new: &Generations) -> Result<(), St
 
 /// Folds the events of `log` after `position` (exclusive) into the tables of `target`, where
 /// there is one, until there are no more; answers with the last position folded.
+///
+/// A page is read and decoded, one folded, and the audit rows of one written, all at once.
+/// A document is written when it is not going to change any more, or memory is full.
 pub(super) async fn fill(
     log: &dyn Store,
     target: Option<&dyn Store>,
-    folder: &Folder,
+    folder: &Arc<Folder>,
     mut position: u64,
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64, EngineError> {
     let started = Instant::now();
-    let mut known = Known::new();
+    let mut documents = Documents {
+        known: Known::new(),
+        is_all_known: position == 0,
+    };
     let mut head = head_position(log).await?;
-    loop {
-        let events = events_after(log, position, PAGE).await?;
-        let Some(last) = events.last() else {
-            return Ok(position);
-        };
+    let mut events = read_page(log, position).await?;
+    let mut audit = None;
+    while let Some(last) = events.last() {
         position = last.position;
-        let events = events
-            .iter()
-            .map(StoredEvent::decode)
-            .collect::<Result<Vec<_>, _>>()?;
-        write_page(target, folder, &events, &mut known).await?;
+        if let Some(target) = target {
+            documents.make_room(target, folder, &events).await?;
+        }
+        let (next, folded, ()) = tokio::try_join!(
+            read_page(log, position),
+            fold_page(folder.clone(), events, documents),
+            write_audit(target, audit.take()),
+        )?;
+        (documents, audit) = folded;
+        events = next;
         if position >= head {
             head = head_position(log).await?.max(position);
         }
@@ -216,30 +237,90 @@ pub(super) async fn fill(
             elapsed: started.elapsed(),
         });
     }
+    write_audit(target, audit).await?;
+    if let Some(target) = target {
+        documents.write(target, folder).await?;
+    }
+    Ok(position)
 }
 
-async fn write_page(
-    target: Option<&dyn Store>,
-    folder: &Folder,
-    events: &[Recorded],
-    known: &mut Known,
-) -> Result<(), EngineError> {
-    let Some(target) = target else {
-        folder.fold(events, known)?;
-        return Ok(());
+async fn read_page(log: &dyn Store, position: u64) -> Result<Vec<Recorded>, EngineError> {
+    let page = unread_after(log, position, PAGE).await?;
+    let decode = || {
+        page.into_iter()
+            .map(Unread::decode)
+            .collect::<Result<_, _>>()
     };
-    if known.len() > DOCUMENTS_IN_MEMORY {
-        known.clear();
+    Ok(beside(decode).await?)
+}
+
+async fn fold_page(
+    folder: Arc<Folder>,
+    events: Vec<Recorded>,
+    mut documents: Documents,
+) -> Result<(Documents, Option<AuditRows>), EngineError> {
+    let fold = move || {
+        folder.fold(&events, &mut documents.known)?;
+        Ok((documents, folder.audit_rows(&events)))
+    };
+    beside(fold).await
+}
+
+async fn write_audit(
+    target: Option<&dyn Store>,
+    audit: Option<AuditRows>,
+) -> Result<(), EngineError> {
+    match target.filter(|_| audit.is_some()) {
+        Some(target) => Ok(target.put(vec![], audit, vec![]).await?),
+        None => Ok(()),
     }
-    let missing: Vec<_> = folder
-        .keys(events)
-        .into_iter()
-        .filter(|key| !known.contains_key(key))
-        .collect();
-    folder.load(target, missing, known).await?;
-    let (documents, audit) = folder.fold(events, known)?;
-    target.put(documents, audit, vec![]).await?;
-    Ok(())
+}
+
+/// The documents of a generation that is being filled.
+struct Documents {
+    known: Known,
+    /// Whether nothing is stored that is not known: what is not known is then not there.
+    is_all_known: bool,
+}
+
+impl Documents {
+    /// Sees to it that memory has room, and has every document that the events change.
+    async fn make_room(
+        &mut self,
+        target: &dyn Store,
+        folder: &Folder,
+        events: &[Recorded],
+    ) -> Result<(), EngineError> {
+        if self.known.len() > DOCUMENTS_IN_MEMORY {
+            self.write(target, folder).await?;
+            self.known.clear();
+            self.is_all_known = false;
+        }
+        if self.is_all_known {
+            return Ok(());
+        }
+        let keys = folder.keys(events).into_iter();
+        let missing: Vec<_> = keys.filter(|key| !self.known.contains_key(key)).collect();
+        folder.load(target, missing, &mut self.known).await
+    }
+
+    async fn write(&mut self, target: &dyn Store, folder: &Folder) -> Result<(), EngineError> {
+        let put = async |changes: Vec<DocumentChanges>| match changes.is_empty() {
+            true => Ok(()),
+            false => target.put(changes, None, vec![]).await,
+        };
+        let mut encoded = Vec::new();
+        for changed in folder.changed(&self.known).chunks(WRITTEN_AT_ONCE) {
+            // The next are encoded while these are written.
+            let (written, next) = tokio::join!(put(encoded), async { folder.changes(changed) });
+            written?;
+            encoded = next?;
+        }
+        put(encoded).await?;
+        let slots = self.known.values_mut();
+        slots.for_each(|slot| slot.changed = None);
+        Ok(())
+    }
 }
 
 fn view_name(name: &str) -> String {

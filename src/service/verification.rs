@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
     journal::{
-        StoredEvent,
+        StoredEvent, beside,
         stores::{self, Store, StoreError},
     },
     projections::Progress,
@@ -108,6 +108,15 @@ pub async fn verify(
     Ok(report)
 }
 
+/// Each entry with the leaf that its bytes hash to.
+fn with_leaves(events: Vec<StoredEvent>) -> Vec<(StoredEvent, Hash)> {
+    let leaf = |event: StoredEvent| {
+        let leaf = event.computed_leaf();
+        (event, leaf)
+    };
+    events.into_iter().map(leaf).collect()
+}
+
 impl Chains {
     /// Follows the entries up to a head, which must be where they lead.
     async fn follow_to(
@@ -118,8 +127,9 @@ impl Chains {
         told: &mut impl FnMut(u64),
     ) -> Result<(), StoreError> {
         let mut after = self.position;
+        let mut page = stores::events_after(store, after, PAGE).await;
         while after < head.position {
-            let events = match stores::events_after(store, after, PAGE).await {
+            let events = match page {
                 Ok(events) => events,
                 Err(StoreError::Row(detail)) => {
                     report.fail(None, format!("an entry after position {after}: {detail}"));
@@ -130,6 +140,7 @@ impl Chains {
                     let last = (after + PAGE).min(head.position);
                     self.follow_each(store, after + 1..=last, report).await?;
                     after = last;
+                    page = stores::events_after(store, after, PAGE).await;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -138,9 +149,15 @@ impl Chains {
                 break;
             };
             after = last.position;
-            let events = events.iter();
-            for event in events.filter(|event| event.position <= head.position) {
-                self.follow(event, report);
+            // The next page is read while this one is hashed.
+            let (leaves, next) = tokio::join!(
+                beside(|| with_leaves(events)),
+                stores::events_after(store, after, PAGE)
+            );
+            page = next;
+            let events = leaves.into_iter();
+            for (event, leaf) in events.filter(|(event, _)| event.position <= head.position) {
+                self.follow(event, leaf, report);
             }
             told(after.min(head.position));
         }
@@ -156,7 +173,11 @@ impl Chains {
     ) -> Result<(), StoreError> {
         for position in positions {
             match stores::events_at(store, &[position]).await {
-                Ok(events) => events.iter().for_each(|event| self.follow(event, report)),
+                Ok(events) => {
+                    for (event, leaf) in with_leaves(events) {
+                        self.follow(event, leaf, report);
+                    }
+                }
                 Err(error @ (StoreError::Damaged { .. } | StoreError::Row(_))) => {
                     report.fail(Some(position), format!("it cannot be read: {error}"));
                     (self.position, self.has_holes) = (position, true);
@@ -167,7 +188,7 @@ impl Chains {
         Ok(())
     }
 
-    fn follow(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
+    fn follow(&mut self, event: StoredEvent, leaf: Hash, report: &mut VerifyReport) {
         let at = Some(event.position);
         report.entries += 1;
         if event.position != self.position + 1 {
@@ -182,19 +203,19 @@ impl Chains {
             report.fail(at, "it was recorded before the entry in front of it");
         }
         self.recorded_at = self.recorded_at.max(event.recorded_at.0);
-        if event.computed_leaf() != event.leaf {
+        if leaf != event.leaf {
             report.fail(
                 at,
                 "its bytes do not hash to its leaf: the entry was changed",
             );
         }
         self.frontier.push(event.leaf);
+        self.follow_scope(&event, report);
         self.follow_stream(event, report);
-        self.follow_scope(event, report);
     }
 
-    fn follow_stream(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
-        let stream = (event.aggregate_type.clone(), event.aggregate_id.clone());
+    fn follow_stream(&mut self, event: StoredEvent, report: &mut VerifyReport) {
+        let stream = (event.aggregate_type, event.aggregate_id);
         let before = self.streams.insert(stream, event.sequence).unwrap_or(0);
         if event.sequence != before + 1 && !(self.has_holes && event.sequence > before) {
             report.fail(

@@ -1,7 +1,11 @@
 //! The log's own queries, the same on both stores.
 
 use super::{FORMAT, Head, Row, Store, StoreError, Value};
-use crate::{domain::Timestamp, journal::entry::StoredEvent, proofs::tree::Frontier};
+use crate::{
+    domain::Timestamp,
+    journal::entry::{StoredEvent, Unread},
+    proofs::tree::Frontier,
+};
 
 const HEAD: &str = "
 SELECT position, epoch, recorded_at, frontier, format
@@ -26,6 +30,14 @@ const EVENTS_AFTER: &str = concat!(
  ORDER BY position
  LIMIT $2"
 );
+
+const UNREAD_AFTER: &str = "
+SELECT position, id, recorded_at, aggregate_type, aggregate_id, sequence, scope,
+       event_type, event_version, CAST(payload AS TEXT), CAST(metadata AS TEXT)
+  FROM events
+ WHERE position > $1
+ ORDER BY position
+ LIMIT $2";
 
 const STREAM_AFTER: &str = concat!(
     "SELECT ",
@@ -88,11 +100,38 @@ pub async fn events_after(
     position: u64,
     limit: u64,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    read_events(
-        &store
-            .query(EVENTS_AFTER, vec![position.into(), limit.into()])
-            .await?,
-    )
+    let parameters = vec![position.into(), limit.into()];
+    read_events(store.query(EVENTS_AFTER, parameters).await?)
+}
+
+/// The same without what only proofs need, and not decoded: for who folds the whole log.
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn unread_after(
+    store: &dyn Store,
+    position: u64,
+    limit: u64,
+) -> Result<Vec<Unread>, StoreError> {
+    let parameters = vec![position.into(), limit.into()];
+    let rows = store.query(UNREAD_AFTER, parameters).await?;
+    rows.into_iter().map(read_unread).collect()
+}
+
+fn read_unread(mut row: Row) -> Result<Unread, StoreError> {
+    Ok(Unread {
+        position: row.count(0)?,
+        id: row.parsed(1)?,
+        recorded_at: Timestamp(row.integer(2)?),
+        aggregate_type: row.take_text(3)?,
+        aggregate_id: row.take_text(4)?,
+        sequence: row.count(5)?,
+        scope: row.take_text(6)?,
+        event_type: row.take_text(7)?,
+        event_version: row.take_text(8)?,
+        payload: row.take_text(9)?,
+        metadata: row.take_text(10)?,
+    })
 }
 
 /// The events of one stream after `sequence` (exclusive), up to `position` (inclusive).
@@ -112,7 +151,7 @@ pub async fn stream_after(
         sequence.into(),
         position.into(),
     ];
-    read_events(&store.query(STREAM_AFTER, parameters).await?)
+    read_events(store.query(STREAM_AFTER, parameters).await?)
 }
 
 /// At most `limit` events of one scope after its `sequence` (exclusive), in order.
@@ -126,7 +165,7 @@ pub async fn events_of_scope(
     limit: u64,
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let parameters = vec![scope.into(), sequence.into(), limit.into()];
-    read_events(&store.query(EVENTS_OF_SCOPE, parameters).await?)
+    read_events(store.query(EVENTS_OF_SCOPE, parameters).await?)
 }
 
 /// The events at these positions, in order; positions beyond the head are left out.
@@ -144,7 +183,7 @@ pub async fn events_at(
             "SELECT {} FROM events WHERE position IN ({placeholders}) ORDER BY position",
             event_columns!()
         );
-        events.extend(read_events(&store.query(&sql, parameters).await?)?);
+        events.extend(read_events(store.query(&sql, parameters).await?)?);
     }
     Ok(events)
 }
@@ -173,11 +212,11 @@ pub async fn last_position_at(store: &dyn Store, time: Timestamp) -> Result<u64,
     Ok(at_least)
 }
 
-fn read_events(rows: &[Row]) -> Result<Vec<StoredEvent>, StoreError> {
-    rows.iter().map(read_event).collect()
+fn read_events(rows: Vec<Row>) -> Result<Vec<StoredEvent>, StoreError> {
+    rows.into_iter().map(read_event).collect()
 }
 
-fn read_event(row: &Row) -> Result<StoredEvent, StoreError> {
+fn read_event(mut row: Row) -> Result<StoredEvent, StoreError> {
     let previous = match row.optional_bytes(9)? {
         Some(_) => Some(row.hash(9)?),
         None => None,
@@ -187,16 +226,16 @@ fn read_event(row: &Row) -> Result<StoredEvent, StoreError> {
         id: row.parsed(1)?,
         recorded_at: Timestamp(row.integer(2)?),
         batch: row.parsed(3)?,
-        aggregate_type: row.text(4)?.to_owned(),
-        aggregate_id: row.text(5)?.to_owned(),
+        aggregate_type: row.take_text(4)?,
+        aggregate_id: row.take_text(5)?,
         sequence: row.count(6)?,
-        scope: row.text(7)?.to_owned(),
+        scope: row.take_text(7)?,
         scope_sequence: row.count(8)?,
         previous,
-        event_type: row.text(10)?.to_owned(),
-        event_version: row.text(11)?.to_owned(),
-        payload: row.text(12)?.to_owned(),
-        metadata: row.text(13)?.to_owned(),
+        event_type: row.take_text(10)?,
+        event_version: row.take_text(11)?,
+        payload: row.take_text(12)?,
+        metadata: row.take_text(13)?,
         salt: row.hash(14)?,
         leaf: row.hash(15)?,
     })

@@ -95,6 +95,14 @@ impl Row {
             .ok_or_else(|| self.wrong(column, "text"))
     }
 
+    /// Text that must be there, taken out of the row.
+    pub fn take_text(&mut self, column: usize) -> Result<String, StoreError> {
+        match self.0.get_mut(column) {
+            Some(Value::Text(text)) => text.take().ok_or_else(|| self.wrong(column, "text")),
+            _ => Err(self.wrong(column, "text")),
+        }
+    }
+
     /// Text or null.
     pub fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         match self.0.get(column) {
