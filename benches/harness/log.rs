@@ -24,7 +24,7 @@ use crewlog::{
     journal::{
         Fold, Metadata, Recorded, Source, StoredEvent, SystemSource,
         entry::to_canonical,
-        stores::{self, Append, Head, ScopeTip, Store, StreamTip},
+        stores::{self, Append, Head, Store},
     },
     projections::Engine,
 };
@@ -90,7 +90,8 @@ impl LogWriter {
         let engine = Engine::open(&*store).await.expect("the projections open");
         let head = stores::head(&*store).await.expect("the head");
         let mut streams = HashMap::new();
-        let select = "SELECT aggregate_type, aggregate_id, sequence FROM streams";
+        let select = "SELECT aggregate_type, aggregate_id, MAX(sequence) FROM events
+                      GROUP BY aggregate_type, aggregate_id";
         for row in store.query(select, vec![]).await.expect("streams") {
             let key = (
                 row.text(0).expect("text").to_owned(),
@@ -99,7 +100,9 @@ impl LogWriter {
             streams.insert(key, row.count(2).expect("a count"));
         }
         let mut scopes = HashMap::new();
-        let select = "SELECT scope, sequence, leaf FROM scopes";
+        let select = "SELECT scope, scope_sequence, leaf FROM events
+                      WHERE (scope, scope_sequence) IN
+                            (SELECT scope, MAX(scope_sequence) FROM events GROUP BY scope)";
         for row in store.query(select, vec![]).await.expect("scopes") {
             let tip = (row.count(1).expect("a count"), row.hash(2).expect("a leaf"));
             scopes.insert(row.text(0).expect("text").to_owned(), tip);
@@ -182,15 +185,7 @@ impl LogWriter {
         let folded = self.engine.fold(&*self.store, &recorded).await;
         let folded = folded.expect("the events fold");
         let mut frontier = self.head.frontier.clone();
-        let (mut streams, mut scopes) = (HashMap::new(), HashMap::new());
-        for event in &events {
-            frontier.push(event.leaf);
-            streams.insert(
-                (event.aggregate_type.clone(), event.aggregate_id.clone()),
-                (event.sequence, event.scope.clone()),
-            );
-            scopes.insert(event.scope.clone(), (event.scope_sequence, event.leaf));
-        }
+        events.iter().for_each(|event| frontier.push(event.leaf));
         let head = Head {
             position: frontier.size(),
             epoch: self.head.epoch,
@@ -204,23 +199,6 @@ impl LogWriter {
             recorded_at: self.recorded_at,
             frontier: head.frontier.clone(),
             events,
-            streams: streams
-                .into_iter()
-                .map(|((aggregate_type, id), (sequence, scope))| StreamTip {
-                    aggregate_type: self.engine.stream_type(&aggregate_type).expect("known"),
-                    aggregate_id: id,
-                    sequence,
-                    scope,
-                })
-                .collect(),
-            scopes: scopes
-                .into_iter()
-                .map(|(scope, (sequence, leaf))| ScopeTip {
-                    scope,
-                    sequence,
-                    leaf,
-                })
-                .collect(),
             documents: folded.documents.clone(),
             audit: folded.audit.clone(),
             statements: vec![],
