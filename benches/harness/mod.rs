@@ -8,6 +8,7 @@
 )]
 
 pub mod log;
+pub mod owner;
 
 use std::{
     sync::Arc,
@@ -61,6 +62,39 @@ impl Place {
             }
         }
     }
+}
+
+/// Calls of several callers at once for `seconds`; answers how many there were a second, and
+/// the processor time of this process for one.
+pub async fn calls<F>(
+    callers: usize,
+    seconds: f64,
+    call: impl Fn(usize) -> F + Clone + Send + 'static,
+) -> (f64, f64)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (cpu_before, started) = (cpu_time(), Instant::now());
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| {
+            let call = call.clone();
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while started.elapsed().as_secs_f64() < seconds {
+                    call(caller + calls * callers).await;
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    let mut calls = 0;
+    for task in tasks {
+        calls += task.await.expect("no caller fails");
+    }
+    let calls = calls.max(1) as f64;
+    let cpu_us = (cpu_time() - cpu_before).as_secs_f64() * 1e6 / calls;
+    (calls / started.elapsed().as_secs_f64(), cpu_us)
 }
 
 /// What one measurement took.
