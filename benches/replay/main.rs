@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench replay` writes a log of `CREWLOG_BENCH_EVENTS` events (default
 //! 100,000) to a SQLite file and to a PostgreSQL of its own, and runs all sides in turn,
-//! `CREWLOG_BENCH_ROUNDS` (default 5) times. Then it starts the program on an empty log and
+//! `CREWLOG_BENCH_ROUNDS` (default 5) times. `CREWLOG_BENCH_ONLY` names a side to run alone,
+//! for a profiler. Then it starts the program on an empty log and
 //! on this one, and looks at how long that takes and how much memory it holds.
 
 #[path = "../harness/mod.rs"]
@@ -50,7 +51,10 @@ async fn run(cluster: &Cluster) {
 }
 
 async fn compare(place: &Place, store: &Arc<dyn Store>) {
-    let sides = sides(place, store).await;
+    let mut sides = sides(place, store).await;
+    if let Ok(only) = std::env::var("CREWLOG_BENCH_ONLY") {
+        sides.retain(|(name, _)| name.contains(&only));
+    }
     let mut figures = vec![Vec::new(); sides.len()];
     let mut events = 0;
     for _ in 0..setting("CREWLOG_BENCH_ROUNDS", 5.0) as usize {

@@ -26,8 +26,11 @@ use futures::{StreamExt, stream};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::{
-    catch_panic::CatchPanicLayer, compression::CompressionLayer, limit::RequestBodyLimitLayer,
-    sensitive_headers::SetSensitiveHeadersLayer, timeout::TimeoutLayer,
+    catch_panic::CatchPanicLayer,
+    compression::{CompressionLayer, DefaultPredicate, Predicate, predicate::SizeAbove},
+    limit::RequestBodyLimitLayer,
+    sensitive_headers::SetSensitiveHeadersLayer,
+    timeout::TimeoutLayer,
 };
 use tracing::{Instrument, Span, field::Empty};
 
@@ -37,6 +40,9 @@ use super::{
     problem::{Problem, ProblemCode},
     request_id::{RequestId, X_REQUEST_ID},
 };
+
+/// Answers below this fit into a packet as they are; packing them takes longer than sending.
+const COMPRESSED_BYTES_MIN: u64 = 1_024;
 
 /// How much of a refused body is read, and for how long.
 const HEARD_OUT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -78,6 +84,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let late = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.timeout);
+    let worth_packing = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES_MIN));
     let sensitive = [header::AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
     router
         .layer(RequestBodyLimitLayer::new(settings.body_limit_bytes))
@@ -85,7 +92,7 @@ where
         .layer(late)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(told_as_problem))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(worth_packing))
         .layer(from_fn_with_state(Arc::new(settings.clone()), served))
         .layer(SetSensitiveHeadersLayer::new(sensitive))
 }
@@ -292,7 +299,7 @@ mod tests {
         let context =
             async |context: RequestContext| format!("{:?} {:?}", context.ip, context.user_agent);
         let router = Router::new()
-            .route("/ok/{id}", get(async || "x".repeat(500)))
+            .route("/ok/{id}", get(async || "x".repeat(5_000)))
             .route("/context", get(context))
             .route("/body", post(async |body: Bytes| body.len().to_string()))
             .route("/forever", get(forever))

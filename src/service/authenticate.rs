@@ -3,6 +3,12 @@
 //! This only proves who it is. What they may is decided elsewhere: for a write inside the
 //! append, where the session is looked at again on the newest state.
 
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use lru::LruCache;
 use secrecy::SecretString;
 
 use super::{Request, Service, ServiceError, Token, TokenKind};
@@ -40,6 +46,26 @@ impl Caller {
     }
 }
 
+/// How many tokens' sessions are remembered.
+const TOKENS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+
+/// Which session a token is of, by its hash. That never changes; whether the session lives is
+/// asked every time.
+#[derive(Debug)]
+pub(super) struct Tokens(Mutex<LruCache<[u8; 32], Caller>>);
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(TOKENS_IN_MEMORY)))
+    }
+}
+
+impl Tokens {
+    fn memory(&self) -> MutexGuard<'_, LruCache<[u8; 32], Caller>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 const SELECT_TOKEN: &str = "
 SELECT session, user_id
   FROM session_tokens
@@ -66,17 +92,7 @@ impl Service {
         let token = Token::parse(TokenKind::Session, token).ok_or(ServiceError::Unauthenticated)?;
         // Looked up by its hash: what a comparison would tell of the hash tells nothing of
         // the token.
-        let hash = token.hash();
-        let rows = self
-            .journal
-            .store()
-            .query(SELECT_TOKEN, vec![hash.as_slice().into()])
-            .await?;
-        let row = rows.first().ok_or(ServiceError::Unauthenticated)?;
-        let caller = Caller {
-            session: row.parsed(0)?,
-            user: row.parsed(1)?,
-        };
+        let caller = self.session_of(token.hash()).await?;
         let account = self.users().get(&caller.user.to_string()).await?.value;
         let account = account.ok_or(ServiceError::Unauthenticated)?;
         let now = self.source().now();
@@ -84,5 +100,21 @@ impl Service {
             Some(session) if session.expires_at > now => Ok((caller, account)),
             _ => Err(ServiceError::Unauthenticated),
         }
+    }
+
+    async fn session_of(&self, token_hash: [u8; 32]) -> Result<Caller, ServiceError> {
+        let known = self.tokens.memory().get(&token_hash).cloned();
+        if let Some(caller) = known {
+            return Ok(caller);
+        }
+        let parameters = vec![token_hash.as_slice().into()];
+        let rows = self.journal.store().query(SELECT_TOKEN, parameters).await?;
+        let row = rows.first().ok_or(ServiceError::Unauthenticated)?;
+        let caller = Caller {
+            session: row.parsed(0)?,
+            user: row.parsed(1)?,
+        };
+        self.tokens.memory().put(token_hash, caller.clone());
+        Ok(caller)
     }
 }

@@ -64,6 +64,7 @@ use crate::{
     },
 };
 use attempts::AttemptCounter;
+use authenticate::Tokens;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
@@ -119,6 +120,7 @@ pub struct Service {
     subjects: Subjects,
     passwords: Passwords,
     attempts: AttemptCounter,
+    tokens: Tokens,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
 }
@@ -163,6 +165,7 @@ impl Service {
             subjects: Subjects::new(store),
             passwords: Passwords::new(source)?,
             attempts: AttemptCounter::default(),
+            tokens: Tokens::default(),
             journal,
             engine,
             keyring,
