@@ -7,7 +7,7 @@ use crate::{
     domain::Stream,
     journal::{
         StoredEvent,
-        stores::{self, Row, Store, StoreError, Value, padded},
+        stores::{self, Row, Store, StoreError, Value, padded, page_rows},
     },
 };
 
@@ -157,11 +157,11 @@ impl<P: Projection> Documents<P> {
                FROM {}
               WHERE {column} = $1 AND key > $2
               ORDER BY key
-              LIMIT $3",
-            self.table
+              LIMIT {}",
+            self.table,
+            page_rows(limit + 1)
         );
-        let parameters: Vec<Value> =
-            vec![value.into(), after.unwrap_or("").into(), (limit + 1).into()];
+        let parameters: Vec<Value> = vec![value.into(), after.unwrap_or("").into()];
         let mut rows = self.store.query(&sql, parameters).await?;
         let more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -194,13 +194,12 @@ impl<P: Projection> Documents<P> {
                FROM {}
               WHERE deadline <= $1
               ORDER BY deadline, key
-              LIMIT $2",
-            self.table
+              LIMIT {}",
+            self.table,
+            page_rows(limit)
         );
-        let rows = self
-            .store
-            .query(&sql, vec![time.0.into(), limit.into()])
-            .await?;
+        let mut rows = self.store.query(&sql, vec![time.0.into()]).await?;
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         rows.iter().map(|row| keyed::<P>(row, 0)).collect()
     }
 

@@ -468,12 +468,12 @@ impl Conditions {
         ));
     }
 
-    fn finish(mut self, table: &str, direction: &str, limit: u64) -> (String, Vec<Value>) {
-        self.parameters.push(limit.into());
+    /// At least `limit` rows, where there are as many.
+    fn finish(self, table: &str, direction: &str, limit: u64) -> (String, Vec<Value>) {
         let sql = format!(
-            "SELECT position FROM {table} WHERE {} ORDER BY position {direction} LIMIT ${}",
+            "SELECT position FROM {table} WHERE {} ORDER BY position {direction} LIMIT {}",
             self.sql.join(" AND "),
-            self.parameters.len()
+            stores::page_rows(limit)
         );
         (sql, self.parameters)
     }

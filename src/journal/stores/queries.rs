@@ -241,6 +241,13 @@ fn read_event(mut row: Row) -> Result<StoredEvent, StoreError> {
     })
 }
 
+/// How many rows to ask for where at least `limit` are wanted, to be written into the text of
+/// a statement: a plan that does not know how few are wanted reads and sorts all there are. A
+/// power of two, so that few different statements are prepared.
+pub fn page_rows(limit: u64) -> u64 {
+    limit.next_power_of_two()
+}
+
 /// `$first, $second, …` for `values` from placeholder `first` on. The list is filled up to
 /// a power of two with its last value, so that few different statements are prepared.
 pub fn padded<T: Clone + Into<Value>>(values: &[T], first: usize) -> (String, Vec<Value>) {
