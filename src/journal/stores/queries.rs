@@ -242,8 +242,8 @@ fn read_event(mut row: Row) -> Result<StoredEvent, StoreError> {
 }
 
 /// How many rows to ask for where at least `limit` are wanted, to be written into the text of
-/// a statement: a plan that does not know how few are wanted reads and sorts all there are. A
-/// power of two, so that few different statements are prepared.
+/// a statement, so that a plan is made for so many. A power of two, so that few different
+/// statements are prepared.
 pub fn page_rows(limit: u64) -> u64 {
     limit.next_power_of_two()
 }
