@@ -11,7 +11,6 @@ use super::{
     Caller, InvitationView, MemberView, Opened, Request, Service, ServiceError, SessionView, Token,
     TokenKind, Written,
     invitations::MISSING,
-    sessions::keep_token,
     sign_up::{decide_account, share_first_profile},
     workspaces::Place,
     write::{Composed, Made, Sender, profile_is_at},
@@ -23,7 +22,7 @@ use crate::{
         ids::{EventId, SessionId, UserId},
         organization::{Organization, OrganizationCommand},
         sealed::KeyOwner,
-        user::{User, UserCommand},
+        user::User,
         workspace::{Workspace, WorkspaceCommand},
     },
     journal::{Desk, LookupKey, Rejection, StreamRef, stores::Statement},
@@ -278,7 +277,7 @@ impl Service {
         let origin = request.origin(actor, Some(account.key.clone()), free_text);
         let claim = Self::email_claim(ACCOUNT, &guest.lookup);
         let stream = StreamRef::of::<User>(user, user);
-        let (expires_in, token_hash) = (self.settings.session_lifetime, token.hash());
+        let started = self.new_session(user, session, token);
         let invitation = found.document.id;
         Ok(Composed {
             lane: organization.to_string(),
@@ -294,13 +293,7 @@ impl Service {
                 desk.read::<Workspace>(&joining.workspace)
                     .invitation(invitation)?;
                 decide_account(desk, &stream, &claim, &account)?;
-                let expires_at = desk.now().plus(expires_in);
-                let start = UserCommand::StartSession {
-                    session,
-                    expires_at,
-                };
-                desk.execute::<User>(&stream, start, &[])?;
-                desk.write_beside(keep_token(&token_hash, session, user, expires_at));
+                started.decide(desk, &stream)?;
                 joining.decide(desk)?;
                 share_first_profile(desk, &stream, Some(organization))?;
                 let made = Made::Accepted {

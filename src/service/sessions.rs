@@ -14,7 +14,7 @@ use crate::{
         ids::{SessionId, UserId},
         user::{User, UserCommand},
     },
-    journal::{Origin, StreamRef, Unit, stores::Statement},
+    journal::{Desk, Origin, StreamRef, Unit, stores::Statement},
     projections::{ACCOUNT, Found, Users},
 };
 
@@ -44,20 +44,35 @@ const DELETE_TOKEN: &str = "
 DELETE FROM session_tokens
  WHERE session = $1";
 
-/// The row that a session is found by.
-pub(super) fn keep_token(
-    token_hash: &[u8; 32],
-    session: SessionId,
+/// A session that is being started: its event, and the row that it is found by.
+pub(super) struct NewSession {
     user: UserId,
-    expires_at: Timestamp,
-) -> Statement {
-    let parameters = [
-        token_hash.as_slice().into(),
-        session.to_string().into(),
-        user.to_string().into(),
-        expires_at.0.into(),
-    ];
-    Statement::new(INSERT_TOKEN, parameters)
+    session: SessionId,
+    token_hash: [u8; 32],
+    lives: chrono::TimeDelta,
+}
+
+impl NewSession {
+    pub(super) fn decide(&self, desk: &mut Desk<'_>, account: &StreamRef) -> Result<(), Refusal> {
+        let expires_at = desk.now().plus(self.lives);
+        let start = UserCommand::StartSession {
+            session: self.session,
+            expires_at,
+        };
+        desk.execute::<User>(account, start, &[])?;
+        desk.write_beside(self.keep_token(expires_at));
+        Ok(())
+    }
+
+    fn keep_token(&self, expires_at: Timestamp) -> Statement {
+        let parameters = [
+            self.token_hash.as_slice().into(),
+            self.session.to_string().into(),
+            self.user.to_string().into(),
+            expires_at.0.into(),
+        ];
+        Statement::new(INSERT_TOKEN, parameters)
+    }
 }
 
 impl Service {
@@ -127,6 +142,21 @@ impl Service {
         Ok(Written::of(&receipt, shown))
     }
 
+    /// A session of `user` under a token that was just made.
+    pub(super) fn new_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        token: &Token,
+    ) -> NewSession {
+        NewSession {
+            user,
+            session,
+            token_hash: token.hash(),
+            lives: self.settings.session_lifetime,
+        }
+    }
+
     fn compose_session(
         &self,
         user: UserId,
@@ -135,20 +165,14 @@ impl Service {
         origin: Origin,
     ) -> Composed {
         let stream = StreamRef::of::<User>(user, user);
-        let (expires_in, token_hash) = (self.settings.session_lifetime, token.hash());
+        let started = self.new_session(user, session, token);
         Composed {
             lane: user.to_string(),
             streams: vec![stream.clone()],
             lookups: vec![],
             origin,
             decide: Box::new(move |desk| {
-                let expires_at = desk.now().plus(expires_in);
-                let start = UserCommand::StartSession {
-                    session,
-                    expires_at,
-                };
-                desk.execute::<User>(&stream, start, &[])?;
-                desk.write_beside(keep_token(&token_hash, session, user, expires_at));
+                started.decide(desk, &stream)?;
                 Ok(Made::Session(user, session).outcome(201))
             }),
         }

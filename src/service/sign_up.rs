@@ -7,7 +7,6 @@ use secrecy::SecretString;
 use super::{
     Caller, Me, Request, Service, ServiceError, SessionView, Token, TokenKind, Written,
     people::NewSubject,
-    sessions::keep_token,
     write::{Composed, Made, Sender},
 };
 use crate::{
@@ -212,8 +211,8 @@ impl Service {
                 streams.push(made.stream.clone());
                 made
             });
-        let expires_in = self.settings.session_lifetime;
-        let (lookups, token_hash) = (vec![claim.clone()], token.hash());
+        let started = self.new_session(ids.user, ids.session, token);
+        let lookups = vec![claim.clone()];
         Composed {
             lane: ids.user.to_string(),
             streams,
@@ -228,13 +227,7 @@ impl Service {
                     workspace.decide(desk)?;
                 }
                 share_first_profile(desk, &user, ids.organization)?;
-                let expires_at = desk.now().plus(expires_in);
-                let start = UserCommand::StartSession {
-                    session: ids.session,
-                    expires_at,
-                };
-                desk.execute::<User>(&user, start, &[])?;
-                desk.write_beside(keep_token(&token_hash, ids.session, ids.user, expires_at));
+                started.decide(desk, &user)?;
                 let made = Made::SignedUp {
                     user: ids.user,
                     session: ids.session,
