@@ -76,9 +76,8 @@ async fn measure(place: &Place) -> Vec<(String, String)> {
     let root = RootKey::generate(&SystemSource);
     let owner = Owner::of(serve(place.open().await, &root).await, 4).await;
     let owner = owner.outlive(Duration::from_secs(10)).await;
-    let [short, long, few, crowd] = owner.workspaces[..] else {
-        unreachable!("four were made");
-    };
+    let [short, long, few, crowd]: [WorkspaceId; 4] =
+        owner.workspaces[..].try_into().expect("four were made");
     let store = place.open().await;
     grow(LogWriter::open(store.clone()).await, &owner).await;
     let owner = owner.at(serve(store.clone(), &root).await);
@@ -101,9 +100,8 @@ async fn measure(place: &Place) -> Vec<(String, String)> {
 
 /// Renames one workspace often, and lets many people into another.
 async fn grow(mut log: LogWriter, owner: &Owner<()>) {
-    let [short, long, few, crowd] = owner.workspaces[..] else {
-        unreachable!("four were made");
-    };
+    let [short, long, few, crowd]: [WorkspaceId; 4] =
+        owner.workspaces[..].try_into().expect("four were made");
     for (workspace, renames) in [(short, 6), (long, EVENTS)] {
         let target = Target::workspace(workspace, owner.organization);
         for count in 0..renames {

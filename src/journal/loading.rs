@@ -32,16 +32,29 @@ SELECT last_sequence, CAST(payload AS TEXT)
   FROM snapshots
  WHERE aggregate_type = $1 AND aggregate_id = $2 AND state_version = $3";
 
-const UPSERT_SNAPSHOT: &str = "
+/// `payload` is how the store takes JSON in a parameter.
+macro_rules! upsert_snapshot {
+    ($payload:literal) => {
+        concat!(
+            "
 INSERT INTO snapshots
        (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload, state_version)
-VALUES ($1, $2, $3, 1, CAST($4 AS JSON), $5)
+VALUES ($1, $2, $3, 1, ",
+            $payload,
+            ", $5)
     ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
        SET last_sequence = excluded.last_sequence,
            current_snapshot = snapshots.current_snapshot + 1,
            payload = excluded.payload, state_version = excluded.state_version
      WHERE snapshots.last_sequence < excluded.last_sequence
-        OR snapshots.state_version <> excluded.state_version";
+        OR snapshots.state_version <> excluded.state_version"
+        )
+    };
+}
+
+const UPSERT_SNAPSHOT_POSTGRES: &str = upsert_snapshot!("CAST($4 AS JSON)");
+/// A cast to JSON would make a number of it here.
+const UPSERT_SNAPSHOT_SQLITE: &str = upsert_snapshot!("$4");
 
 /// A stream read back, and the snapshot that is worth keeping if there were many events.
 pub struct Loaded {
@@ -101,24 +114,12 @@ fn snapshot_statement(store: &dyn Store, stream: &StreamRef, entry: &Entry) -> O
     ];
     Some(Statement::new(
         match store.kind() {
-            stores::StoreKind::Postgres => UPSERT_SNAPSHOT,
+            stores::StoreKind::Postgres => UPSERT_SNAPSHOT_POSTGRES,
             stores::StoreKind::Sqlite => UPSERT_SNAPSHOT_SQLITE,
         },
         parameters,
     ))
 }
-
-// CAST(… AS JSON) would make a number of it on SQLite.
-const UPSERT_SNAPSHOT_SQLITE: &str = "
-INSERT INTO snapshots
-       (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload, state_version)
-VALUES ($1, $2, $3, 1, $4, $5)
-    ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
-       SET last_sequence = excluded.last_sequence,
-           current_snapshot = snapshots.current_snapshot + 1,
-           payload = excluded.payload, state_version = excluded.state_version
-     WHERE snapshots.last_sequence < excluded.last_sequence
-        OR snapshots.state_version <> excluded.state_version";
 
 /// Applies the next stored event of a stream; what the state already has in it is passed
 /// over, as another process may have been read ahead of.

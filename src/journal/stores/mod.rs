@@ -17,8 +17,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use queries::{
-    events_after, events_at, events_of_scope, head, last_position_at, padded, page_rows,
-    stream_after, unread_after,
+    events_after, events_at, head, last_position_at, padded, page_rows, stream_after, unread_after,
 };
 pub use value::{Row, Statement, Value};
 

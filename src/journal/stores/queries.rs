@@ -48,16 +48,6 @@ const STREAM_AFTER: &str = concat!(
  ORDER BY sequence"
 );
 
-const EVENTS_OF_SCOPE: &str = concat!(
-    "SELECT ",
-    event_columns!(),
-    "
-  FROM events
- WHERE scope = $1 AND scope_sequence > $2
- ORDER BY scope_sequence
- LIMIT $3"
-);
-
 const RECORDED_AT: &str = "
 SELECT recorded_at
   FROM events
@@ -152,20 +142,6 @@ pub async fn stream_after(
         position.into(),
     ];
     read_events(store.query(STREAM_AFTER, parameters).await?)
-}
-
-/// At most `limit` events of one scope after its `sequence` (exclusive), in order.
-///
-/// # Errors
-/// When the store cannot be read or a row is malformed.
-pub async fn events_of_scope(
-    store: &dyn Store,
-    scope: &str,
-    sequence: u64,
-    limit: u64,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    let parameters = vec![scope.into(), sequence.into(), limit.into()];
-    read_events(store.query(EVENTS_OF_SCOPE, parameters).await?)
 }
 
 /// The events at these positions, in order; positions beyond the head are left out.
