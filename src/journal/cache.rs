@@ -249,10 +249,14 @@ impl Cache {
         }
     }
 
-    /// Drops what was least recently used until the rest fits. Called between batches only:
-    /// within one, what was decided is nowhere else.
-    pub fn shrink(&mut self) {
+    /// Drops what was least recently used until the rest fits, or until it comes to a stream
+    /// that has in it what is not written: that is nowhere else.
+    pub fn shrink(&mut self, unwritten: impl Fn(&CacheKey) -> bool) {
         while self.bytes > self.bytes_max && self.entries.len() > 1 {
+            match self.entries.peek_lru() {
+                Some((key, _)) if !unwritten(key) => {}
+                Some(_) | None => return,
+            }
             if let Some((_, entry)) = self.entries.pop_lru() {
                 self.bytes -= entry.weight_bytes;
             }

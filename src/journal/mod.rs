@@ -53,7 +53,7 @@ pub struct Folded {
     pub documents: Vec<DocumentChanges>,
     pub audit: Option<AuditRows>,
     /// What the fold wants back when the batch is written.
-    pub keep: Option<Box<dyn std::any::Any + Send>>,
+    pub keep: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 /// A fold that failed: nothing of the batch has been written.

@@ -211,16 +211,16 @@ async fn resolving(store: StoreUnderTest) {
     let source = TestSource::new(1);
     let written = Arc::new(a_batch(&source, &head(&*store).await, "written"));
     store.append(written.clone()).await.expect("the first");
-    assert!(store.resolve(written.batch).await.expect("an answer"));
+    assert!(store.resolve(written.batch, 1).await.expect("an answer"));
     let one = head(&*store).await;
     assert_eq!((one.position, one.epoch), (1, 1), "the epoch is raised");
 
     // In flight while it is resolved: it can no longer be written.
     let in_flight = Arc::new(a_batch(&source, &one, "in-flight"));
-    assert!(!store.resolve(in_flight.batch).await.expect("an answer"));
+    assert!(!store.resolve(in_flight.batch, 2).await.expect("an answer"));
     let lost = store.append(in_flight.clone()).await;
     assert!(matches!(lost, Err(AppendError::Lost)), "{lost:?}");
-    assert!(!store.resolve(in_flight.batch).await.expect("an answer"));
+    assert!(!store.resolve(in_flight.batch, 2).await.expect("an answer"));
     let three = head(&*store).await;
     assert_eq!((three.position, three.epoch), (1, 3));
     store
@@ -240,7 +240,7 @@ async fn resolving(store: StoreUnderTest) {
         .append(Arc::new(beside_only))
         .await
         .expect("statements");
-    assert!(store.resolve(batch).await.expect("an answer"));
+    assert!(store.resolve(batch, 3).await.expect("an answer"));
     assert_eq!(count(&*store, "claims").await, 1);
     let moved = head(&*store).await;
     assert_eq!((moved.position, moved.recorded_at), (2, recorded_at));
@@ -329,8 +329,8 @@ impl Store for Mishaps {
         }
     }
 
-    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
-        let answer = self.inner.resolve(batch).await;
+    async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
+        let answer = self.inner.resolve(batch, first_position).await;
         if let Some(late) = self.under_way.lock().await.take() {
             let arrived = self.inner.append(late).await;
             assert!(matches!(arrived, Err(AppendError::Lost)), "{arrived:?}");

@@ -235,11 +235,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn release_head(&self) {}
 
     /// After an unknown outcome: takes the head's lock, raises its epoch, so that what is
-    /// still in flight can no longer be written, and says whether `batch` was.
+    /// still in flight can no longer be written, and says whether `batch`, whose first event
+    /// would be at `first_position`, was.
     ///
     /// # Errors
     /// When the database still cannot be reached: call again.
-    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError>;
+    async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError>;
 
     /// What it has found to be damaged since it was opened, if it has found something.
     fn damage(&self) -> Option<&str> {

@@ -17,17 +17,20 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    Column, Connection, Postgres, Row as _, Transaction, TypeInfo,
+    Column, Connection, Encode, Postgres, Row as _, Transaction, Type, TypeInfo,
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow},
     query::Query,
 };
 use tokio::sync::Mutex;
 
 use super::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
-    Value,
+    Append, AppendError, AuditRow, AuditRows, DocumentChanges, Row, Statement, Store, StoreError,
+    StoreKind, Value,
 };
-use crate::{domain::ids::BatchId, journal::fail_points::FailPoint};
+use crate::{
+    domain::ids::BatchId,
+    journal::{entry::StoredEvent, fail_points::FailPoint},
+};
 
 /// How many connections a process holds at most, beside the one for appends.
 const CONNECTIONS: u32 = 12;
@@ -41,10 +44,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to show that it lives, once one did not answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What each connection asks the server for: one plan a statement; and that a process which was
-/// stopped with the head's row locked does not keep the others from it for longer.
-const SESSION: [(&str, &str); 2] = [
+/// What each connection asks the server for: one plan a statement; an index also where the
+/// planner would read past rows that it believes to be cheap, which on a log is never the few
+/// that a page is of; and that a process which was stopped with the head's row locked does not
+/// keep the others from it for longer.
+const SESSION: [(&str, &str); 3] = [
     ("plan_cache_mode", "force_generic_plan"),
+    ("random_page_cost", "1.1"),
     ("idle_in_transaction_session_timeout", "5s"),
 ];
 
@@ -61,15 +67,16 @@ SELECT position
  WHERE singleton = 1
    FOR UPDATE";
 
-/// A batch of statements alone has no event; it is known for as long as it is the last.
+/// A batch is at the position that it expected, or nowhere. One of statements alone has no
+/// event; it is known for as long as it is the last.
 pub(super) const FIND_BATCH: &str = "
 SELECT 1
   FROM events
- WHERE batch = $1
+ WHERE position = $1 AND batch = $2
  UNION ALL
 SELECT 1
   FROM log_head
- WHERE last_batch = $1
+ WHERE last_batch = $2
  LIMIT 1";
 
 /// A PostgreSQL database.
@@ -551,13 +558,14 @@ impl Store for PostgresStore {
         }
     }
 
-    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
+    async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
         let run = async {
             let mut transaction = begin(&self.pool).await?;
             // Waits for whoever still holds the head's row; the look-up is a statement of its
             // own after it, so that it sees what that one has committed.
             sqlx::query(RAISE_EPOCH).execute(&mut *transaction).await?;
             let found = sqlx::query(FIND_BATCH)
+                .bind(first_position as i64)
                 .bind(batch.to_string())
                 .fetch_optional(&mut *transaction)
                 .await?;
@@ -578,13 +586,90 @@ impl Store for PostgresStore {
     }
 }
 
-const HEAD_AND_LOG: &str = "
+const HEAD: &str = "
 WITH head AS (
     UPDATE log_head
        SET position = $1, recorded_at = $2, frontier = $3, last_batch = $4
      WHERE singleton = 1 AND position = $5 AND epoch = $6
     RETURNING position
-),
+)";
+
+/// The first parameter after those of [`HEAD`].
+const FIRST_FREE: usize = 7;
+
+type Columns = [(&'static str, &'static str)];
+
+const EVENT_COLUMNS: [(&str, &str); 14] = [
+    ("position", "BIGINT"),
+    ("id", "TEXT"),
+    ("aggregate_type", "TEXT"),
+    ("aggregate_id", "TEXT"),
+    ("sequence", "BIGINT"),
+    ("scope", "TEXT"),
+    ("scope_sequence", "BIGINT"),
+    ("previous", "BYTEA"),
+    ("event_type", "TEXT"),
+    ("event_version", "TEXT"),
+    ("payload", "TEXT"),
+    ("metadata", "TEXT"),
+    ("salt", "BYTEA"),
+    ("leaf", "BYTEA"),
+];
+
+const DOCUMENT_COLUMNS: [(&str, &str); 7] = [
+    ("key", "TEXT"),
+    ("workspace", "TEXT"),
+    ("parent", "TEXT"),
+    ("lookup", "TEXT"),
+    ("deadline", "BIGINT"),
+    ("position", "BIGINT"),
+    ("document", "TEXT"),
+];
+
+const AUDIT_COLUMNS: [(&str, &str); 11] = [
+    ("position", "BIGINT"),
+    ("recorded_at", "BIGINT"),
+    ("organization", "TEXT"),
+    ("workspace", "TEXT"),
+    ("crew", "TEXT"),
+    ("environment", "TEXT"),
+    ("actor", "TEXT"),
+    ("action", "TEXT"),
+    ("target", "TEXT"),
+    ("outcome", "TEXT"),
+    ("words", "TEXT"),
+];
+
+/// The rows of a batch as a relation `new`, from parameter `first` on; see [`bind_column`].
+/// Arrays cost their start, a store for each, which a single row does without.
+fn new_rows(columns: &Columns, rows: usize, first: usize) -> String {
+    let one = rows == 1;
+    let parameters = columns.iter().zip(first..).map(|((_, kind), number)| {
+        let brackets = if one { "" } else { "[]" };
+        format!("CAST(${number} AS {kind}{brackets})")
+    });
+    let parameters = parameters.collect::<Vec<_>>().join(", ");
+    let names = columns.iter().map(|(name, _)| *name);
+    let names = names.collect::<Vec<_>>().join(", ");
+    if one {
+        format!("(VALUES ({parameters})) AS new ({names})")
+    } else {
+        format!("UNNEST({parameters}) AS new ({names})")
+    }
+}
+
+/// The statement for a batch: its text depends only on which tables it touches, and on whether
+/// it has one row for each or more, so that few different ones are prepared.
+fn append_sql(append: &Append) -> String {
+    let rows = append.events.len();
+    let mut start = HEAD.to_owned();
+    let mut first_free = FIRST_FREE;
+    if rows > 0 {
+        let new = new_rows(&EVENT_COLUMNS, rows, FIRST_FREE);
+        first_free += EVENT_COLUMNS.len();
+        let _ = write!(
+            start,
+            ",
 new_events AS (
     INSERT INTO events
            (position, id, recorded_at, batch, aggregate_type, aggregate_id, sequence, scope,
@@ -592,24 +677,11 @@ new_events AS (
     SELECT new.position, new.id, $2, $4, new.aggregate_type, new.aggregate_id, new.sequence,
            new.scope, new.scope_sequence, new.previous, new.event_type, new.event_version,
            CAST(new.payload AS JSON), CAST(new.metadata AS JSON), new.salt, new.leaf
-      FROM head,
-           UNNEST(CAST($7 AS BIGINT[]), CAST($8 AS TEXT[]), CAST($9 AS TEXT[]),
-                  CAST($10 AS TEXT[]), CAST($11 AS BIGINT[]), CAST($12 AS TEXT[]),
-                  CAST($13 AS BIGINT[]), CAST($14 AS BYTEA[]), CAST($15 AS TEXT[]),
-                  CAST($16 AS TEXT[]), CAST($17 AS TEXT[]), CAST($18 AS TEXT[]),
-                  CAST($19 AS BYTEA[]), CAST($20 AS BYTEA[]))
-           AS new (position, id, aggregate_type, aggregate_id, sequence, scope,
-                   scope_sequence, previous, event_type, event_version, payload, metadata,
-                   salt, leaf)
-)";
-
-/// The first parameter after those of [`HEAD_AND_LOG`].
-const FIRST_FREE: usize = 21;
-
-/// The statement for a batch: its text depends only on which tables it touches, so that few
-/// different ones are prepared.
-fn append_sql(append: &Append) -> String {
-    folded_sql(HEAD_AND_LOG, &append.documents, &append.audit, FIRST_FREE)
+      FROM head, {new}
+)"
+        );
+    }
+    folded_sql(&start, &append.documents, &append.audit, first_free)
 }
 
 /// Adds what the projections made to a statement that begins with a CTE named `head`.
@@ -636,7 +708,7 @@ fn folded_sql(
 fn add_documents(sql: &mut String, changes: &DocumentChanges, first: usize) -> usize {
     let mut next = first;
     if !changes.upserts.is_empty() {
-        next = add_upserts(sql, &changes.table, next);
+        next = add_upserts(sql, changes, next);
     }
     if !changes.deletes.is_empty() {
         let table = &changes.table;
@@ -654,9 +726,9 @@ deleted_{table} AS (
     next
 }
 
-fn add_upserts(sql: &mut String, table: &str, first: usize) -> usize {
-    let [key, workspace, parent, lookup, deadline, position, document] =
-        std::array::from_fn(|offset| first + offset);
+fn add_upserts(sql: &mut String, changes: &DocumentChanges, first: usize) -> usize {
+    let table = &changes.table;
+    let new = new_rows(&DOCUMENT_COLUMNS, changes.upserts.len(), first);
     let _ = write!(
         sql,
         ",
@@ -664,24 +736,19 @@ changed_{table} AS (
     INSERT INTO {table} (key, workspace, parent, lookup, deadline, position, document)
     SELECT new.key, new.workspace, new.parent, new.lookup, new.deadline, new.position,
            CAST(new.document AS JSON)
-      FROM head,
-           UNNEST(CAST(${key} AS TEXT[]), CAST(${workspace} AS TEXT[]),
-                  CAST(${parent} AS TEXT[]), CAST(${lookup} AS TEXT[]),
-                  CAST(${deadline} AS BIGINT[]), CAST(${position} AS BIGINT[]),
-                  CAST(${document} AS TEXT[]))
-           AS new (key, workspace, parent, lookup, deadline, position, document)
+      FROM head, {new}
         ON CONFLICT (key) DO UPDATE
            SET workspace = excluded.workspace, parent = excluded.parent,
                lookup = excluded.lookup, deadline = excluded.deadline,
                position = excluded.position, document = excluded.document
 )"
     );
-    first + 7
+    first + DOCUMENT_COLUMNS.len()
 }
 
 fn add_audit(sql: &mut String, audit: &AuditRows, first: usize) {
     let table = &audit.table;
-    let p: [usize; 11] = std::array::from_fn(|offset| first + offset);
+    let new = new_rows(&AUDIT_COLUMNS, audit.rows.len(), first);
     let _ = write!(
         sql,
         ",
@@ -691,49 +758,58 @@ new_audit AS (
             target, outcome, words)
     SELECT new.position, new.recorded_at, new.organization, new.workspace, new.crew,
            new.environment, new.actor, new.action, new.target, new.outcome, new.words
-      FROM head,
-           UNNEST(CAST(${} AS BIGINT[]), CAST(${} AS BIGINT[]), CAST(${} AS TEXT[]),
-                  CAST(${} AS TEXT[]), CAST(${} AS TEXT[]), CAST(${} AS TEXT[]),
-                  CAST(${} AS TEXT[]), CAST(${} AS TEXT[]), CAST(${} AS TEXT[]),
-                  CAST(${} AS TEXT[]), CAST(${} AS TEXT[]))
-           AS new (position, recorded_at, organization, workspace, crew, environment, actor,
-                   action, target, outcome, words)
-)",
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10]
+      FROM head, {new}
+)"
     );
 }
 
-/// One column of a batch as an array.
-fn column<'a, T, U>(rows: &'a [T], value: impl Fn(&'a T) -> U) -> Vec<U> {
-    rows.iter().map(value).collect()
+/// Adds one column of a batch: a value where there is one row, else an array.
+fn bind_column<'q, T, U>(
+    query: PgQuery<'q>,
+    rows: &'q [T],
+    value: impl Fn(&'q T) -> U,
+) -> PgQuery<'q>
+where
+    U: Encode<'q, Postgres> + Type<Postgres> + 'q,
+    Vec<U>: Encode<'q, Postgres> + Type<Postgres>,
+{
+    match rows {
+        [row] => query.bind(value(row)),
+        rows => query.bind(rows.iter().map(value).collect::<Vec<_>>()),
+    }
 }
 
 fn bind_append<'q>(query: PgQuery<'q>, append: &'q Append) -> PgQuery<'q> {
-    let events = &append.events;
     let query = query
-        .bind((append.expected_position + events.len() as u64) as i64)
+        .bind((append.expected_position + append.events.len() as u64) as i64)
         .bind(append.recorded_at.0)
         .bind(append.frontier.to_bytes())
         .bind(append.batch.to_string())
         .bind(append.expected_position as i64)
-        .bind(append.expected_epoch as i64)
-        .bind(column(events, |event| event.position as i64))
-        .bind(column(events, |event| event.id.to_string()))
-        .bind(column(events, |event| event.aggregate_type.as_str()))
-        .bind(column(events, |event| event.aggregate_id.as_str()))
-        .bind(column(events, |event| event.sequence as i64))
-        .bind(column(events, |event| event.scope.as_str()))
-        .bind(column(events, |event| event.scope_sequence as i64))
-        .bind(column(events, |event| {
-            event.previous.as_ref().map(<[u8; 32]>::as_slice)
-        }))
-        .bind(column(events, |event| event.event_type.as_str()))
-        .bind(column(events, |event| event.event_version.as_str()))
-        .bind(column(events, |event| event.payload.as_str()))
-        .bind(column(events, |event| event.metadata.as_str()))
-        .bind(column(events, |event| event.salt.as_slice()))
-        .bind(column(events, |event| event.leaf.as_slice()));
+        .bind(append.expected_epoch as i64);
+    let query = bind_events(query, &append.events);
     bind_folded(query, &append.documents, &append.audit)
+}
+
+fn bind_events<'q>(query: PgQuery<'q>, rows: &'q [StoredEvent]) -> PgQuery<'q> {
+    if rows.is_empty() {
+        return query;
+    }
+    let query = bind_column(query, rows, |row| row.position as i64);
+    let query = bind_column(query, rows, |row| row.id.to_string());
+    let query = bind_column(query, rows, |row| row.aggregate_type.as_str());
+    let query = bind_column(query, rows, |row| row.aggregate_id.as_str());
+    let query = bind_column(query, rows, |row| row.sequence as i64);
+    let query = bind_column(query, rows, |row| row.scope.as_str());
+    let query = bind_column(query, rows, |row| row.scope_sequence as i64);
+    let previous = |row: &'q StoredEvent| row.previous.as_ref().map(<[u8; 32]>::as_slice);
+    let query = bind_column(query, rows, previous);
+    let query = bind_column(query, rows, |row| row.event_type.as_str());
+    let query = bind_column(query, rows, |row| row.event_version.as_str());
+    let query = bind_column(query, rows, |row| row.payload.as_str());
+    let query = bind_column(query, rows, |row| row.metadata.as_str());
+    let query = bind_column(query, rows, |row| row.salt.as_slice());
+    bind_column(query, rows, |row| row.leaf.as_slice())
 }
 
 fn bind_folded<'q>(
@@ -743,7 +819,7 @@ fn bind_folded<'q>(
 ) -> PgQuery<'q> {
     let query = documents.iter().fold(query, bind_documents);
     match audit {
-        Some(audit) => bind_audit(query, audit),
+        Some(audit) => bind_audit(query, &audit.rows),
         None => query,
     }
 }
@@ -751,33 +827,31 @@ fn bind_folded<'q>(
 fn bind_documents<'q>(mut query: PgQuery<'q>, changes: &'q DocumentChanges) -> PgQuery<'q> {
     let rows = &changes.upserts;
     if !rows.is_empty() {
-        query = query
-            .bind(column(rows, |row| row.key.as_str()))
-            .bind(column(rows, |row| row.workspace.as_deref()))
-            .bind(column(rows, |row| row.parent.as_deref()))
-            .bind(column(rows, |row| row.lookup.as_deref()))
-            .bind(column(rows, |row| row.deadline))
-            .bind(column(rows, |row| row.position as i64))
-            .bind(column(rows, |row| row.document.as_str()));
+        query = bind_column(query, rows, |row| row.key.as_str());
+        query = bind_column(query, rows, |row| row.workspace.as_deref());
+        query = bind_column(query, rows, |row| row.parent.as_deref());
+        query = bind_column(query, rows, |row| row.lookup.as_deref());
+        query = bind_column(query, rows, |row| row.deadline);
+        query = bind_column(query, rows, |row| row.position as i64);
+        query = bind_column(query, rows, |row| row.document.as_str());
     }
     if !changes.deletes.is_empty() {
-        query = query.bind(column(&changes.deletes, String::as_str));
+        let keys: Vec<_> = changes.deletes.iter().map(String::as_str).collect();
+        query = query.bind(keys);
     }
     query
 }
 
-fn bind_audit<'q>(query: PgQuery<'q>, audit: &'q AuditRows) -> PgQuery<'q> {
-    let rows = &audit.rows;
-    query
-        .bind(column(rows, |row| row.position as i64))
-        .bind(column(rows, |row| row.recorded_at))
-        .bind(column(rows, |row| row.organization.as_deref()))
-        .bind(column(rows, |row| row.workspace.as_deref()))
-        .bind(column(rows, |row| row.crew.as_deref()))
-        .bind(column(rows, |row| row.environment.as_deref()))
-        .bind(column(rows, |row| row.actor.as_deref()))
-        .bind(column(rows, |row| row.action.as_str()))
-        .bind(column(rows, |row| row.target.as_deref()))
-        .bind(column(rows, |row| row.outcome))
-        .bind(column(rows, |row| row.words.as_str()))
+fn bind_audit<'q>(query: PgQuery<'q>, rows: &'q [AuditRow]) -> PgQuery<'q> {
+    let query = bind_column(query, rows, |row| row.position as i64);
+    let query = bind_column(query, rows, |row| row.recorded_at);
+    let query = bind_column(query, rows, |row| row.organization.as_deref());
+    let query = bind_column(query, rows, |row| row.workspace.as_deref());
+    let query = bind_column(query, rows, |row| row.crew.as_deref());
+    let query = bind_column(query, rows, |row| row.environment.as_deref());
+    let query = bind_column(query, rows, |row| row.actor.as_deref());
+    let query = bind_column(query, rows, |row| row.action.as_str());
+    let query = bind_column(query, rows, |row| row.target.as_deref());
+    let query = bind_column(query, rows, |row| row.outcome);
+    bind_column(query, rows, |row| row.words.as_str())
 }

@@ -358,7 +358,7 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn resolve(&self, batch: BatchId) -> Result<bool, StoreError> {
+    async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
         let file = self.file.clone();
         self.writer()?
             .call(move |connection| {
@@ -369,7 +369,7 @@ impl Store for SqliteStore {
                 transaction.execute(super::postgres::RAISE_EPOCH, [])?;
                 let found = transaction
                     .prepare(&numbered(super::postgres::FIND_BATCH))?
-                    .exists([batch.to_string()])?;
+                    .exists(params![first_position, batch.to_string()])?;
                 transaction.commit()?;
                 Ok(found)
             })
