@@ -18,6 +18,7 @@
 mod cli;
 mod edge;
 mod faults;
+mod flight;
 mod harness;
 mod history;
 mod journal;
@@ -39,6 +40,7 @@ fn cases() -> Vec<Case> {
         cli::trials(),
         edge::trials(),
         faults::trials(),
+        flight::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),

@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use crewlog::domain::Timestamp;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{BatchId, EventId};
 use crewlog::domain::workspace::{Workspace, WorkspaceEvent};
 use crewlog::journal::stores::postgres::PostgresStore;
 use crewlog::journal::stores::{
-    self, Append, AppendError, AuditRows, DocumentChanges, Head, Row, Statement, Store, StoreError,
-    StoreKind, Value,
+    self, Append, AppendError, Head, Statement, Store, StoreKind, Value,
 };
-use crewlog::journal::{Journal, JournalSettings, Source, StoredEvent, SubmitError};
+use crewlog::journal::{JournalSettings, Source, StoredEvent, SubmitError};
 
 use crate::support::journal::{Fixture, TestSource, open_store, rename};
 use crate::support::ledger;
+use crate::support::mishaps::{Mishap, with_mishaps};
 use crate::support::postgres::Cluster;
 use crate::support::trials::{Case, StoreUnderTest, both, with_cluster};
 
@@ -261,113 +260,6 @@ async fn all_or_none(store: StoreUnderTest) {
     assert_eq!(store.execute(vec![delete]).await.expect("both"), [2]);
 }
 
-/// What goes wrong with an append.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Mishap {
-    None,
-    /// It is written, and the answer is lost.
-    AnswerLost,
-    /// The connection breaks before it is written.
-    NeverSent,
-    /// As before, and it is still under way when its outcome is asked for.
-    ArrivesLate,
-    /// Known not to be written.
-    Refused,
-}
-
-/// A store with an append in so many that goes wrong.
-#[derive(Debug)]
-struct Mishaps {
-    inner: Arc<dyn Store>,
-    plan: Vec<Mishap>,
-    appends: AtomicUsize,
-    under_way: tokio::sync::Mutex<Option<Arc<Append>>>,
-    late_ones_lost: AtomicUsize,
-}
-
-#[async_trait]
-impl Store for Mishaps {
-    fn kind(&self) -> StoreKind {
-        self.inner.kind()
-    }
-
-    async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        self.inner.query(sql, parameters).await
-    }
-
-    async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
-        self.inner.execute(statements).await
-    }
-
-    async fn put(
-        &self,
-        documents: Vec<DocumentChanges>,
-        audit: Option<AuditRows>,
-        statements: Vec<Statement>,
-    ) -> Result<(), StoreError> {
-        self.inner.put(documents, audit, statements).await
-    }
-
-    async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
-        let number = self.appends.fetch_add(1, Ordering::SeqCst);
-        let unknown = || Err(AppendError::Unknown("the connection broke".to_owned()));
-        match self.plan[number % self.plan.len()] {
-            Mishap::None => self.inner.append(append).await,
-            Mishap::AnswerLost => {
-                self.inner.append(append).await?;
-                unknown()
-            }
-            Mishap::NeverSent => unknown(),
-            Mishap::ArrivesLate => {
-                *self.under_way.lock().await = Some(append);
-                unknown()
-            }
-            Mishap::Refused => Err(AppendError::Failed(StoreError::Unavailable {
-                kind: self.kind(),
-                detail: "no room".to_owned(),
-            })),
-        }
-    }
-
-    async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
-        let answer = self.inner.resolve(batch, first_position).await;
-        if let Some(late) = self.under_way.lock().await.take() {
-            let arrived = self.inner.append(late).await;
-            assert!(matches!(arrived, Err(AppendError::Lost)), "{arrived:?}");
-            self.late_ones_lost.fetch_add(1, Ordering::SeqCst);
-        }
-        answer
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
-
-async fn with_mishaps(store: &StoreUnderTest, plan: &[Mishap]) -> (Fixture, Arc<Mishaps>) {
-    let fixture = Fixture::open(store).await;
-    let mishaps = Arc::new(Mishaps {
-        inner: fixture.store.clone(),
-        plan: plan.to_vec(),
-        appends: AtomicUsize::new(0),
-        under_way: tokio::sync::Mutex::new(None),
-        late_ones_lost: AtomicUsize::new(0),
-    });
-    let journal = Journal::start(
-        mishaps.clone(),
-        fixture.source.clone(),
-        fixture.engine.clone(),
-        JournalSettings::default(),
-    )
-    .await
-    .expect("the journal to start");
-    let fixture = Fixture {
-        journal: Arc::new(journal),
-        ..fixture
-    };
-    (fixture, mishaps)
-}
-
 async fn found_out(store: StoreUnderTest) {
     let plan = [
         Mishap::None,
@@ -406,7 +298,7 @@ async fn found_out(store: StoreUnderTest) {
         );
     }
     assert_eq!(events.len(), 2 + 2 + 3 + told.len(), "each is there once");
-    assert!(mishaps.late_ones_lost.load(Ordering::SeqCst) > 0);
+    assert!(mishaps.late_ones_lost() > 0);
     assert_eq!(
         fixture.journal.status().problem(),
         None,

@@ -189,7 +189,6 @@ impl Writer {
     }
 
     /// Works until the queue is closed and empty. If it meets a defect of its own, it says
-    /// Works until the queue is closed and empty. If it meets a defect of its own, it says
     /// so and lets nobody wait for it.
     pub(super) async fn run(self) {
         let (queue, status) = (self.queue.clone(), self.status.clone());

@@ -16,6 +16,7 @@ pub mod commands;
 pub mod journal;
 pub mod ledger;
 pub mod load;
+pub mod mishaps;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
