@@ -2,6 +2,7 @@
 //! what becomes of the next when it does not arrive.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crewlog::domain::event::Event;
@@ -10,7 +11,7 @@ use crewlog::domain::workspace::{Workspace, WorkspaceCommand, WorkspaceEvent};
 use crewlog::journal::{Committed, Idempotency, Source, StoredEvent, SubmitError, Unit};
 use tokio::task::JoinHandle;
 
-use crate::support::journal::{Fixture, Person, Team, command, done, name, rename};
+use crate::support::journal::{Fixture, Person, Team, commands, done, name, rename};
 use crate::support::ledger;
 use crate::support::mishaps::{Mishap, with_mishaps};
 use crate::support::trials::{Case, StoreUnderTest, both};
@@ -61,6 +62,13 @@ struct Answers {
     same_address: Answer,
 }
 
+struct Flown {
+    fixture: Arc<Fixture>,
+    answers: Answers,
+    /// How many batches were sent after the one that was held.
+    sent_behind: usize,
+}
+
 impl Behind {
     fn is_any_answered(&self) -> bool {
         [
@@ -103,6 +111,22 @@ fn first_unit(fixture: &Fixture, team: Team, owner: &Person) -> Unit {
     keyed(unit)
 }
 
+/// Counts how often it is decided.
+fn counted(mut unit: Unit, decisions: &Arc<AtomicUsize>) -> Unit {
+    let (decide, decisions) = (unit.decide, decisions.clone());
+    unit.decide = Box::new(move |desk| {
+        decisions.fetch_add(1, Ordering::SeqCst);
+        decide(desk)
+    });
+    unit
+}
+
+async fn wait_for(decisions: &AtomicUsize, count: usize) {
+    while decisions.load(Ordering::SeqCst) < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn keyed(mut unit: Unit) -> Unit {
     unit.idempotency = Some(Idempotency {
         principal: "principal".to_owned(),
@@ -129,7 +153,7 @@ async fn fly(
     store: &StoreUnderTest,
     mishap: Mishap,
     meanwhile: impl AsyncFn(&Fixture, Team, &Person),
-) -> (Arc<Fixture>, Answers) {
+) -> Flown {
     let (fixture, mishaps) = with_mishaps(store, &[Mishap::None]).await;
     let owner = fixture.sign_up("owner").await;
     let team = fixture.workspace(&owner, "team").await;
@@ -139,21 +163,34 @@ async fn fly(
         tokio::spawn(async move { fixture.submit(unit).await })
     };
     let stranger = UserId::from_uuid(fixture.source.uuid());
-    let remove = WorkspaceCommand::Remove {
-        actor: owner.user,
-        user: stranger,
-    };
+    // Refused after it has changed the stream in memory, which is then read anew.
+    let half_done = vec![
+        WorkspaceCommand::Rename {
+            actor: owner.user,
+            name: name("never"),
+        },
+        WorkspaceCommand::Remove {
+            actor: owner.user,
+            user: stranger,
+        },
+    ];
     mishaps.hold_next(mishap);
     let first = ask(first_unit(&fixture, team, &owner));
     mishaps.is_holding().await;
+    let sent_before = mishaps.sent();
+    let decisions = Arc::new(AtomicUsize::new(0));
+    let ask_counted = |unit| ask(counted(unit, &decisions));
+    let no_member = ask_counted(commands::<Workspace>(team.stream(), half_done));
+    wait_for(&decisions, 1).await;
     let behind = Behind {
         first,
-        renamed: ask(rename(team, &owner, "second")),
-        no_member: ask(command::<Workspace>(team.stream(), remove)),
+        no_member,
+        renamed: ask_counted(rename(team, &owner, "second")),
         same_key: ask(keyed(rename(team, &owner, "same key"))),
-        same_address: ask(fixture.sign_up_unit("taken").1),
+        same_address: ask_counted(fixture.sign_up_unit("taken").1),
     };
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    wait_for(&decisions, 3).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(
         !behind.is_any_answered(),
         "what is decided on a batch that may never arrive is told to nobody"
@@ -165,7 +202,11 @@ async fn fly(
         .assert_memory_is_the_log::<Workspace>(&team.stream())
         .await;
     crate::projections::assert_documents_are_the_log(&fixture).await;
-    (fixture, answers)
+    Flown {
+        sent_behind: mishaps.sent() - sent_before,
+        fixture,
+        answers,
+    }
 }
 
 /// The first is in the log in the end, whatever happened to it at first.
@@ -186,28 +227,35 @@ fn assert_first_was_seen(answers: &Answers) {
 }
 
 async fn behind_a_flight(store: StoreUnderTest, mishap: Mishap) {
-    let (fixture, answers) = fly(&store, mishap, async |_, _, _| ()).await;
-    assert_first_was_seen(&answers);
-    let events = ledger::verify(&*fixture.store).await;
+    let flown = fly(&store, mishap, async |_, _, _| ()).await;
+    assert_first_was_seen(&flown.answers);
+    let events = ledger::verify(&*flown.fixture.store).await;
     assert_eq!(renames(&events), ["first", "second"]);
-    assert_eq!(fixture.journal.status().problem(), None);
+    assert_eq!(flown.fixture.journal.status().problem(), None);
+    if mishap == Mishap::None {
+        // Else the store would have had to refuse what the draft did not see.
+        assert_eq!(flown.sent_behind, 1);
+    }
 }
 
 async fn behind_a_lost_flight(store: StoreUnderTest) {
-    let (fixture, answers) = fly(&store, Mishap::None, async |fixture, team, owner| {
+    let flown = fly(&store, Mishap::None, async |fixture, team, owner| {
         let other = fixture.another(2).await;
         other
             .commit(rename(team, owner, "by another process"))
             .await;
     })
     .await;
-    assert_first_was_seen(&answers);
-    let events = ledger::verify(&*fixture.store).await;
+    assert_first_was_seen(&flown.answers);
+    let events = ledger::verify(&*flown.fixture.store).await;
     assert_eq!(renames(&events), ["by another process", "first", "second"]);
 }
 
 async fn behind_a_refused_flight(store: StoreUnderTest) {
-    let (fixture, answers) = fly(&store, Mishap::Refused, async |_, _, _| ()).await;
+    let flown = fly(&store, Mishap::Refused, async |_, _, _| ()).await;
+    let Flown {
+        fixture, answers, ..
+    } = flown;
     assert!(
         matches!(answers.first, Err(SubmitError::Unavailable(_))),
         "{:?}",

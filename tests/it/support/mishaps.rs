@@ -58,6 +58,11 @@ impl Mishaps {
         self.gate.add_permits(1);
     }
 
+    /// How many appends were sent that were not held.
+    pub fn sent(&self) -> usize {
+        self.appends.load(Ordering::SeqCst)
+    }
+
     /// How many appends arrived after their outcome had been asked for.
     pub fn late_ones_lost(&self) -> usize {
         self.late_ones_lost.load(Ordering::SeqCst)
