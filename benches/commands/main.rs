@@ -1,5 +1,6 @@
 //! Commands a second: Crewlog on both stores, beside the same command built the way a user
-//! of plain `cqrs-es` and `postgres-es` would, and beside bare single-row commits.
+//! of plain `cqrs-es` with `postgres-es` or `sqlite-es` would, beside bare single-row commits,
+//! and beside bare flushes of the disk.
 //!
 //! `cargo bench --bench commands` starts a PostgreSQL of its own with default durability,
 //! runs all sides in turn, five rounds, and prints medians and ratios. Disks of shared
@@ -13,6 +14,7 @@
 )]
 mod support;
 
+mod flush;
 mod ours;
 mod peer;
 mod single_row;
@@ -46,6 +48,12 @@ const SHAPES: [(usize, usize); 5] = [
     (256, 64),
     (256, 1),
 ];
+
+/// Where the sides stand that are compared.
+const SQLITE: usize = 0;
+const POSTGRES: usize = 1;
+const POSTGRES_PEER: usize = 2;
+const SQLITE_PEER: usize = 3;
 
 /// What became of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,20 +97,23 @@ async fn run(cluster: &Cluster) {
     for _ in 0..3 {
         databases.push(cluster.database().await.expect("a database can be made"));
     }
-    let sides: [Arc<dyn Side>; 4] = [
+    let sides: [Arc<dyn Side>; 6] = [
         Arc::new(ours::Ours::on_sqlite(folder.path()).await),
         Arc::new(ours::Ours::on_postgres(databases[0].url()).await),
         Arc::new(peer::Peer::on_postgres(databases[1].url()).await),
+        Arc::new(peer::Peer::on_sqlite(folder.path()).await),
         Arc::new(single_row::SingleRow::on_postgres(databases[2].url()).await),
+        Arc::new(flush::Flush::in_folder(folder.path())),
     ];
     println!("Commands a second (median wait in ms; processor µs of this process a command).");
     println!();
     let names = sides.iter().map(|side| side.name()).collect::<Vec<_>>();
     println!(
-        "| callers, streams | {} | SQLite / peer | PostgreSQL / peer |",
+        "| callers, streams | {} | SQLite / sqlite-es | SQLite / postgres-es \
+         | PostgreSQL / postgres-es |",
         names.join(" | ")
     );
-    println!("|---|{}", "---|".repeat(sides.len() + 2));
+    println!("|---|{}", "---|".repeat(sides.len() + 3));
     for (callers, streams) in SHAPES {
         let mut figures = vec![Vec::new(); sides.len()];
         for _ in 0..ROUNDS {
@@ -121,11 +132,16 @@ async fn run(cluster: &Cluster) {
 }
 
 fn print_row(callers: usize, streams: usize, figures: &[Vec<Figure>]) {
-    let against_peer = |side: usize| {
-        let pairs = figures[side].iter().zip(&figures[2]);
+    let ratio = |side: usize, peer: usize| {
+        let pairs = figures[side].iter().zip(&figures[peer]);
         median(pairs.map(|(left, right)| left.per_second / right.per_second))
     };
-    let ratios = format!("{:.1} | {:.1}", against_peer(0), against_peer(1));
+    let ratios = format!(
+        "{:.1} | {:.1} | {:.1}",
+        ratio(SQLITE, SQLITE_PEER),
+        ratio(SQLITE, POSTGRES_PEER),
+        ratio(POSTGRES, POSTGRES_PEER)
+    );
     let cells: Vec<_> = figures.iter().map(|figures| cell(figures)).collect();
     println!(
         "| {callers}, {streams} | {} | {ratios} |",

@@ -1,16 +1,29 @@
-//! The same command the way a user of plain `cqrs-es` and `postgres-es` builds it: one
-//! aggregate, one view, the framework's own event store. No authority, no audit, no proof.
+//! The same command the way a user of plain `cqrs-es` builds it, with `postgres-es` or
+//! `sqlite-es`: one aggregate, one view, the framework's own event store. No authority, no
+//! audit, no proof.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cqrs_es::{
-    Aggregate, AggregateError, DomainEvent, EventEnvelope, View, event_sink::EventSink,
-    persist::GenericQuery,
+    Aggregate, AggregateError, CqrsFramework, DomainEvent, EventEnvelope, View,
+    event_sink::EventSink,
+    persist::{GenericQuery, PersistedEventRepository, PersistedEventStore, ViewRepository},
 };
 use futures::{FutureExt, future::BoxFuture};
-use postgres_es::{PostgresCqrs, PostgresViewRepository, postgres_cqrs};
+use postgres_es::{PostgresEventRepository, PostgresViewRepository};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlite_es::{SqliteEventRepository, SqliteViewRepository};
+use sqlx::{
+    PgPool, SqlitePool,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
 
 use crate::{Answer, Side};
 
@@ -97,48 +110,107 @@ const SCHEMA: [&str; 2] = [
     )",
 ];
 
-pub struct Peer {
-    pool: PgPool,
-    framework: PostgresCqrs<PlainWorkspace>,
-    /// What the view could not take; the framework drops it unless asked.
-    view_errors: Arc<Mutex<u64>>,
+/// Hundreds of callers wait for ten connections; none should be told that it took long.
+const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(120);
+const CONNECTIONS: u32 = 10;
+
+enum Pool {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
 }
 
-impl Peer {
+impl Pool {
+    async fn execute(&self, sql: &str) {
+        match self {
+            Self::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(|_| ()),
+            Self::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(|_| ()),
+        }
+        .expect("the schema is made");
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        match self {
+            Self::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await,
+            Self::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await,
+        }
+        .expect("it counts")
+    }
+}
+
+pub struct Peer<R: PersistedEventRepository> {
+    name: &'static str,
+    pool: Pool,
+    framework: CqrsFramework<PlainWorkspace, PersistedEventStore<R, PlainWorkspace>>,
+    /// What the view could not take; the framework drops it unless asked.
+    view_errors: Arc<AtomicU64>,
+}
+
+impl Peer<PostgresEventRepository> {
     pub async fn on_postgres(url: &str) -> Self {
         let options = PgPoolOptions::new()
-            .max_connections(10)
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(WAIT_MAX)
             .test_before_acquire(false);
-        // Hundreds of callers wait for ten connections; none should be told that it took long.
-        let options = options.acquire_timeout(std::time::Duration::from_secs(120));
         let pool = options.connect(url).await.expect("PostgreSQL answers");
+        let view =
+            PostgresViewRepository::<PlainView, PlainWorkspace>::new("plain_view", pool.clone());
+        let events = PostgresEventRepository::new(pool.clone());
+        Self::new("cqrs-es + postgres-es", Pool::Postgres(pool), events, view).await
+    }
+}
+
+impl Peer<SqliteEventRepository> {
+    /// As `sqlite_es::default_sqlite_pool` has it, except that a commit is on the disk when it
+    /// is answered.
+    pub async fn on_sqlite(folder: &Path) -> Self {
+        let file = SqliteConnectOptions::new()
+            .filename(folder.join("peer.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(WAIT_MAX)
+            .foreign_keys(true);
+        let options = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(WAIT_MAX)
+            .test_before_acquire(false);
+        let pool = options.connect_with(file).await.expect("SQLite opens");
+        let view =
+            SqliteViewRepository::<PlainView, PlainWorkspace>::new("plain_view", pool.clone());
+        let events = SqliteEventRepository::new(pool.clone());
+        Self::new("cqrs-es + sqlite-es", Pool::Sqlite(pool), events, view).await
+    }
+}
+
+impl<R: PersistedEventRepository> Peer<R> {
+    async fn new(
+        name: &'static str,
+        pool: Pool,
+        events: R,
+        view: impl ViewRepository<PlainView, PlainWorkspace> + 'static,
+    ) -> Self {
         for statement in SCHEMA {
-            sqlx::query(statement)
-                .execute(&pool)
-                .await
-                .expect("the schema is made");
+            pool.execute(statement).await;
         }
-        let view = Arc::new(PostgresViewRepository::<PlainView, PlainWorkspace>::new(
-            "plain_view",
-            pool.clone(),
-        ));
-        let view_errors = Arc::new(Mutex::new(0));
-        let mut query = GenericQuery::new(view);
+        let view_errors = Arc::new(AtomicU64::new(0));
+        let mut query = GenericQuery::new(Arc::new(view));
         let counted = view_errors.clone();
         query.use_error_handler(Box::new(move |_| {
-            *counted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            counted.fetch_add(1, Ordering::Relaxed);
         }));
+        let store = PersistedEventStore::new_event_store(events);
         Self {
-            framework: postgres_cqrs(pool.clone(), vec![Box::new(query)], ()),
+            name,
             pool,
+            framework: CqrsFramework::new(store, vec![Box::new(query)], ()),
             view_errors,
         }
     }
 }
 
-impl Side for Peer {
+impl<R: PersistedEventRepository + Send + Sync> Side for Peer<R> {
     fn name(&self) -> &'static str {
-        "cqrs-es + postgres-es"
+        self.name
     }
 
     fn rename(&self, stream: usize, count: u64) -> BoxFuture<'_, Answer> {
@@ -151,6 +223,8 @@ impl Side for Peer {
             {
                 Ok(()) => Answer::Done,
                 Err(AggregateError::AggregateConflict) => Answer::Conflict,
+                // SQLite's way of saying the same.
+                Err(error) if error.to_string().contains("database is locked") => Answer::Conflict,
                 Err(error) => panic!("the peer failed: {error}"),
             }
         }
@@ -159,13 +233,10 @@ impl Side for Peer {
 
     fn remark(&self) -> BoxFuture<'_, Option<String>> {
         async move {
-            let events: i64 = sqlx::query_scalar("SELECT count(*) FROM events")
-                .fetch_one(&self.pool)
-                .await
-                .expect("it counts");
+            let events = self.pool.count("SELECT count(*) FROM events").await;
             let seen = "SELECT CAST(sum(CAST(payload ->> 'renames' AS BIGINT)) AS BIGINT) FROM plain_view";
-            let seen: i64 = sqlx::query_scalar(seen).fetch_one(&self.pool).await.expect("it counts");
-            let errors = *self.view_errors.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = self.pool.count(seen).await;
+            let errors = self.view_errors.load(Ordering::Relaxed);
             Some(format!(
                 "{events} events are stored, {seen} of them in the view ({errors} view updates failed)"
             ))
