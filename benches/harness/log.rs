@@ -26,7 +26,10 @@ use crewlog::{
         entry::to_canonical,
         stores::{self, Append, Head, Store},
     },
-    projections::Engine,
+    projections::{
+        Engine,
+        audit_index::{self, STEP},
+    },
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Serialize;
@@ -42,6 +45,7 @@ pub struct Parts {
     /// Hashing of entries and of the tree.
     pub leaves: bool,
     pub documents: bool,
+    /// Bringing the audit index on, a step at a time, in the place of the background.
     pub audit: bool,
 }
 
@@ -98,6 +102,8 @@ pub struct LogWriter {
     store: Arc<dyn Store>,
     engine: Engine,
     head: Head,
+    /// How far the audit index is.
+    indexed: u64,
     streams: HashMap<(String, String), u64>,
     scopes: HashMap<String, (u64, [u8; 32])>,
     batch: BatchId,
@@ -134,6 +140,7 @@ impl LogWriter {
             parts: Parts::ALL,
             store,
             engine,
+            indexed: 0,
             head,
             streams,
             scopes,
@@ -230,7 +237,6 @@ impl LogWriter {
             frontier: head.frontier.clone(),
             events,
             documents: folded.documents.clone(),
-            audit: folded.audit.clone().filter(|_| self.parts.audit),
             statements: vec![],
         };
         let appended = self.store.append(Arc::new(append)).await;
@@ -239,6 +245,10 @@ impl LogWriter {
         self.head = head;
         self.batch = BatchId::from_uuid(SystemSource.uuid());
         self.recorded_at = Timestamp(self.recorded_at.0 + 1_000);
+        if self.parts.audit && self.head.position >= self.indexed + STEP {
+            let advanced = audit_index::advance(&*self.store).await;
+            self.indexed = advanced.expect("the index goes on").position;
+        }
     }
 }
 
@@ -308,7 +318,7 @@ struct Team {
 /// Fills an empty log with about `events` events: up to 5,000 people, 1,000 workspaces in a
 /// tenth as many organizations, then renames, invitations, joins, changes of role, sign-ins.
 pub async fn fill(store: Arc<dyn Store>, events: u64) {
-    let mut log = LogWriter::open(store).await;
+    let mut log = LogWriter::open(store.clone()).await;
     let mut random = StdRng::seed_from_u64(1);
     let mut people = people(&mut log, (events / 20).clamp(10, 5_000)).await;
     let mut teams = teams(&mut log, &people, (events / 100).clamp(2, 1_000)).await;
@@ -318,6 +328,7 @@ pub async fn fill(store: Arc<dyn Store>, events: u64) {
         happen(&mut log, &mut random, &mut teams[team], &mut people[person]).await;
     }
     log.flush().await;
+    audit_index::catch_up(&*store).await.expect("an index");
 }
 
 async fn people(log: &mut LogWriter, count: u64) -> Vec<Person> {

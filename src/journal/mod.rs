@@ -44,14 +44,13 @@ pub use unit::{Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamR
 
 use crate::domain::Refusal;
 use queue::FairQueue;
-use stores::{AuditRows, DocumentChanges, Store, StoreError};
+use stores::{DocumentChanges, Store, StoreError};
 use writer::{Job, Writer};
 
 /// What the projections make of a batch, for the append that writes it.
 #[derive(Default)]
 pub struct Folded {
     pub documents: Vec<DocumentChanges>,
-    pub audit: Option<AuditRows>,
     /// What the fold wants back when the batch is written.
     pub keep: Option<Box<dyn std::any::Any + Send + Sync>>,
 }

@@ -1,31 +1,18 @@
-//! The audit index: what each entry of the log is found by, and how it is told.
+//! How an auditor is told of each event: its action, its target, its before → after.
 //!
-//! One row for each event, narrow and indexed; the entry itself is read from `events`.
-//! [`describe`] is where a new event gets its action, its target and its before → after.
+//! [`describe`] is where a new event gets them. What entries are found by is derived from it
+//! ([`super::audit_index`]).
 
 use serde_json::{Value as Json, json};
 
 use crate::{
     domain::{
-        attempts::AttemptsEvent,
-        authority::Actor,
-        event::Event,
-        ids::{UserId, WorkspaceId},
-        organization::OrganizationEvent,
-        sealed::Sealed,
-        user::UserEvent,
+        attempts::AttemptsEvent, authority::Actor, event::Event, ids::UserId,
+        organization::OrganizationEvent, sealed::Sealed, user::UserEvent,
         workspace::WorkspaceEvent,
     },
-    journal::{
-        Recorded,
-        stores::{AuditRow, Statement, StoreKind},
-    },
+    journal::Recorded,
 };
-
-/// The name of this projection, as `replay` takes it.
-pub const NAME: &str = "audit";
-/// Raised when the rows change: then the index is rebuilt.
-pub const VERSION: i64 = 1;
 
 /// Whether something was done, or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,71 +338,4 @@ fn kind_of(id: &str) -> &'static str {
         "ses" => "session",
         _ => "resource",
     }
-}
-
-/// The row of the index for an event.
-pub fn row(event: &Recorded) -> AuditRow {
-    let description = describe(event);
-    let workspace = event
-        .scope
-        .starts_with(WorkspaceId::PREFIX)
-        .then(|| event.scope.clone());
-    let mut words = description.action.replace(['.', '_'], " ");
-    for word in description.words.iter().chain([&description.target.1]) {
-        words.push(' ');
-        words.push_str(&word.to_lowercase());
-    }
-    AuditRow {
-        position: event.position,
-        recorded_at: event.recorded_at.0,
-        organization: event.metadata.organization.map(|id| id.to_string()),
-        workspace,
-        crew: None,
-        environment: None,
-        actor: description.actor.user().map(|id| id.to_string()),
-        action: description.action,
-        target: Some(description.target.1),
-        outcome: description.outcome.name(),
-        words,
-    }
-}
-
-/// The statement that makes the table of one generation.
-pub(super) fn create_table(kind: StoreKind, table: &str) -> Statement {
-    let (text, integer, options) = match kind {
-        StoreKind::Sqlite => ("TEXT", "INTEGER", "STRICT"),
-        StoreKind::Postgres => ("TEXT COLLATE \"C\"", "BIGINT", ""),
-    };
-    let create = format!(
-        "CREATE TABLE {table} (
-    position     {integer} PRIMARY KEY,
-    recorded_at  {integer} NOT NULL,
-    organization {text},
-    workspace    {text},
-    crew         {text},
-    environment  {text},
-    actor        {text},
-    action       {text} NOT NULL,
-    target       {text},
-    outcome      {text} NOT NULL,
-    words        {text} NOT NULL
-) {options}"
-    );
-    Statement::new(create, [])
-}
-
-/// Statements that make the indexes of one generation.
-pub(super) fn create_indexes(table: &str) -> Vec<Statement> {
-    let index = |(name, columns)| {
-        let sql = format!("CREATE INDEX {table}_by_{name} ON {table} ({columns}, position)");
-        Statement::new(sql, [])
-    };
-    [
-        ("workspace", "workspace"),
-        ("organization", "organization"),
-        ("actor", "actor"),
-        ("target", "target"),
-    ]
-    .map(index)
-    .into()
 }

@@ -12,7 +12,9 @@ use std::{
 use async_trait::async_trait;
 use lru::LruCache;
 
-use super::{AnyDocument, AnyProjection, CannotFold, Generations, Projection, all, audit, rebuild};
+use super::{
+    AnyDocument, AnyProjection, CannotFold, Generations, Projection, all, audit_index, rebuild,
+};
 use crate::{
     domain::event::AGGREGATE_TYPES,
     journal::{
@@ -99,7 +101,7 @@ impl Folder {
         projections.retain(|projection| generations.contains_key(projection.name()));
         Self {
             projections,
-            audit: generations.contains_key(audit::NAME),
+            audit: generations.contains_key(audit_index::NAME),
             generations,
         }
     }
@@ -228,8 +230,8 @@ impl Folder {
 
     pub(super) fn audit_rows(&self, events: &[Recorded]) -> Option<AuditRows> {
         (self.audit && !events.is_empty()).then(|| AuditRows {
-            table: self.table(audit::NAME),
-            rows: events.iter().map(audit::row).collect(),
+            table: self.table(audit_index::NAME),
+            rows: events.iter().map(audit_index::row).collect(),
         })
     }
 }
@@ -261,7 +263,7 @@ fn row(
 
 /// The name of the table of one generation.
 pub(super) fn table_name(name: &str, generation: i64) -> String {
-    if name == audit::NAME {
+    if name == audit_index::NAME {
         format!("audit_{generation}")
     } else {
         format!("documents_{name}_{generation}")
@@ -271,8 +273,8 @@ pub(super) fn table_name(name: &str, generation: i64) -> String {
 /// The statement that makes the table of one generation.
 pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Statement {
     let table = table_name(name, generation);
-    if name == audit::NAME {
-        return audit::create_table(kind, &table);
+    if name == audit_index::NAME {
+        return audit_index::create_table(kind, &table);
     }
     // Keys sort by their bytes on both stores; room in a page keeps updates in place.
     let (text, integer, json, options) = match kind {
@@ -301,8 +303,8 @@ pub(super) fn create_table(kind: StoreKind, name: &str, generation: i64) -> Stat
 /// Statements that make the indexes of one generation: once it is filled, which is faster.
 pub(super) fn create_indexes(name: &str, generation: i64) -> Vec<Statement> {
     let table = table_name(name, generation);
-    if name == audit::NAME {
-        return audit::create_indexes(&table);
+    if name == audit_index::NAME {
+        return audit_index::create_indexes(&table);
     }
     let index = |column: &str| {
         format!(
@@ -350,7 +352,7 @@ pub(super) fn known_versions() -> BTreeMap<&'static str, i64> {
         .iter()
         .map(|projection| (projection.name(), projection.version()))
         .collect();
-    versions.insert(audit::NAME, audit::VERSION);
+    versions.insert(audit_index::NAME, audit_index::VERSION);
     versions
 }
 
@@ -501,7 +503,6 @@ impl Fold for Engine {
             })?;
         Ok(Folded {
             documents,
-            audit: folder.audit_rows(events),
             keep: Some(Box::new(known)),
         })
     }

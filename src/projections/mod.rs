@@ -10,8 +10,10 @@
 //! one: raise its `VERSION`; it is then rebuilt.
 
 pub mod audit;
+pub mod audit_index;
 mod check;
 mod engine;
+mod indexer;
 mod invitations;
 mod members;
 mod organizations;
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use check::{CheckReport, Difference, check};
 pub use engine::{Engine, EngineError};
+pub use indexer::Indexer;
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
 pub use members::{MemberDocument, Members};
 pub use organizations::{
@@ -210,7 +213,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
 /// The names of everything that can be rebuilt, the audit index included.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
-    names.push(audit::NAME);
+    names.push(audit_index::NAME);
     names
 }
 

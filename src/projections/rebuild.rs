@@ -271,7 +271,7 @@ async fn write_audit(
     audit: Option<AuditRows>,
 ) -> Result<(), EngineError> {
     match target.filter(|_| audit.is_some()) {
-        Some(target) => Ok(target.put(vec![], audit, vec![]).await?),
+        Some(target) => Ok(target.put(vec![], audit, None).await.map(drop)?),
         None => Ok(()),
     }
 }
@@ -307,7 +307,7 @@ impl Documents {
     async fn write(&mut self, target: &dyn Store, folder: &Folder) -> Result<(), EngineError> {
         let put = async |changes: Vec<DocumentChanges>| match changes.is_empty() {
             true => Ok(()),
-            false => target.put(changes, None, vec![]).await,
+            false => target.put(changes, None, None).await.map(drop),
         };
         let mut encoded = Vec::new();
         for changed in folder.changed(&self.known).chunks(WRITTEN_AT_ONCE) {

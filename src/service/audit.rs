@@ -17,11 +17,12 @@ use crate::{
     journal::{
         Recorded, StoredEvent,
         entry::{CONTEXT, REASON},
-        stores::{self, Value},
+        stores,
     },
     projections::{
         ACCOUNT, Found, PersonField, SealedAt,
         audit::{self, AuditOutcome, Change, Description, Shown},
+        audit_index::{self, Column, Order, Search},
         person_key,
     },
 };
@@ -35,14 +36,6 @@ pub enum AuditScope {
     Workspace(WorkspaceId),
     /// Everything in the organization, without what changed inside crews.
     Organization(OrganizationId),
-}
-
-/// The order of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    #[default]
-    NewestFirst,
-    OldestFirst,
 }
 
 /// Which entries; each condition that is given must hold.
@@ -145,13 +138,10 @@ impl Service {
         limit: u64,
     ) -> Result<AuditPage, ServiceError> {
         self.may_read_audit(request, caller, scope).await?;
-        let position = stores::head(&**self.journal.store()).await?.position;
-        let (sql, parameters) = self.audit_query(scope, filter, cursor, limit).await?;
-        let rows = self.journal.store().query(&sql, parameters).await?;
-        let mut positions = rows
-            .iter()
-            .map(|row| row.count(0))
-            .collect::<Result<Vec<_>, _>>()?;
+        let search = self.audit_search(scope, filter, cursor).await?;
+        let store = &**self.journal.store();
+        let found = audit_index::positions(store, &search, limit + 1).await?;
+        let mut positions = found.value;
         let more = positions.len() as u64 > limit;
         positions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let mut entries = self.entries(&positions).await?;
@@ -161,7 +151,7 @@ impl Service {
         Ok(AuditPage {
             entries,
             more,
-            position,
+            position: found.position,
         })
     }
 
@@ -178,24 +168,22 @@ impl Service {
         position: u64,
     ) -> Result<Found<AuditEntry>, ServiceError> {
         self.may_read_audit(request, caller, scope).await?;
-        let read_at = stores::head(&**self.journal.store()).await?.position;
-        let filter = AuditFilter {
-            after: position.checked_sub(1),
-            before: position.checked_add(1),
-            ..AuditFilter::default()
-        };
-        let (sql, parameters) = self.audit_query(scope, &filter, None, 1).await?;
-        let found = self.journal.store().query(&sql, parameters).await?;
+        let mut search = self
+            .audit_search(scope, &AuditFilter::default(), None)
+            .await?;
+        search.at_least(position);
+        search.at_most(position);
+        let found = audit_index::positions(&**self.journal.store(), &search, 1).await?;
         let missing = Refusal::NotFound {
             what: "entry",
             hidden: false,
         };
-        if found.is_empty() {
+        if found.value.is_empty() {
             return Err(missing.into());
         }
         let entry = self.entries(&[position]).await?.pop();
         Ok(Found {
-            position: read_at,
+            position: found.position,
             value: entry.ok_or(missing)?,
         })
     }
@@ -221,54 +209,71 @@ impl Service {
         Ok(())
     }
 
-    async fn audit_query(
+    async fn audit_search(
         &self,
         scope: AuditScope,
         filter: &AuditFilter,
         cursor: Option<u64>,
-        limit: u64,
-    ) -> Result<(String, Vec<Value>), ServiceError> {
-        let mut query = Conditions::default();
+    ) -> Result<Search, ServiceError> {
+        let mut search = Search::new(filter.order);
         match scope {
-            AuditScope::Workspace(id) => query.equals("workspace", Some(id.to_string())),
-            AuditScope::Organization(id) => query.equals("organization", Some(id.to_string())),
+            AuditScope::Workspace(id) => search.is(Column::Workspace, id.to_string()),
+            AuditScope::Organization(id) => search.is(Column::Organization, id.to_string()),
         }
         match filter.actor.as_deref() {
             // Due work: nobody's id is in the index.
-            Some("system") => query.sql.push("actor IS NULL".to_owned()),
-            _ => query.equals("actor", filter.actor.clone()),
+            Some("system") => search.absent(Column::Actor),
+            Some(actor) => search.is(Column::Actor, actor),
+            None => {}
         }
-        query.equals("action", filter.action.clone());
-        query.equals("target", filter.target.clone());
-        query.equals("crew", filter.crew.clone());
-        query.equals("environment", filter.environment.clone());
-        query.equals("outcome", filter.outcome.clone());
-        query.compare("position", ">", filter.after);
-        query.compare("position", "<", filter.before);
+        let columns = [
+            (Column::Action, &filter.action),
+            (Column::Target, &filter.target),
+            (Column::Crew, &filter.crew),
+            (Column::Environment, &filter.environment),
+            (Column::Outcome, &filter.outcome),
+        ];
+        for (column, value) in columns {
+            if let Some(value) = value {
+                search.is(column, value);
+            }
+        }
+        let words = filter
+            .words
+            .iter()
+            .flat_map(|words| words.split_whitespace());
+        words.take(WORDS_MAX).for_each(|word| search.word(word));
+        self.limit_positions(&mut search, filter, cursor).await?;
+        Ok(search)
+    }
+
+    async fn limit_positions(
+        &self,
+        search: &mut Search,
+        filter: &AuditFilter,
+        cursor: Option<u64>,
+    ) -> Result<(), ServiceError> {
         let store = &**self.journal.store();
+        if let Some(after) = filter.after {
+            search.at_least(after.saturating_add(1));
+        }
+        if let Some(before) = filter.before {
+            search.at_most(before.saturating_sub(1));
+        }
         if let Some(from) = filter.from {
             let before_it = stores::last_position_at(store, Timestamp(from.0 - 1)).await?;
-            query.compare("position", ">", Some(before_it));
+            search.at_least(before_it + 1);
         }
         if let Some(to) = filter.to {
             let last = stores::last_position_at(store, Timestamp(to.0 - 1)).await?;
-            query.compare("position", "<=", Some(last));
+            search.at_most(last);
         }
-        for word in filter
-            .words
-            .iter()
-            .flat_map(|words| words.split_whitespace())
-            .take(WORDS_MAX)
-        {
-            query.contains("words", word);
+        match (cursor, filter.order) {
+            (Some(cursor), Order::NewestFirst) => search.at_most(cursor.saturating_sub(1)),
+            (Some(cursor), Order::OldestFirst) => search.at_least(cursor.saturating_add(1)),
+            (None, _) => {}
         }
-        let (further, direction) = match filter.order {
-            Order::NewestFirst => ("<", "DESC"),
-            Order::OldestFirst => (">", "ASC"),
-        };
-        query.compare("position", further, cursor);
-        let table = self.engine.table(audit::NAME);
-        Ok(query.finish(&table, direction, limit + 1))
+        Ok(())
     }
 
     /// The entries at these positions, oldest first.
@@ -429,52 +434,4 @@ fn name_then(names: &Names, realm: &str, user: UserId, position: u64) -> Option<
     // Who acts in the unit that makes them known is known from a later event of it.
     let name = then.or_else(|| known.first())?;
     Some(name.1.clone().into_text())
-}
-
-/// The conditions of a query on the index, with their parameters.
-#[derive(Default)]
-struct Conditions {
-    sql: Vec<String>,
-    parameters: Vec<Value>,
-}
-
-impl Conditions {
-    fn equals(&mut self, column: &str, value: Option<String>) {
-        if let Some(value) = value {
-            self.parameters.push(value.into());
-            self.sql
-                .push(format!("{column} = ${}", self.parameters.len()));
-        }
-    }
-
-    fn compare(&mut self, column: &str, operator: &str, value: Option<u64>) {
-        if let Some(value) = value {
-            self.parameters.push(value.into());
-            self.sql
-                .push(format!("{column} {operator} ${}", self.parameters.len()));
-        }
-    }
-
-    fn contains(&mut self, column: &str, word: &str) {
-        let escaped = word
-            .to_lowercase()
-            .replace('\\', "\\\\")
-            .replace('%', "\\%")
-            .replace('_', "\\_");
-        self.parameters.push(format!("%{escaped}%").into());
-        self.sql.push(format!(
-            "{column} LIKE ${} ESCAPE '\\'",
-            self.parameters.len()
-        ));
-    }
-
-    /// At least `limit` rows, where there are as many.
-    fn finish(self, table: &str, direction: &str, limit: u64) -> (String, Vec<Value>) {
-        let sql = format!(
-            "SELECT position FROM {table} WHERE {} ORDER BY position {direction} LIMIT {}",
-            self.sql.join(" AND "),
-            stores::page_rows(limit)
-        );
-        (sql, self.parameters)
-    }
 }

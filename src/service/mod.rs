@@ -33,9 +33,10 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use lru::LruCache;
 use std::sync::Mutex;
 
+pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
 pub use audit::{
-    AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget, Order,
+    AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
 };
 pub use authenticate::Caller;
 pub use due::DueReport;
@@ -59,8 +60,8 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        Documents, Engine, EngineError, Found, Invitations, Members, OrganizationMembers,
-        Organizations, People, Projection, Users, Workspaces,
+        Documents, Engine, EngineError, Found, Indexer, Invitations, Members, OrganizationMembers,
+        Organizations, People, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -116,6 +117,7 @@ impl Default for ServiceSettings {
 pub struct Service {
     journal: Journal,
     engine: Arc<Engine>,
+    indexer: Indexer,
     keyring: Keyring,
     subjects: Subjects,
     passwords: Passwords,
@@ -135,8 +137,8 @@ pub struct Readiness {
     pub head_position: u64,
     pub queue_length: usize,
     pub queue_capacity: usize,
-    /// Each projection with the position that it is at; folded in the append, they are all
-    /// at the head.
+    /// Each projection with the position that it is at: documents are folded in the append
+    /// and at its head, the audit index trails it.
     pub projections: Vec<(String, u64)>,
 }
 
@@ -166,6 +168,7 @@ impl Service {
             passwords: Passwords::new(source)?,
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
+            indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
             keyring,
@@ -281,7 +284,23 @@ impl Service {
                 }
             }
         }
+        if let Some(trouble) = self.indexer.trouble() {
+            tracing::warn!(trouble, "the audit index does not go on");
+            let words = "the audit index does not go on; this process's own log says why";
+            problems.push(words.to_owned());
+        }
+        let index = audit_index::state(&**self.journal.store());
+        let index = tokio::time::timeout(READINESS_WAIT, index).await;
+        let indexed = match index {
+            Ok(Ok(state)) => state.position,
+            // That the store cannot be read is told above.
+            Ok(Err(_)) | Err(_) => 0,
+        };
         let names = crate::projections::names();
+        let position_of = |name| match name {
+            audit_index::NAME => indexed,
+            _ => head_position,
+        };
         Readiness {
             ready: problems.is_empty(),
             problems,
@@ -291,7 +310,7 @@ impl Service {
             queue_capacity: self.settings.journal.queue_capacity,
             projections: names
                 .iter()
-                .map(|name| ((*name).to_owned(), head_position))
+                .map(|name| ((*name).to_owned(), position_of(name)))
                 .collect(),
         }
     }

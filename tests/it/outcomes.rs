@@ -124,7 +124,6 @@ fn a_batch(source: &TestSource, head: &Head, id: &str) -> Append {
         frontier,
         events: vec![event],
         documents: vec![],
-        audit: None,
         statements: vec![],
     }
 }
@@ -249,13 +248,19 @@ async fn all_or_none(store: StoreUnderTest) {
     let store = open_store(&store).await;
     let refused = store.execute(vec![beside("one"), beside("one")]).await;
     assert!(refused.is_err(), "{refused:?}");
-    let refused = store
-        .put(vec![], None, vec![beside("two"), beside("two")])
-        .await;
-    assert!(refused.is_err(), "{refused:?}");
     assert_eq!(count(&*store, "claims").await, 0);
     let touched = store.execute(vec![beside("one"), beside("two")]).await;
     assert_eq!(touched.expect("both"), [1, 1]);
+    let guarded = |holder: &str| {
+        Statement::new(
+            "UPDATE claims SET holder = $1 WHERE value = 'one' AND holder = 'h'",
+            [holder.into()],
+        )
+    };
+    let put = store.put(vec![], None, Some(guarded("first"))).await;
+    assert!(put.expect("it is there"));
+    let put = store.put(vec![], None, Some(guarded("second"))).await;
+    assert!(!put.expect("an answer"), "the guard touched nothing");
     let delete = Statement::new("DELETE FROM claims WHERE scope = $1", ["s".into()]);
     assert_eq!(store.execute(vec![delete]).await.expect("both"), [2]);
 }

@@ -15,6 +15,7 @@ use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand};
 use crewlog::journal::stores::{Statement, Store, StoreKind};
 use crewlog::journal::{JournalSettings, Source, SubmitError, Unit};
+use crewlog::projections::audit_index::{self, Column, Order, Search};
 use crewlog::projections::{self, Engine, check, rebuild};
 use serde_json::{Value, json};
 
@@ -35,6 +36,16 @@ pub fn trials() -> Vec<Case> {
         ),
         both("projections", "a_check_finds_what_was_changed", check_finds),
         both("projections", "a_rebuild_restores", rebuild_restores),
+        both(
+            "projections",
+            "how_far_the_audit_index_is_cannot_be_told",
+            index_and_tail,
+        ),
+        both(
+            "projections",
+            "two_bring_the_audit_index_on_as_one",
+            indexed_by_two,
+        ),
         both(
             "projections",
             "a_rebuild_goes_on_beside_writers",
@@ -388,6 +399,11 @@ async fn documents(store: &dyn Store, projection: &str) -> Documents {
 
 /// That every read model is what the log says, by the naive fold and by the engine's own check.
 pub async fn assert_documents_are_the_log(fixture: &Fixture) {
+    // As far as it is, and then all of it.
+    assert_store_is_its_log(&*fixture.store).await;
+    let indexed = audit_index::catch_up(&*fixture.store).await;
+    let indexed = indexed.expect("the index to go on");
+    assert_eq!(indexed.position, indexed.head);
     assert_store_is_its_log(&*fixture.store).await;
 }
 
@@ -406,8 +422,10 @@ pub async fn assert_store_is_its_log(store: &dyn Store) {
         "SELECT CAST(position AS TEXT), organization, workspace, actor, action, target, outcome
            FROM {table} AS audit ORDER BY audit.position"
     );
+    let state = audit_index::state(store).await.expect("an index");
     let rows = store.query(&sql, vec![]).await.expect("the audit index");
-    assert_eq!(rows.len(), naive.audit.len(), "rows of the audit index");
+    assert_eq!(state.head, naive.audit.len() as u64);
+    assert_eq!(rows.len() as u64, state.position, "rows of the audit index");
     for (row, expected) in rows.iter().zip(&naive.audit) {
         let stored: [Option<String>; 7] = std::array::from_fn(|column| {
             let text = row.optional_text(column).expect("text or null");
@@ -428,6 +446,111 @@ async fn differences(store: &dyn Store) -> Vec<(String, String)> {
     assert_eq!(names, projections::names().into_iter().collect());
     let differences = report.differences.into_iter();
     differences.map(|one| (one.projection, one.key)).collect()
+}
+
+/// Searches of every kind: by each column with values that there are, words in any case, ranges.
+fn searches(naive: &Naive, order: Order) -> Vec<Search> {
+    let columns = [
+        (1, Column::Organization),
+        (2, Column::Workspace),
+        (3, Column::Actor),
+        (4, Column::Action),
+        (5, Column::Target),
+        (6, Column::Outcome),
+    ];
+    let mut searches = vec![Search::new(order)];
+    for (number, column) in columns {
+        let values = naive.audit.iter().filter_map(|row| row[number].clone());
+        let values: BTreeSet<_> = values.collect();
+        for value in values.into_iter().step_by(3) {
+            let mut search = Search::new(order);
+            search.is(column, value);
+            searches.push(search.clone());
+            search.at_least(20);
+            search.at_most(naive.audit.len() as u64 - 20);
+            search.is(Column::Outcome, "ok");
+            searches.push(search);
+        }
+    }
+    for words in [
+        ["member", "ROLE"],
+        ["first", ""],
+        ["100%", "_"],
+        ["invitation", "é"],
+    ] {
+        let mut search = Search::new(order);
+        words.iter().for_each(|word| search.word(word));
+        searches.push(search);
+    }
+    let mut by_nobody = Search::new(order);
+    by_nobody.absent(Column::Actor);
+    searches.push(by_nobody);
+    searches
+}
+
+/// Everything that a search finds, read page by page.
+async fn found(store: &dyn Store, mut search: Search, order: Order) -> Vec<u64> {
+    let mut all: Vec<u64> = Vec::new();
+    loop {
+        let page = audit_index::positions(store, &search, 7).await;
+        let page = page.expect("positions").value;
+        let Some(last) = page.last() else {
+            return all;
+        };
+        match order {
+            Order::NewestFirst => search.at_most(last - 1),
+            Order::OldestFirst => search.at_least(last + 1),
+        }
+        all.extend(page);
+    }
+}
+
+async fn index_and_tail(store: StoreUnderTest) {
+    let fixture = Arc::new(Fixture::open(&store).await);
+    workload(&fixture, "one").await;
+    assert_eq!(
+        audit_index::state(&*fixture.store)
+            .await
+            .expect("a state")
+            .position,
+        0
+    );
+    for round in ["two", "three"] {
+        // All of it in the log alone at first, then half and half.
+        let naive = Naive::of(&*fixture.store).await;
+        let mut before = Vec::new();
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            for search in searches(&naive, order) {
+                before.push(found(&*fixture.store, search, order).await);
+            }
+        }
+        audit_index::catch_up(&*fixture.store)
+            .await
+            .expect("an index");
+        let mut after = Vec::new();
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            for search in searches(&naive, order) {
+                after.push(found(&*fixture.store, search, order).await);
+            }
+        }
+        assert_eq!(before, after);
+        assert_eq!(before[0].len(), naive.audit.len());
+        assert!(before.iter().filter(|found| found.len() > 7).count() > 20);
+        workload(&fixture, round).await;
+    }
+}
+
+async fn indexed_by_two(store: StoreUnderTest) {
+    let fixture = Arc::new(Fixture::open(&store).await);
+    for circle in ["one", "two"] {
+        workload(&fixture, circle).await;
+        let both = [(); 2].map(|()| audit_index::catch_up(&*fixture.store));
+        for state in futures::future::join_all(both).await {
+            let state = state.expect("an index");
+            assert_eq!(state.position, state.head);
+        }
+    }
+    assert_documents_are_the_log(&fixture).await;
 }
 
 /// People, organizations and workspaces with something of everything about them.
@@ -693,6 +816,8 @@ async fn small_world(store: &StoreUnderTest) -> (Fixture, Person, Team) {
     let team = fixture.workspace(&owner, "team").await;
     let other = fixture.sign_up("other").await;
     fixture.join(team, &owner, &other, Role::Viewer).await;
+    let indexed = audit_index::catch_up(&*fixture.store).await;
+    assert!(indexed.expect("an index").position > 0);
     (fixture, owner, team)
 }
 

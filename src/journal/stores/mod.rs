@@ -18,6 +18,7 @@ use async_trait::async_trait;
 
 pub use queries::{
     events_after, events_at, head, last_position_at, padded, page_rows, stream_after, unread_after,
+    unread_between,
 };
 pub use value::{Row, Statement, Value};
 
@@ -123,7 +124,6 @@ pub struct Append {
     pub frontier: Frontier,
     pub events: Vec<StoredEvent>,
     pub documents: Vec<DocumentChanges>,
-    pub audit: Option<AuditRows>,
     /// What is written beside the log: claims, subjects, keys, hashes, idempotency.
     pub statements: Vec<Statement>,
 }
@@ -203,8 +203,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the database cannot be reached or refuses one; then none has happened.
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError>;
 
-    /// Writes what projections made outside of an append, in one transaction: a rebuild
-    /// fills a generation that does not serve yet.
+    /// Writes what projections made outside of an append, in one transaction: what fills a
+    /// generation that does not serve yet, or brings the audit index on. `guard` comes first
+    /// and must touch a row; where it touches none, nothing is written. Answers whether it was.
     ///
     /// # Errors
     /// When the database cannot be reached or refuses a row; then none is written.
@@ -212,8 +213,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         &self,
         documents: Vec<DocumentChanges>,
         audit: Option<AuditRows>,
-        statements: Vec<Statement>,
-    ) -> Result<(), StoreError>;
+        guard: Option<Statement>,
+    ) -> Result<bool, StoreError>;
 
     /// Writes a batch if the head is still where it says, or nothing.
     ///

@@ -481,19 +481,22 @@ impl Store for PostgresStore {
         &self,
         documents: Vec<DocumentChanges>,
         audit: Option<AuditRows>,
-        statements: Vec<Statement>,
-    ) -> Result<(), StoreError> {
-        let sql = folded_sql("WITH head AS (SELECT 1 AS position)", &documents, &audit, 1);
+        guard: Option<Statement>,
+    ) -> Result<bool, StoreError> {
+        let sql = put_sql(&documents, &audit);
         let run = async {
             let mut transaction = begin(&self.pool).await?;
-            bind_folded(sqlx::query(&sql), &documents, &audit)
+            if let Some(guard) = &guard {
+                let query = bind(sqlx::query(&guard.sql), &guard.parameters);
+                if query.execute(&mut *transaction).await?.rows_affected() == 0 {
+                    return Ok(false);
+                }
+            }
+            bind_put(sqlx::query(&sql), &documents, &audit)
                 .fetch_one(&mut *transaction)
                 .await?;
-            for statement in &statements {
-                let query = bind(sqlx::query(&statement.sql), &statement.parameters);
-                query.execute(&mut *transaction).await?;
-            }
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(true)
         };
         run.await
             .map_err(|error: sqlx::Error| self.store_error(&error))
@@ -597,6 +600,9 @@ WITH head AS (
 /// The first parameter after those of [`HEAD`].
 const FIRST_FREE: usize = 7;
 
+/// 1 where the head was moved, and with it everything was written.
+const COUNT_HEAD: &str = "\nSELECT count(*) FROM head";
+
 type Columns = [(&'static str, &'static str)];
 
 const EVENT_COLUMNS: [(&str, &str); 14] = [
@@ -662,13 +668,13 @@ fn new_rows(columns: &Columns, rows: usize, first: usize) -> String {
 /// it has one row for each or more, so that few different ones are prepared.
 fn append_sql(append: &Append) -> String {
     let rows = append.events.len();
-    let mut start = HEAD.to_owned();
+    let mut sql = HEAD.to_owned();
     let mut first_free = FIRST_FREE;
     if rows > 0 {
         let new = new_rows(&EVENT_COLUMNS, rows, FIRST_FREE);
         first_free += EVENT_COLUMNS.len();
         let _ = write!(
-            start,
+            sql,
             ",
 new_events AS (
     INSERT INTO events
@@ -681,25 +687,24 @@ new_events AS (
 )"
         );
     }
-    folded_sql(&start, &append.documents, &append.audit, first_free)
+    for changes in &append.documents {
+        first_free = add_documents(&mut sql, changes, first_free);
+    }
+    sql.push_str(COUNT_HEAD);
+    sql
 }
 
-/// Adds what the projections made to a statement that begins with a CTE named `head`.
-fn folded_sql(
-    start: &str,
-    documents: &[DocumentChanges],
-    audit: &Option<AuditRows>,
-    first_parameter: usize,
-) -> String {
-    let mut sql = start.to_owned();
-    let mut parameter = first_parameter;
+/// The statement for what is written outside of an append, which nothing hangs on.
+fn put_sql(documents: &[DocumentChanges], audit: &Option<AuditRows>) -> String {
+    let mut sql = "WITH head AS (SELECT 1 AS position)".to_owned();
+    let mut first_free = 1;
     for changes in documents {
-        parameter = add_documents(&mut sql, changes, parameter);
+        first_free = add_documents(&mut sql, changes, first_free);
     }
     if let Some(audit) = audit {
-        add_audit(&mut sql, audit, parameter);
+        add_audit(&mut sql, audit, first_free);
     }
-    sql.push_str("\nSELECT count(*) FROM head");
+    sql.push_str(COUNT_HEAD);
     sql
 }
 
@@ -788,7 +793,7 @@ fn bind_append<'q>(query: PgQuery<'q>, append: &'q Append) -> PgQuery<'q> {
         .bind(append.expected_position as i64)
         .bind(append.expected_epoch as i64);
     let query = bind_events(query, &append.events);
-    bind_folded(query, &append.documents, &append.audit)
+    append.documents.iter().fold(query, bind_documents)
 }
 
 fn bind_events<'q>(query: PgQuery<'q>, rows: &'q [StoredEvent]) -> PgQuery<'q> {
@@ -812,7 +817,7 @@ fn bind_events<'q>(query: PgQuery<'q>, rows: &'q [StoredEvent]) -> PgQuery<'q> {
     bind_column(query, rows, |row| row.leaf.as_slice())
 }
 
-fn bind_folded<'q>(
+fn bind_put<'q>(
     query: PgQuery<'q>,
     documents: &'q [DocumentChanges],
     audit: &'q Option<AuditRows>,

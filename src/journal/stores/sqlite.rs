@@ -323,23 +323,25 @@ impl Store for SqliteStore {
         &self,
         documents: Vec<DocumentChanges>,
         audit: Option<AuditRows>,
-        statements: Vec<Statement>,
-    ) -> Result<(), StoreError> {
+        guard: Option<Statement>,
+    ) -> Result<bool, StoreError> {
         self.writer()?
             .call(move |connection| {
                 let transaction =
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                if let Some(guard) = &guard
+                    && run_statement(&transaction, guard)? == 0
+                {
+                    return Ok(false);
+                }
                 documents
                     .iter()
                     .try_for_each(|changes| write_documents(&transaction, changes))?;
                 audit
                     .iter()
                     .try_for_each(|rows| insert_audit(&transaction, rows))?;
-                for statement in &statements {
-                    run_statement(&transaction, statement)?;
-                }
                 transaction.commit()?;
-                Ok(())
+                Ok(true)
             })
             .await
             .map_err(|error| self.failed(error))
@@ -429,10 +431,6 @@ fn write(connection: &mut rusqlite::Connection, append: &Append) -> rusqlite::Re
         .documents
         .iter()
         .try_for_each(|changes| write_documents(&transaction, changes))?;
-    append
-        .audit
-        .iter()
-        .try_for_each(|rows| insert_audit(&transaction, rows))?;
     for statement in &append.statements {
         run_statement(&transaction, statement)?;
     }

@@ -51,7 +51,6 @@ impl Writer {
             frontier: frontier.clone(),
             events,
             documents: std::mem::take(&mut folded.documents),
-            audit: folded.audit.take(),
             statements: std::mem::take(&mut draft.statements),
         };
         let written = Written {

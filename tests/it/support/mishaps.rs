@@ -98,9 +98,9 @@ impl Store for Mishaps {
         &self,
         documents: Vec<DocumentChanges>,
         audit: Option<AuditRows>,
-        statements: Vec<Statement>,
-    ) -> Result<(), StoreError> {
-        self.inner.put(documents, audit, statements).await
+        guard: Option<Statement>,
+    ) -> Result<bool, StoreError> {
+        self.inner.put(documents, audit, guard).await
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {

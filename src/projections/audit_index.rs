@@ -1,0 +1,470 @@
+//! The audit index: by what an auditor finds the entries of the log.
+//!
+//! One narrow row for each event; the entry itself is read from `events`. The index trails the
+//! log: no append waits for it, [`advance`] brings it on behind them, and [`positions`] looks
+//! for what it has not come to in the log itself. So no reader can tell how far it is.
+//!
+//! Never answers from the index alone, and never says that it is further than its rows are.
+
+use std::ops::RangeInclusive;
+
+use super::{EngineError, Found, audit::describe, engine::table_name};
+use crate::{
+    domain::ids::WorkspaceId,
+    journal::{
+        Recorded, beside,
+        entry::Unread,
+        stores::{
+            self, AuditRow, AuditRows, Statement, Store, StoreError, StoreKind, Value, page_rows,
+        },
+    },
+};
+
+/// The name of this projection, as `replay` takes it.
+pub const NAME: &str = "audit";
+/// Raised when the rows change: then the index is rebuilt.
+pub const VERSION: i64 = 1;
+
+/// Events that the index is brought on by at once.
+pub const STEP: u64 = 1_024;
+/// Events of the log that are looked at at once beyond the index.
+const TAIL_PAGE: u64 = 512;
+/// How often the table may be replaced by a rebuild while it is being read.
+const REPLACED_MAX: usize = 3;
+
+/// The row of the index for an event.
+pub fn row(event: &Recorded) -> AuditRow {
+    let description = describe(event);
+    let workspace = event
+        .scope
+        .starts_with(WorkspaceId::PREFIX)
+        .then(|| event.scope.clone());
+    let mut words = description.action.replace(['.', '_'], " ");
+    for word in description.words.iter().chain([&description.target.1]) {
+        words.push(' ');
+        words.push_str(&word.to_lowercase());
+    }
+    AuditRow {
+        position: event.position,
+        recorded_at: event.recorded_at.0,
+        organization: event.metadata.organization.map(|id| id.to_string()),
+        workspace,
+        crew: None,
+        environment: None,
+        actor: description.actor.user().map(|id| id.to_string()),
+        action: description.action,
+        target: Some(description.target.1),
+        outcome: description.outcome.name(),
+        words,
+    }
+}
+
+/// The statement that makes the table of one generation.
+pub(super) fn create_table(kind: StoreKind, table: &str) -> Statement {
+    let (text, integer, options) = match kind {
+        StoreKind::Sqlite => ("TEXT", "INTEGER", "STRICT"),
+        StoreKind::Postgres => ("TEXT COLLATE \"C\"", "BIGINT", ""),
+    };
+    let create = format!(
+        "CREATE TABLE {table} (
+    position     {integer} PRIMARY KEY,
+    recorded_at  {integer} NOT NULL,
+    organization {text},
+    workspace    {text},
+    crew         {text},
+    environment  {text},
+    actor        {text},
+    action       {text} NOT NULL,
+    target       {text},
+    outcome      {text} NOT NULL,
+    words        {text} NOT NULL
+) {options}"
+    );
+    Statement::new(create, [])
+}
+
+/// Statements that make the indexes of one generation.
+pub(super) fn create_indexes(table: &str) -> Vec<Statement> {
+    let index = |column| {
+        let sql = format!("CREATE INDEX {table}_by_{column} ON {table} ({column}, position)");
+        Statement::new(sql, [])
+    };
+    ["workspace", "organization", "actor", "target"]
+        .map(index)
+        .into()
+}
+
+/// A column that entries are found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    Organization,
+    Workspace,
+    Crew,
+    Environment,
+    Actor,
+    Action,
+    Target,
+    Outcome,
+}
+
+impl Column {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::Workspace => "workspace",
+            Self::Crew => "crew",
+            Self::Environment => "environment",
+            Self::Actor => "actor",
+            Self::Action => "action",
+            Self::Target => "target",
+            Self::Outcome => "outcome",
+        }
+    }
+
+    fn of(self, row: &AuditRow) -> Option<&str> {
+        match self {
+            Self::Organization => row.organization.as_deref(),
+            Self::Workspace => row.workspace.as_deref(),
+            Self::Crew => row.crew.as_deref(),
+            Self::Environment => row.environment.as_deref(),
+            Self::Actor => row.actor.as_deref(),
+            Self::Action => Some(&row.action),
+            Self::Target => row.target.as_deref(),
+            Self::Outcome => Some(row.outcome),
+        }
+    }
+}
+
+/// The order of what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+}
+
+#[derive(Debug, Clone)]
+enum Condition {
+    Is(Column, String),
+    Absent(Column),
+    Word(String),
+}
+
+/// Which entries, and in which order; every condition must hold.
+#[derive(Debug, Clone)]
+pub struct Search {
+    conditions: Vec<Condition>,
+    /// The first and the last position that may be found.
+    range: RangeInclusive<u64>,
+    order: Order,
+}
+
+impl Search {
+    /// All entries.
+    pub fn new(order: Order) -> Self {
+        Self {
+            conditions: Vec::new(),
+            range: 1..=u64::MAX,
+            order,
+        }
+    }
+
+    /// Those whose column is this value.
+    pub fn is(&mut self, column: Column, value: impl Into<String>) {
+        self.conditions.push(Condition::Is(column, value.into()));
+    }
+
+    /// Those without a value in the column.
+    pub fn absent(&mut self, column: Column) {
+        self.conditions.push(Condition::Absent(column));
+    }
+
+    /// Those whose words have this text in them, in whatever case.
+    pub fn word(&mut self, word: &str) {
+        self.conditions.push(Condition::Word(word.to_lowercase()));
+    }
+
+    /// Those at a position or later.
+    pub fn at_least(&mut self, position: u64) {
+        self.range = position.max(*self.range.start())..=*self.range.end();
+    }
+
+    /// Those at a position or earlier.
+    pub fn at_most(&mut self, position: u64) {
+        self.range = *self.range.start()..=position.min(*self.range.end());
+    }
+
+    fn matches(&self, row: &AuditRow) -> bool {
+        self.conditions.iter().all(|condition| match condition {
+            Condition::Is(column, value) => column.of(row) == Some(value),
+            Condition::Absent(column) => column.of(row).is_none(),
+            Condition::Word(word) => row.words.contains(word),
+        })
+    }
+
+    /// The same as [`Search::matches`], for the table.
+    fn sql(&self, table: &str, range: &RangeInclusive<u64>, limit: u64) -> (String, Vec<Value>) {
+        let mut parameters = vec![(*range.start()).into(), (*range.end()).into()];
+        let mut sql = format!("SELECT position FROM {table} WHERE position BETWEEN $1 AND $2");
+        for condition in &self.conditions {
+            let next = parameters.len() + 1;
+            match condition {
+                Condition::Is(column, value) => {
+                    sql.push_str(&format!(" AND {} = ${next}", column.name()));
+                    parameters.push(value.as_str().into());
+                }
+                Condition::Absent(column) => {
+                    sql.push_str(&format!(" AND {} IS NULL", column.name()));
+                }
+                Condition::Word(word) => {
+                    sql.push_str(&format!(" AND words LIKE ${next} ESCAPE '\\'"));
+                    parameters.push(pattern(word).into());
+                }
+            }
+        }
+        let direction = match self.order {
+            Order::NewestFirst => "DESC",
+            Order::OldestFirst => "ASC",
+        };
+        sql.push_str(&format!(
+            " ORDER BY position {direction} LIMIT {}",
+            page_rows(limit)
+        ));
+        (sql, parameters)
+    }
+
+    /// The scope that all of it is in, where it is in one.
+    fn scope(&self) -> Option<&str> {
+        self.conditions
+            .iter()
+            .find_map(|condition| match condition {
+                Condition::Is(Column::Workspace, workspace) => Some(workspace.as_str()),
+                Condition::Is(..) | Condition::Absent(_) | Condition::Word(_) => None,
+            })
+    }
+}
+
+/// The pattern that a text with `word` in it matches.
+fn pattern(word: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in word.chars() {
+        if matches!(character, '\\' | '%' | '_') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// How far the log is, and how far the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexState {
+    /// The head of the log.
+    pub head: u64,
+    /// The last position that has its row.
+    pub position: u64,
+    generation: i64,
+    version: i64,
+}
+
+const SELECT_STATE: &str = "
+SELECT head.position, audit.position, audit.generation, audit.version
+  FROM log_head AS head, projections AS audit
+ WHERE head.singleton = 1 AND audit.name = $1 AND audit.state = 'serving'";
+
+/// How far the log is, and how far its index.
+///
+/// # Errors
+/// When the store cannot be read, or has no index.
+pub async fn state(store: &dyn Store) -> Result<IndexState, StoreError> {
+    let rows = store.query(SELECT_STATE, vec![NAME.into()]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::Row("there is no audit index".to_owned()))?;
+    Ok(IndexState {
+        head: row.count(0)?,
+        position: row.count(1)?,
+        generation: row.integer(2)?,
+        version: row.integer(3)?,
+    })
+}
+
+/// At most `limit` positions of entries, in the order that is asked for, as of the head that
+/// is answered with them.
+///
+/// # Errors
+/// When the store cannot be read, or holds an event that this version cannot.
+pub async fn positions(
+    store: &dyn Store,
+    search: &Search,
+    limit: u64,
+) -> Result<Found<Vec<u64>>, EngineError> {
+    let mut tries = 1;
+    loop {
+        let state = state(store).await?;
+        match search_at(store, &state, search, limit).await {
+            Ok(value) => {
+                return Ok(Found {
+                    position: state.head,
+                    value,
+                });
+            }
+            // A rebuild has taken the table away in the midst of it.
+            Err(EngineError::Store(_))
+                if tries < REPLACED_MAX
+                    && self::state(store).await?.generation != state.generation =>
+            {
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn search_at(
+    store: &dyn Store,
+    state: &IndexState,
+    search: &Search,
+    limit: u64,
+) -> Result<Vec<u64>, EngineError> {
+    let (first, last) = (*search.range.start(), (*search.range.end()).min(state.head));
+    let indexed = first..=last.min(state.position);
+    let tail = first.max(state.position + 1)..=last;
+    let mut found = Vec::new();
+    match search.order {
+        Order::NewestFirst => {
+            search_tail(store, search, tail, limit, &mut found).await?;
+            search_index(store, state, search, indexed, limit, &mut found).await?;
+        }
+        Order::OldestFirst => {
+            search_index(store, state, search, indexed, limit, &mut found).await?;
+            search_tail(store, search, tail, limit, &mut found).await?;
+        }
+    }
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
+}
+
+async fn search_index(
+    store: &dyn Store,
+    state: &IndexState,
+    search: &Search,
+    range: RangeInclusive<u64>,
+    limit: u64,
+    found: &mut Vec<u64>,
+) -> Result<(), StoreError> {
+    let wanted = limit.saturating_sub(found.len() as u64);
+    if wanted == 0 || range.is_empty() {
+        return Ok(());
+    }
+    let table = table_name(NAME, state.generation);
+    let (sql, parameters) = search.sql(&table, &range, wanted);
+    for row in store.query(&sql, parameters).await? {
+        found.push(row.count(0)?);
+    }
+    Ok(())
+}
+
+/// Looks through the events of `range` themselves, a page at a time from the end that comes
+/// first, until there are enough.
+async fn search_tail(
+    store: &dyn Store,
+    search: &Search,
+    range: RangeInclusive<u64>,
+    limit: u64,
+    found: &mut Vec<u64>,
+) -> Result<(), EngineError> {
+    let (mut first, mut last) = range.into_inner();
+    while first <= last && (found.len() as u64) < limit {
+        let page = match search.order {
+            Order::NewestFirst => first.max(last.saturating_sub(TAIL_PAGE - 1))..=last,
+            Order::OldestFirst => first..=last.min(first + TAIL_PAGE - 1),
+        };
+        let mut matching = matching(store, search, &page).await?;
+        match search.order {
+            Order::NewestFirst => {
+                matching.reverse();
+                last = page.start() - 1;
+            }
+            Order::OldestFirst => first = page.end() + 1,
+        }
+        found.append(&mut matching);
+    }
+    Ok(())
+}
+
+async fn matching(
+    store: &dyn Store,
+    search: &Search,
+    page: &RangeInclusive<u64>,
+) -> Result<Vec<u64>, EngineError> {
+    let events =
+        stores::unread_between(store, page.start() - 1, *page.end(), search.scope()).await?;
+    let mut matching = Vec::new();
+    for event in events {
+        let event = event.decode()?;
+        if search.matches(&row(&event)) {
+            matching.push(event.position);
+        }
+    }
+    Ok(matching)
+}
+
+/// Takes the row for this transaction, so that of several processes one brings it on, and
+/// none while a rebuild replaces it.
+const ADVANCE: &str = "
+UPDATE projections
+   SET position = $1
+ WHERE name = $2 AND generation = $3 AND position = $4 AND state = 'serving'";
+
+/// Brings the index on by at most [`STEP`] events, and answers how far everything is then.
+/// One that another version of the program keeps is left to it.
+///
+/// # Errors
+/// When the store cannot be read or written, or holds an event that this version cannot.
+pub async fn advance(store: &dyn Store) -> Result<IndexState, EngineError> {
+    let state = state(store).await?;
+    if state.position >= state.head || state.version != VERSION {
+        return Ok(state);
+    }
+    let events = stores::unread_after(store, state.position, STEP).await?;
+    let Some(through) = events.last().map(|event| event.position) else {
+        return Ok(state);
+    };
+    let rows = beside(move || rows(events)).await?;
+    let table = table_name(NAME, state.generation);
+    let parameters: [Value; 4] = [
+        through.into(),
+        NAME.into(),
+        state.generation.into(),
+        state.position.into(),
+    ];
+    let guard = Statement::new(ADVANCE, parameters);
+    let audit = AuditRows { table, rows };
+    match store.put(vec![], Some(audit), Some(guard)).await? {
+        true => Ok(IndexState {
+            position: through,
+            ..state
+        }),
+        false => Ok(self::state(store).await?),
+    }
+}
+
+fn rows(events: Vec<Unread>) -> Result<Vec<AuditRow>, EngineError> {
+    let rows = events.into_iter().map(|event| Ok(row(&event.decode()?)));
+    rows.collect()
+}
+
+/// Brings the index on to the head of the log.
+///
+/// # Errors
+/// As [`advance`] does.
+pub async fn catch_up(store: &dyn Store) -> Result<IndexState, EngineError> {
+    loop {
+        let state = advance(store).await?;
+        if state.position >= state.head || state.version != VERSION {
+            return Ok(state);
+        }
+    }
+}
