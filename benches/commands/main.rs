@@ -5,7 +5,8 @@
 //! `cargo bench --bench commands` starts a PostgreSQL of its own with default durability,
 //! runs all sides in turn, five rounds, and prints medians and ratios. Disks of shared
 //! machines change their speed by the second, so only figures of one run compare.
-//! `CREWLOG_BENCH_SECONDS` (default 2) is the length of one measurement.
+//! `CREWLOG_BENCH_SECONDS` (default 2) is the length of one measurement; `CREWLOG_BENCH_ONLY`
+//! names the sides to run alone, for a profiler, and `CREWLOG_BENCH_CALLERS` the callers.
 
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(
@@ -114,10 +115,17 @@ async fn run(cluster: &Cluster) {
         names.join(" | ")
     );
     println!("|---|{}", "---|".repeat(sides.len() + 3));
+    let only = |variable, name: &str| std::env::var(variable).is_ok_and(|only| only != name);
     for (callers, streams) in SHAPES {
+        if only("CREWLOG_BENCH_CALLERS", &callers.to_string()) {
+            continue;
+        }
         let mut figures = vec![Vec::new(); sides.len()];
         for _ in 0..ROUNDS {
             for (side, figures) in sides.iter().zip(&mut figures) {
+                if only("CREWLOG_BENCH_ONLY", side.name()) {
+                    continue;
+                }
                 figures.push(measure(side, callers, streams).await);
             }
         }
@@ -125,6 +133,9 @@ async fn run(cluster: &Cluster) {
     }
     println!();
     for side in &sides {
+        if only("CREWLOG_BENCH_ONLY", side.name()) {
+            continue;
+        }
         if let Some(remark) = side.remark().await {
             println!("{}: {remark}", side.name());
         }

@@ -138,57 +138,57 @@ impl StoredEvent {
     /// # Errors
     /// When this version of Crewlog does not know it.
     pub fn decode(&self) -> Result<Recorded, DecodeError> {
-        let unread = Unread {
+        let row = EventRow {
             position: self.position,
             id: self.id,
             recorded_at: self.recorded_at,
-            aggregate_type: self.aggregate_type.clone(),
-            aggregate_id: self.aggregate_id.clone(),
+            aggregate_type: &self.aggregate_type,
+            aggregate_id: &self.aggregate_id,
             sequence: self.sequence,
-            scope: self.scope.clone(),
-            event_type: self.event_type.clone(),
-            event_version: self.event_version.clone(),
-            payload: self.payload.clone(),
-            metadata: self.metadata.clone(),
+            scope: &self.scope,
+            event_type: &self.event_type,
+            event_version: &self.event_version,
+            payload: &self.payload,
+            metadata: &self.metadata,
         };
-        unread.decode()
+        row.decode()
     }
 }
 
-/// An event without what only its proofs need, before it is decoded: what replaying reads.
-#[derive(Debug)]
-pub struct Unread {
+/// A row of `events` where it lies, without what only proofs need.
+#[derive(Debug, Clone, Copy)]
+pub struct EventRow<'a> {
     pub position: u64,
     pub id: EventId,
     pub recorded_at: Timestamp,
-    pub aggregate_type: String,
-    pub aggregate_id: String,
+    pub aggregate_type: &'a str,
+    pub aggregate_id: &'a str,
     pub sequence: u64,
-    pub scope: String,
-    pub event_type: String,
-    pub event_version: String,
-    pub payload: String,
-    pub metadata: String,
+    pub scope: &'a str,
+    pub event_type: &'a str,
+    pub event_version: &'a str,
+    pub payload: &'a str,
+    pub metadata: &'a str,
 }
 
-impl Unread {
+impl EventRow<'_> {
     /// The event with its types, brought to the current schema version.
     ///
     /// # Errors
     /// When this version of Crewlog does not know it.
-    pub fn decode(self) -> Result<Recorded, DecodeError> {
+    pub fn decode(&self) -> Result<Recorded, DecodeError> {
         let failed = |source| DecodeError {
             position: self.position,
             source,
         };
         let current = upcasters::upcast(
-            &self.aggregate_type,
-            &self.event_type,
-            &self.event_version,
-            &self.payload,
+            self.aggregate_type,
+            self.event_type,
+            self.event_version,
+            self.payload,
         )
         .map_err(|error| failed(error.into()))?;
-        let event = Event::decode(&self.aggregate_type, &current.payload)
+        let event = Event::decode(self.aggregate_type, &current.payload)
             .map_err(|error| failed(error.into()))?;
         let known = match &event {
             Event::User(event) => event.event_version(),
@@ -197,16 +197,15 @@ impl Unread {
             Event::Attempts(event) => event.event_version(),
         };
         require_version(current.version, known).map_err(failed)?;
-        let metadata =
-            serde_json::from_str(&self.metadata).map_err(|error| failed(error.into()))?;
+        let metadata = serde_json::from_str(self.metadata).map_err(|error| failed(error.into()))?;
         Ok(Recorded {
             position: self.position,
             id: self.id,
             recorded_at: self.recorded_at,
-            aggregate_type: self.aggregate_type,
-            aggregate_id: self.aggregate_id,
+            aggregate_type: self.aggregate_type.to_owned(),
+            aggregate_id: self.aggregate_id.to_owned(),
             sequence: self.sequence,
-            scope: self.scope,
+            scope: self.scope.to_owned(),
             metadata,
             event,
         })

@@ -13,9 +13,8 @@ use crate::{
     domain::ids::WorkspaceId,
     journal::{
         Recorded, beside,
-        entry::Unread,
         stores::{
-            self, AuditRow, AuditRows, Statement, Store, StoreError, StoreKind, Value, page_rows,
+            AuditRow, AuditRows, Scan, Statement, Store, StoreError, StoreKind, Value, page_rows,
         },
     },
 };
@@ -399,16 +398,15 @@ async fn matching(
     search: &Search,
     page: &RangeInclusive<u64>,
 ) -> Result<Vec<u64>, EngineError> {
-    let events =
-        stores::unread_between(store, page.start() - 1, *page.end(), search.scope()).await?;
-    let mut matching = Vec::new();
-    for event in events {
-        let event = event.decode()?;
-        if search.matches(&row(&event)) {
-            matching.push(event.position);
-        }
-    }
-    Ok(matching)
+    let scan = Scan {
+        after: page.start() - 1,
+        through: *page.end(),
+        limit: TAIL_PAGE,
+        scope: search.scope().map(str::to_owned),
+    };
+    let mut matching = store.scan(scan).await?;
+    matching.retain(|event| search.matches(&row(event)));
+    Ok(matching.iter().map(|event| event.position).collect())
 }
 
 /// Takes the row for this transaction, so that of several processes one brings it on, and
@@ -428,11 +426,11 @@ pub async fn advance(store: &dyn Store) -> Result<IndexState, EngineError> {
     if state.position >= state.head || state.version != VERSION {
         return Ok(state);
     }
-    let events = stores::unread_after(store, state.position, STEP).await?;
+    let events = store.scan(Scan::page(state.position, STEP)).await?;
     let Some(through) = events.last().map(|event| event.position) else {
         return Ok(state);
     };
-    let rows = beside(move || rows(events)).await?;
+    let rows = beside(move || events.iter().map(row).collect()).await;
     let table = table_name(NAME, state.generation);
     let parameters: [Value; 4] = [
         through.into(),
@@ -449,11 +447,6 @@ pub async fn advance(store: &dyn Store) -> Result<IndexState, EngineError> {
         }),
         false => Ok(self::state(store).await?),
     }
-}
-
-fn rows(events: Vec<Unread>) -> Result<Vec<AuditRow>, EngineError> {
-    let rows = events.into_iter().map(|event| Ok(row(&event.decode()?)));
-    rows.collect()
 }
 
 /// Brings the index on to the head of the log.

@@ -20,8 +20,8 @@ use crate::{
     journal::{
         Fold, FoldError, Folded, Recorded,
         stores::{
-            self, AuditRows, DocumentChanges, DocumentRow, Statement, Store, StoreError, StoreKind,
-            padded,
+            self, AuditRows, DocumentChanges, DocumentRow, ScanError, Statement, Store, StoreError,
+            StoreKind, padded,
         },
     },
 };
@@ -62,6 +62,15 @@ pub enum EngineError {
     /// A name that is no projection's.
     #[error("there is no projection {0}; there are: {1}")]
     Unknown(String, String),
+}
+
+impl From<ScanError> for EngineError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Store(error) => error.into(),
+            ScanError::Decode(error) => error.into(),
+        }
+    }
 }
 
 /// All folds, with the documents that were last in use.

@@ -19,12 +19,11 @@ use super::{
 };
 use crate::journal::{
     Recorded, beside,
-    entry::Unread,
-    stores::{AuditRows, DocumentChanges, Statement, Store, StoreError, Value, unread_after},
+    stores::{AuditRows, DocumentChanges, Scan, Statement, Store, StoreError, Value},
 };
 
 /// Events that are read and folded at once.
-const PAGE: u64 = 2_000;
+const PAGE: u64 = 1_000;
 /// Documents that are kept in memory while folding; beyond it they are written, and read back.
 const DOCUMENTS_IN_MEMORY: usize = 200_000;
 /// Documents that are written at once.
@@ -199,7 +198,7 @@ pub(super) async fn begin(store: &dyn Store, new: &Generations) -> Result<(), St
 /// Folds the events of `log` after `position` (exclusive) into the tables of `target`, where
 /// there is one, until there are no more; answers with the last position folded.
 ///
-/// A page is read and decoded, one folded, and the audit rows of one written, all at once.
+/// A page is read, one folded, and the audit rows of one written, all at once.
 /// A document is written when it is not going to change any more, or memory is full.
 pub(super) async fn fill(
     log: &dyn Store,
@@ -214,15 +213,16 @@ pub(super) async fn fill(
         is_all_known: position == 0,
     };
     let mut head = head_position(log).await?;
-    let mut events = read_page(log, position).await?;
+    let mut events = log.scan(Scan::page(position, PAGE)).await?;
     let mut audit = None;
     while let Some(last) = events.last() {
         position = last.position;
         if let Some(target) = target {
             documents.make_room(target, folder, &events).await?;
         }
+        let next = async { Ok(log.scan(Scan::page(position, PAGE)).await?) };
         let (next, folded, ()) = tokio::try_join!(
-            read_page(log, position),
+            next,
             fold_page(folder.clone(), events, documents),
             write_audit(target, audit.take()),
         )?;
@@ -242,16 +242,6 @@ pub(super) async fn fill(
         documents.write(target, folder).await?;
     }
     Ok(position)
-}
-
-async fn read_page(log: &dyn Store, position: u64) -> Result<Vec<Recorded>, EngineError> {
-    let page = unread_after(log, position, PAGE).await?;
-    let decode = || {
-        page.into_iter()
-            .map(Unread::decode)
-            .collect::<Result<_, _>>()
-    };
-    Ok(beside(decode).await?)
 }
 
 async fn fold_page(

@@ -17,12 +17,11 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use queries::{
-    events_after, events_at, head, last_position_at, padded, page_rows, stream_after, unread_after,
-    unread_between,
+    events_after, events_at, head, last_position_at, padded, page_rows, stream_after,
 };
 pub use value::{Row, Statement, Value};
 
-use super::entry::StoredEvent;
+use super::entry::{DecodeError, Recorded, StoredEvent};
 use crate::{
     domain::{Timestamp, ids::BatchId},
     proofs::tree::Frontier,
@@ -96,6 +95,40 @@ pub enum AppendError {
     /// The store refused it for a reason that will not go away. Nothing was written.
     #[error(transparent)]
     Failed(#[from] StoreError),
+}
+
+/// Why a part of the log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A part of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Events after this position (exclusive).
+    pub after: u64,
+    /// Events up to this position (inclusive).
+    pub through: u64,
+    /// So many events at most.
+    pub limit: u64,
+    /// Events of this scope alone.
+    pub scope: Option<String>,
+}
+
+impl Scan {
+    /// At most `limit` events after `position` (exclusive).
+    pub fn page(position: u64, limit: u64) -> Self {
+        Self {
+            after: position,
+            through: u64::MAX,
+            limit,
+            scope: None,
+        }
+    }
 }
 
 /// The head of the log: the one row that every append compares and moves.
@@ -195,6 +228,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the database cannot be reached or refuses the statement.
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError>;
+
+    /// Reads a part of the log in order, each event decoded from its row as it comes: what
+    /// folds are given.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or holds an event that this version cannot read.
+    async fn scan(&self, scan: Scan) -> Result<Vec<Recorded>, ScanError>;
 
     /// Runs writing statements in one transaction, for what is kept outside of the log;
     /// answers with the number of rows that each touched.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use sqlx::{
     Column, Connection, Encode, Postgres, Row as _, Transaction, Type, TypeInfo,
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow},
@@ -24,12 +25,15 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::{
-    Append, AppendError, AuditRow, AuditRows, DocumentChanges, Row, Statement, Store, StoreError,
-    StoreKind, Value,
+    Append, AppendError, AuditRow, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement,
+    Store, StoreError, StoreKind, Value, queries::SCAN,
 };
 use crate::{
-    domain::ids::BatchId,
-    journal::{entry::StoredEvent, fail_points::FailPoint},
+    domain::{Timestamp, ids::BatchId},
+    journal::{
+        entry::{DecodeError, EventRow, Recorded, StoredEvent},
+        fail_points::FailPoint,
+    },
 };
 
 /// How many connections a process holds at most, beside the one for appends.
@@ -443,6 +447,48 @@ fn read_rows(rows: &[PgRow]) -> Result<Vec<Row>, sqlx::Error> {
     rows.iter().map(read_row).collect()
 }
 
+/// An event that cannot be read is an answer of its own: the database has done its part.
+async fn run_scan(
+    pool: &PgPool,
+    scan: &Scan,
+) -> Result<Result<Vec<Recorded>, DecodeError>, sqlx::Error> {
+    let bound = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
+    let mut rows = sqlx::query(SCAN)
+        .bind(bound(scan.after))
+        .bind(bound(scan.through))
+        .bind(scan.scope.as_deref().unwrap_or_default())
+        .bind(bound(scan.limit))
+        .fetch(pool);
+    let mut events = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        match event_row(&row)?.decode() {
+            Ok(event) => events.push(event),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(events))
+}
+
+fn event_row(row: &PgRow) -> Result<EventRow<'_>, sqlx::Error> {
+    let wrong = |error| sqlx::Error::Decode(Box::new(error));
+    let id: &str = row.try_get(1)?;
+    // That counts are not negative is a CHECK of the table.
+    let count = |column: usize| row.try_get(column).map(i64::unsigned_abs);
+    Ok(EventRow {
+        position: count(0)?,
+        id: id.parse().map_err(wrong)?,
+        recorded_at: Timestamp(row.try_get(2)?),
+        aggregate_type: row.try_get(3)?,
+        aggregate_id: row.try_get(4)?,
+        sequence: count(5)?,
+        scope: row.try_get(6)?,
+        event_type: row.try_get(7)?,
+        event_version: row.try_get(8)?,
+        payload: row.try_get(9)?,
+        metadata: row.try_get(10)?,
+    })
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     fn kind(&self) -> StoreKind {
@@ -458,6 +504,18 @@ impl Store for PostgresStore {
                 // As in `begin`: a read can be sent again.
                 Err(error) if is_dead(&error) && tries <= CONNECTIONS => tries += 1,
                 Err(error) => return Err(self.store_error(&error)),
+            }
+        }
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Vec<Recorded>, ScanError> {
+        let mut tries = 1;
+        loop {
+            match self.in_time(run_scan(&self.pool, &scan)).await {
+                Ok(events) => return Ok(events?),
+                // As in `query`.
+                Err(error) if is_dead(&error) && tries <= CONNECTIONS => tries += 1,
+                Err(error) => return Err(self.store_error(&error).into()),
             }
         }
     }

@@ -1,11 +1,7 @@
 //! The log's own queries, the same on both stores.
 
 use super::{FORMAT, Head, Row, Store, StoreError, Value};
-use crate::{
-    domain::Timestamp,
-    journal::entry::{StoredEvent, Unread},
-    proofs::tree::Frontier,
-};
+use crate::{domain::Timestamp, journal::entry::StoredEvent, proofs::tree::Frontier};
 
 const HEAD: &str = "
 SELECT position, epoch, recorded_at, frontier, format
@@ -31,22 +27,16 @@ const EVENTS_AFTER: &str = concat!(
  LIMIT $2"
 );
 
-const UNREAD_AFTER: &str = "
+/// What a fold needs of the events of a [`super::Scan`]. The scope is compared as an expression,
+/// so that no planner takes the scope's index, and with it all that was ever written there, for
+/// the few rows between two positions.
+pub(super) const SCAN: &str = "
 SELECT position, id, recorded_at, aggregate_type, aggregate_id, sequence, scope,
        event_type, event_version, CAST(payload AS TEXT), CAST(metadata AS TEXT)
   FROM events
- WHERE position > $1
+ WHERE position > $1 AND position <= $2 AND ($3 = '' OR scope || '' = $3)
  ORDER BY position
- LIMIT $2";
-
-/// The scope is compared as an expression, so that no planner takes the scope's index, and
-/// with it all that was ever written there, for the few rows between two positions.
-const UNREAD_BETWEEN: &str = "
-SELECT position, id, recorded_at, aggregate_type, aggregate_id, sequence, scope,
-       event_type, event_version, CAST(payload AS TEXT), CAST(metadata AS TEXT)
-  FROM events
- WHERE position > $1 AND position <= $2 AND (scope || '' = $3 OR $3 = '')
- ORDER BY position";
+ LIMIT $4";
 
 const STREAM_AFTER: &str = concat!(
     "SELECT ",
@@ -101,56 +91,6 @@ pub async fn events_after(
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let parameters = vec![position.into(), limit.into()];
     read_events(store.query(EVENTS_AFTER, parameters).await?)
-}
-
-/// The same without what only proofs need, and not decoded: for who folds the whole log.
-///
-/// # Errors
-/// When the store cannot be read or a row is malformed.
-pub async fn unread_after(
-    store: &dyn Store,
-    position: u64,
-    limit: u64,
-) -> Result<Vec<Unread>, StoreError> {
-    let parameters = vec![position.into(), limit.into()];
-    let rows = store.query(UNREAD_AFTER, parameters).await?;
-    rows.into_iter().map(read_unread).collect()
-}
-
-/// The same of all events after `position` (exclusive) up to `through` (inclusive): those of
-/// one scope, or of all.
-///
-/// # Errors
-/// When the store cannot be read or a row is malformed.
-pub async fn unread_between(
-    store: &dyn Store,
-    position: u64,
-    through: u64,
-    scope: Option<&str>,
-) -> Result<Vec<Unread>, StoreError> {
-    let parameters = vec![
-        position.into(),
-        through.into(),
-        scope.unwrap_or_default().into(),
-    ];
-    let rows = store.query(UNREAD_BETWEEN, parameters).await?;
-    rows.into_iter().map(read_unread).collect()
-}
-
-fn read_unread(mut row: Row) -> Result<Unread, StoreError> {
-    Ok(Unread {
-        position: row.count(0)?,
-        id: row.parsed(1)?,
-        recorded_at: Timestamp(row.integer(2)?),
-        aggregate_type: row.take_text(3)?,
-        aggregate_id: row.take_text(4)?,
-        sequence: row.count(5)?,
-        scope: row.take_text(6)?,
-        event_type: row.take_text(7)?,
-        event_version: row.take_text(8)?,
-        payload: row.take_text(9)?,
-        metadata: row.take_text(10)?,
-    })
 }
 
 /// The events of one stream after `sequence` (exclusive), up to `position` (inclusive).

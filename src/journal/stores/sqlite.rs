@@ -22,12 +22,15 @@ use rusqlite::{
 use tokio_rusqlite::Connection;
 
 use super::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
-    Value,
+    Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement, Store,
+    StoreError, StoreKind, Value, queries::SCAN,
 };
 use crate::{
-    domain::ids::BatchId,
-    journal::{entry::StoredEvent, fail_points::FailPoint},
+    domain::{Timestamp, ids::BatchId},
+    journal::{
+        entry::{DecodeError, EventRow, Recorded, StoredEvent},
+        fail_points::FailPoint,
+    },
 };
 
 /// How many connections read beside the writer.
@@ -113,6 +116,11 @@ impl SqliteStore {
             self.damage.get_or_init(|| detail.clone());
         }
         error
+    }
+
+    fn reader(&self) -> &Connection {
+        let next = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        &self.readers[next % self.readers.len()]
     }
 
     fn writer(&self) -> Result<&Connection, StoreError> {
@@ -288,6 +296,49 @@ fn run_query(
     rows.map(|values| values.map(Row)).collect()
 }
 
+/// An event that cannot be read is an answer of its own: the database has done its part.
+fn run_scan(
+    connection: &rusqlite::Connection,
+    scan: &Scan,
+) -> rusqlite::Result<Result<Vec<Recorded>, DecodeError>> {
+    let bound = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(&numbered(SCAN))?;
+    let mut rows = statement.query(params![
+        bound(scan.after),
+        bound(scan.through),
+        scan.scope.as_deref().unwrap_or_default(),
+        bound(scan.limit),
+    ])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        match event_row(row)?.decode() {
+            Ok(event) => events.push(event),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(events))
+}
+
+fn event_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<EventRow<'a>> {
+    let text = |column| -> rusqlite::Result<&'a str> { Ok(row.get_ref(column)?.as_str()?) };
+    let wrong = |error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
+    };
+    Ok(EventRow {
+        position: row.get(0)?,
+        id: text(1)?.parse().map_err(wrong)?,
+        recorded_at: Timestamp(row.get(2)?),
+        aggregate_type: text(3)?,
+        aggregate_id: text(4)?,
+        sequence: row.get(5)?,
+        scope: text(6)?,
+        event_type: text(7)?,
+        event_version: text(8)?,
+        payload: text(9)?,
+        metadata: text(10)?,
+    })
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     fn kind(&self) -> StoreKind {
@@ -295,12 +346,19 @@ impl Store for SqliteStore {
     }
 
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let reader = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
         let sql = sql.to_owned();
-        self.readers[reader]
+        self.reader()
             .call(move |connection| Ok(run_query(connection, &sql, &parameters)?))
             .await
             .map_err(|error| self.failed(error))
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Vec<Recorded>, ScanError> {
+        let events = self
+            .reader()
+            .call(move |connection| Ok(run_scan(connection, &scan)?))
+            .await;
+        Ok(events.map_err(|error| self.failed(error))??)
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {

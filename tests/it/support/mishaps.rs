@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use crewlog::domain::ids::BatchId;
 use crewlog::journal::stores::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, Statement, Store, StoreError, StoreKind,
-    Value,
+    Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement, Store,
+    StoreError, StoreKind, Value,
 };
-use crewlog::journal::{Journal, JournalSettings};
+use crewlog::journal::{Journal, JournalSettings, Recorded};
 use tokio::sync::Semaphore;
 
 use super::journal::Fixture;
@@ -88,6 +88,10 @@ impl Store for Mishaps {
 
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         self.inner.query(sql, parameters).await
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Vec<Recorded>, ScanError> {
+        self.inner.scan(scan).await
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
