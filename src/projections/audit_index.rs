@@ -398,10 +398,9 @@ async fn matching(
     search: &Search,
     page: &RangeInclusive<u64>,
 ) -> Result<Vec<u64>, EngineError> {
-    let scan = Scan {
+    let scan = Scan::Between {
         after: page.start() - 1,
         through: *page.end(),
-        limit: TAIL_PAGE,
         scope: search.scope().map(str::to_owned),
     };
     let mut matching = store.scan(scan).await?;
@@ -426,7 +425,11 @@ pub async fn advance(store: &dyn Store) -> Result<IndexState, EngineError> {
     if state.position >= state.head || state.version != VERSION {
         return Ok(state);
     }
-    let events = store.scan(Scan::page(state.position, STEP)).await?;
+    let page = Scan::Page {
+        after: state.position,
+        limit: STEP,
+    };
+    let events = store.scan(page).await?;
     let Some(through) = events.last().map(|event| event.position) else {
         return Ok(state);
     };

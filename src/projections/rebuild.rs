@@ -213,14 +213,15 @@ pub(super) async fn fill(
         is_all_known: position == 0,
     };
     let mut head = head_position(log).await?;
-    let mut events = log.scan(Scan::page(position, PAGE)).await?;
+    let page = |after| log.scan(Scan::Page { after, limit: PAGE });
+    let mut events = page(position).await?;
     let mut audit = None;
     while let Some(last) = events.last() {
         position = last.position;
         if let Some(target) = target {
             documents.make_room(target, folder, &events).await?;
         }
-        let next = async { Ok(log.scan(Scan::page(position, PAGE)).await?) };
+        let next = async { Ok(page(position).await?) };
         let (next, folded, ()) = tokio::try_join!(
             next,
             fold_page(folder.clone(), events, documents),

@@ -107,28 +107,17 @@ pub enum ScanError {
 }
 
 /// A part of the log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scan {
-    /// Events after this position (exclusive).
-    pub after: u64,
-    /// Events up to this position (inclusive).
-    pub through: u64,
-    /// So many events at most.
-    pub limit: u64,
-    /// Events of this scope alone.
-    pub scope: Option<String>,
-}
-
-impl Scan {
-    /// At most `limit` events after `position` (exclusive).
-    pub fn page(position: u64, limit: u64) -> Self {
-        Self {
-            after: position,
-            through: u64::MAX,
-            limit,
-            scope: None,
-        }
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scan {
+    /// At most `limit` events after a position (exclusive).
+    Page { after: u64, limit: u64 },
+    /// The events after a position (exclusive) up to another (inclusive): all of them, or those
+    /// of one scope.
+    Between {
+        after: u64,
+        through: u64,
+        scope: Option<String>,
+    },
 }
 
 /// The head of the log: the one row that every append compares and moves.

@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Append, AppendError, AuditRow, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement,
-    Store, StoreError, StoreKind, Value, queries::SCAN,
+    Store, StoreError, StoreKind, Value, queries,
 };
 use crate::{
     domain::{Timestamp, ids::BatchId},
@@ -452,13 +452,8 @@ async fn run_scan(
     pool: &PgPool,
     scan: &Scan,
 ) -> Result<Result<Vec<Recorded>, DecodeError>, sqlx::Error> {
-    let bound = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
-    let mut rows = sqlx::query(SCAN)
-        .bind(bound(scan.after))
-        .bind(bound(scan.through))
-        .bind(scan.scope.as_deref().unwrap_or_default())
-        .bind(bound(scan.limit))
-        .fetch(pool);
+    let (sql, parameters) = queries::scan(scan);
+    let mut rows = bind(sqlx::query(sql), &parameters).fetch(pool);
     let mut events = Vec::new();
     while let Some(row) = rows.try_next().await? {
         match event_row(&row)?.decode() {

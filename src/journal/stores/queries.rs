@@ -1,6 +1,6 @@
 //! The log's own queries, the same on both stores.
 
-use super::{FORMAT, Head, Row, Store, StoreError, Value};
+use super::{FORMAT, Head, Row, Scan, Store, StoreError, Value};
 use crate::{domain::Timestamp, journal::entry::StoredEvent, proofs::tree::Frontier};
 
 const HEAD: &str = "
@@ -27,16 +27,51 @@ const EVENTS_AFTER: &str = concat!(
  LIMIT $2"
 );
 
-/// What a fold needs of the events of a [`super::Scan`]. The scope is compared as an expression,
-/// so that no planner takes the scope's index, and with it all that was ever written there, for
-/// the few rows between two positions.
-pub(super) const SCAN: &str = "
-SELECT position, id, recorded_at, aggregate_type, aggregate_id, sequence, scope,
-       event_type, event_version, CAST(payload AS TEXT), CAST(metadata AS TEXT)
+/// What folds need of an entry, in the order that the stores take it.
+macro_rules! scanned_columns {
+    () => {
+        "position, id, recorded_at, aggregate_type, aggregate_id, sequence, scope,
+       event_type, event_version, CAST(payload AS TEXT), CAST(metadata AS TEXT)"
+    };
+}
+
+const SCAN_PAGE: &str = concat!(
+    "SELECT ",
+    scanned_columns!(),
+    "
+  FROM events
+ WHERE position > $1
+ ORDER BY position
+ LIMIT $2"
+);
+
+/// A statement of its own: one for both would be planned for neither. The scope is compared
+/// as an expression, so that no planner takes the scope's index, and with it all that was ever
+/// written there, for the few rows between two positions.
+const SCAN_BETWEEN: &str = concat!(
+    "SELECT ",
+    scanned_columns!(),
+    "
   FROM events
  WHERE position > $1 AND position <= $2 AND ($3 = '' OR scope || '' = $3)
- ORDER BY position
- LIMIT $4";
+ ORDER BY position"
+);
+
+/// The statement that reads a part of the log, and its parameters.
+pub(super) fn scan(scan: &Scan) -> (&'static str, Vec<Value>) {
+    match scan {
+        Scan::Page { after, limit } => (SCAN_PAGE, vec![(*after).into(), (*limit).into()]),
+        Scan::Between {
+            after,
+            through,
+            scope,
+        } => {
+            let scope = scope.as_deref().unwrap_or_default();
+            let parameters = vec![(*after).into(), (*through).into(), scope.into()];
+            (SCAN_BETWEEN, parameters)
+        }
+    }
+}
 
 const STREAM_AFTER: &str = concat!(
     "SELECT ",

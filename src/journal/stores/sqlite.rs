@@ -23,7 +23,7 @@ use tokio_rusqlite::Connection;
 
 use super::{
     Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement, Store,
-    StoreError, StoreKind, Value, queries::SCAN,
+    StoreError, StoreKind, Value, queries,
 };
 use crate::{
     domain::{Timestamp, ids::BatchId},
@@ -301,14 +301,9 @@ fn run_scan(
     connection: &rusqlite::Connection,
     scan: &Scan,
 ) -> rusqlite::Result<Result<Vec<Recorded>, DecodeError>> {
-    let bound = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(&numbered(SCAN))?;
-    let mut rows = statement.query(params![
-        bound(scan.after),
-        bound(scan.through),
-        scan.scope.as_deref().unwrap_or_default(),
-        bound(scan.limit),
-    ])?;
+    let (sql, parameters) = queries::scan(scan);
+    let mut statement = connection.prepare_cached(&numbered(sql))?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         match event_row(row)?.decode() {
