@@ -6,8 +6,14 @@
 //!
 //! To add a route: its row here. Then `CREWLOG_BLESS=1 cargo test access` rewrites the page.
 
-use crate::domain::authority::{
-    OrganizationPermission as InOrganization, Permission as InWorkspace,
+use axum::{
+    extract::{FromRequestParts, MatchedPath, RawPathParams},
+    http::request::Parts,
+};
+
+use crate::{
+    domain::authority::{OrganizationPermission as InOrganization, Permission as InWorkspace},
+    service::KeyAim,
 };
 
 /// Who may use a route.
@@ -19,6 +25,8 @@ pub enum Access {
     Session,
     /// Anybody with a session, on what is their own; nobody else's is found.
     Own,
+    /// The same, and an API key on what is its own.
+    Principal,
     /// Members of the workspace in the path whose role has the permission.
     Workspace(InWorkspace),
     /// Who has a role in the organization in the path that has the permission.
@@ -51,7 +59,35 @@ const fn noted(route: Route, note: &'static str) -> Route {
     Route { note, ..route }
 }
 
-use Access::{Organization, Own, Public, Session, Workspace};
+/// What a request aims at, by its route's row and the id in its path.
+pub async fn aim(parts: &mut Parts) -> KeyAim {
+    let matched = parts.extensions.get::<MatchedPath>().cloned();
+    let path = matched.as_ref().map_or("", MatchedPath::as_str);
+    let row = ROUTES
+        .iter()
+        .find(|row| row.method == parts.method.as_str() && row.path == path);
+    let access = row.map(|row| row.access);
+    let parameters = RawPathParams::from_request_parts(parts, &()).await;
+    let named = |name: &str| {
+        let parameters = parameters.as_ref().ok()?;
+        let found = parameters.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.to_owned())
+    };
+    match access {
+        Some(Workspace(permission)) => match named("ws").and_then(|id| id.parse().ok()) {
+            Some(workspace) => KeyAim::Workspace(workspace, permission),
+            None => KeyAim::Nothing,
+        },
+        Some(Organization(permission)) => match named("org").and_then(|id| id.parse().ok()) {
+            Some(organization) => KeyAim::Organization(organization, permission),
+            None => KeyAim::Nothing,
+        },
+        Some(Own | Session | Public | Principal) => KeyAim::People,
+        None => KeyAim::Nothing,
+    }
+}
+
+use Access::{Organization, Own, Principal, Public, Session, Workspace};
 
 const UP_TO_OWN_ROLE: &str = "roles up to one's own";
 const OR_LEAVE: &str = "roles up to one's own; oneself: `member.leave`";
@@ -65,7 +101,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/sessions", Public),
     route("GET", "/v1/sessions", Own),
     route("DELETE", "/v1/sessions/{id}", Own),
-    route("GET", "/v1/me", Own),
+    route("GET", "/v1/me", Principal),
     route("PATCH", "/v1/me", Own),
     route("GET", "/v1/plans", Public),
     noted(
@@ -89,9 +125,9 @@ pub const ROUTES: &[Route] = &[
             "/v1/organizations/{org}/workspaces",
             Organization(InOrganization::CreateWorkspaces),
         ),
-        "the caller owns what is made",
+        "a person owns what they make; a key names who does",
     ),
-    route("GET", "/v1/workspaces", Own),
+    route("GET", "/v1/workspaces", Principal),
     route(
         "GET",
         "/v1/workspaces/{ws}",
@@ -110,12 +146,12 @@ pub const ROUTES: &[Route] = &[
     route(
         "GET",
         "/v1/workspaces/{ws}/members",
-        Workspace(InWorkspace::SeeWorkspace),
+        Workspace(InWorkspace::SeeMembers),
     ),
     route(
         "GET",
         "/v1/workspaces/{ws}/members/{user}",
-        Workspace(InWorkspace::SeeWorkspace),
+        Workspace(InWorkspace::SeeMembers),
     ),
     noted(
         route(
@@ -167,6 +203,65 @@ pub const ROUTES: &[Route] = &[
         ),
         UP_TO_OWN_ROLE,
     ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/api-keys",
+        Workspace(InWorkspace::ManageKeys),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/api-keys",
+        Workspace(InWorkspace::SeeKeys),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/api-keys/{key}",
+        Workspace(InWorkspace::SeeKeys),
+    ),
+    route(
+        "PATCH",
+        "/v1/workspaces/{ws}/api-keys/{key}",
+        Workspace(InWorkspace::ManageKeys),
+    ),
+    route(
+        "DELETE",
+        "/v1/workspaces/{ws}/api-keys/{key}",
+        Workspace(InWorkspace::ManageKeys),
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/api-keys/{key}/rotate",
+        Workspace(InWorkspace::ManageKeys),
+    ),
+    route(
+        "POST",
+        "/v1/organizations/{org}/api-keys",
+        Organization(InOrganization::ManageKeys),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/api-keys",
+        Organization(InOrganization::SeeKeys),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/api-keys/{key}",
+        Organization(InOrganization::SeeKeys),
+    ),
+    route(
+        "DELETE",
+        "/v1/organizations/{org}/api-keys/{key}",
+        Organization(InOrganization::ManageKeys),
+    ),
+    route(
+        "POST",
+        "/v1/organizations/{org}/api-keys/{key}/rotate",
+        Organization(InOrganization::ManageKeys),
+    ),
+    noted(
+        route("POST", "/v1/api-keys/verify", Public),
+        "the key in the body is the secret",
+    ),
     noted(route("POST", "/v1/invitations/accept", Public), OF_ADDRESS),
     noted(route("POST", "/v1/invitations/decline", Public), BY_TOKEN),
     route(
@@ -206,7 +301,10 @@ mod tests {
     use super::*;
     use crate::{
         api::openapi_json,
-        domain::authority::{OrganizationRole, Role},
+        domain::{
+            api_keys::KeyRight,
+            authority::{OrganizationRole, Role},
+        },
     };
 
     /// The document's routes with whether they can be used without a session.
@@ -255,7 +353,7 @@ mod tests {
                     "{}",
                     row.path
                 ),
-                Public | Session | Own => {}
+                Public | Session | Own | Principal => {}
             }
         }
     }
@@ -293,21 +391,15 @@ mod tests {
         );
         let roles = Role::ALL.map(Role::name);
         let rows = InWorkspace::ALL.map(|permission| {
-            (
-                permission.name(),
-                Role::ALL.map(|role| permission.allows(role)).to_vec(),
-            )
+            let may = Role::ALL.map(|role| permission.allows(role)).to_vec();
+            (permission.name(), may, permission.of_keys())
         });
         push_matrix(&mut page, &roles, &rows);
         page.push_str("\n## In an organization\n\n");
         let roles = OrganizationRole::ALL.map(OrganizationRole::name);
         let rows = InOrganization::ALL.map(|permission| {
-            (
-                permission.name(),
-                OrganizationRole::ALL
-                    .map(|role| permission.allows(role))
-                    .to_vec(),
-            )
+            let may = OrganizationRole::ALL.map(|role| permission.allows(role));
+            (permission.name(), may.to_vec(), permission.of_keys())
         });
         push_matrix(&mut page, &roles, &rows);
         page.push_str(
@@ -320,6 +412,7 @@ mod tests {
                 Public => "anybody".to_owned(),
                 Session => "anybody with a session".to_owned(),
                 Own => "with a session, on what is one's own".to_owned(),
+                Principal => "with a session or an API key, on what is one's own".to_owned(),
                 Workspace(permission) => format!("`{}` in the workspace", permission.name()),
                 Organization(permission) => format!("`{}` in the organization", permission.name()),
             };
@@ -331,16 +424,21 @@ mod tests {
         page
     }
 
-    fn push_matrix(page: &mut String, roles: &[&str], rows: &[(&str, Vec<bool>)]) {
-        page.push_str(&format!("| may | {} |\n|---|", roles.join(" | ")));
-        page.push_str(&"---|".repeat(roles.len()));
+    fn push_matrix(page: &mut String, roles: &[&str], rows: &[(&str, Vec<bool>, KeyRight)]) {
+        page.push_str(&format!("| may | {} | API key |\n|---|", roles.join(" | ")));
+        page.push_str(&"---|".repeat(roles.len() + 1));
         page.push('\n');
-        for (name, may) in rows {
+        for (name, may, of_keys) in rows {
             let may: Vec<_> = may
                 .iter()
                 .map(|may| if *may { "yes" } else { "–" })
                 .collect();
-            page.push_str(&format!("| `{name}` | {} |\n", may.join(" | ")));
+            let of_keys = match of_keys {
+                KeyRight::Every => "yes".to_owned(),
+                KeyRight::Scope(scope) => format!("`{scope}`"),
+                KeyRight::Never => "–".to_owned(),
+            };
+            page.push_str(&format!("| `{name}` | {} | {of_keys} |\n", may.join(" | ")));
         }
     }
 }

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::Reader,
+    exchange::PrincipalReader,
     headers::MinimumPosition,
     paging::{Cursor, CursorKey, Limit},
     problem::Problem,
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     domain::{
         Timestamp,
+        environment::Environment,
         ids::{EventId, OrganizationId, WorkspaceId},
     },
     projections::audit::AuditOutcome,
@@ -91,7 +92,7 @@ pub struct AuditEntryBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditActor)]
 pub struct ActorBody {
-    /// `user` or `system`.
+    /// `user`, `api_key` or `system`.
     #[serde(rename = "type")]
     kind: &'static str,
     #[schema(required)]
@@ -135,7 +136,7 @@ impl From<AuditEntry> for AuditEntryBody {
             organization: entry.organization,
             workspace: entry.workspace,
             crew: None,
-            environment: None,
+            environment: entry.environment,
             changes: entry.changes.into_iter().map(Into::into).collect(),
             reason: entry.reason,
             request_id: entry.request_id,
@@ -200,25 +201,6 @@ impl From<Outcome> for AuditOutcome {
         match outcome {
             Outcome::Ok => Self::Ok,
             Outcome::Denied => Self::Denied,
-        }
-    }
-}
-
-/// What a crew is for.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Environment {
-    Development,
-    Staging,
-    Production,
-}
-
-impl Environment {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Development => "development",
-            Self::Staging => "staging",
-            Self::Production => "production",
         }
     }
 }
@@ -382,19 +364,19 @@ impl ToSchema for QueryTime {}
 
 async fn page(
     service: &Service,
-    reader: Reader<AuditQuery>,
+    reader: PrincipalReader<AuditQuery>,
     scope: AuditScope,
 ) -> Result<Page<AuditEntryBody>, Problem> {
-    let Reader {
+    let PrincipalReader {
         request,
-        caller,
+        principal,
         query,
     } = reader;
     let limit = query.limit.count();
     let cursor = query.cursor.as_ref().map(|cursor| cursor.key.0);
     let filter = query.into_filter();
     let page = service
-        .audit(&request, &caller, scope, &filter, cursor, limit)
+        .audit(&request, &principal, scope, &filter, cursor, limit)
         .await?;
     let last = page.entries.last().filter(|_| page.more);
     let next = last.map(|entry| Cursor::new(AuditCursor(entry.position)).encode());
@@ -404,12 +386,12 @@ async fn page(
 
 async fn entry(
     service: &Service,
-    reader: &Reader,
+    reader: &PrincipalReader,
     scope: AuditScope,
     position: Position,
 ) -> Result<Resource<AuditEntryBody>, Problem> {
     let found = service
-        .audit_entry(&reader.request, &reader.caller, scope, position.0)
+        .audit_entry(&reader.request, &reader.principal, scope, position.0)
         .await?;
     let canonical = Some(found.value.canonical.clone());
     let entry = AuditEntryBody {
@@ -427,7 +409,7 @@ async fn entry(
 )]
 pub async fn list_audit(
     State(service): State<Arc<Service>>,
-    reader: Reader<AuditQuery>,
+    reader: PrincipalReader<AuditQuery>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Page<AuditEntryBody>, Problem> {
     page(&service, reader, AuditScope::Workspace(workspace)).await
@@ -441,7 +423,7 @@ pub async fn list_audit(
 )]
 pub async fn read_audit_entry(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: PrincipalReader,
     Path((workspace, position)): Path<(WorkspaceId, Position)>,
 ) -> Result<Resource<AuditEntryBody>, Problem> {
     let scope = AuditScope::Workspace(workspace);
@@ -456,7 +438,7 @@ pub async fn read_audit_entry(
 )]
 pub async fn list_organization_audit(
     State(service): State<Arc<Service>>,
-    reader: Reader<AuditQuery>,
+    reader: PrincipalReader<AuditQuery>,
     Path(organization): Path<OrganizationId>,
 ) -> Result<Page<AuditEntryBody>, Problem> {
     page(&service, reader, AuditScope::Organization(organization)).await
@@ -470,7 +452,7 @@ pub async fn list_organization_audit(
 )]
 pub async fn read_organization_audit_entry(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: PrincipalReader,
     Path((organization, position)): Path<(OrganizationId, Position)>,
 ) -> Result<Resource<AuditEntryBody>, Problem> {
     let scope = AuditScope::Organization(organization);

@@ -1,7 +1,8 @@
 //! What a handler is given of a request: who asks, under which conditions, and why.
 //!
-//! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in; [`Asked`]
-//! is for writes by anybody. They refuse what their route does not know: query parameters,
+//! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in;
+//! [`PrincipalReader`] and [`PrincipalWriter`] are for API keys too; [`Asked`] is for writes by
+//! anybody. They refuse what their route does not know: query parameters,
 //! and `If-Match` where something new is made. Who asks is found out before anything else is
 //! looked at.
 
@@ -13,6 +14,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
+    access,
     app::Edge,
     fields::Validate,
     headers::{Bearer, IdempotencyKey, IfMatch, MinimumPosition, RequestContext},
@@ -20,7 +22,7 @@ use super::{
     problem::Problem,
     query::Query,
 };
-use crate::service::{Caller, Condition, IdempotencyRequest, Request};
+use crate::service::{Caller, Condition, IdempotencyRequest, Principal, Request};
 
 /// The query of a route that takes none.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +54,73 @@ impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for Reader<Q> {
             request,
             caller,
             query,
+        })
+    }
+}
+
+/// A read by somebody who is signed in or by an API key, of a state that is new enough for them.
+#[derive(Debug)]
+pub struct PrincipalReader<Q = NoParameters> {
+    /// What the service is asked with.
+    pub request: Request,
+    /// Who asks.
+    pub principal: Principal,
+    /// The query.
+    pub query: Q,
+}
+
+impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for PrincipalReader<Q> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let (request, principal) = known(parts, edge).await?;
+        let Query(query) = Query::from_request_parts(parts, edge).await?;
+        let MinimumPosition(minimum) = MinimumPosition::from_request_parts(parts, edge).await?;
+        if let Some(position) = minimum {
+            edge.service.at_least(position).await?;
+        }
+        Ok(Self {
+            request,
+            principal,
+            query,
+        })
+    }
+}
+
+/// A write by somebody who is signed in or by an API key.
+#[derive(Debug)]
+pub struct PrincipalWriter {
+    principal: Principal,
+    asked: Asked,
+    token: Option<SecretString>,
+}
+
+impl PrincipalWriter {
+    /// For a write that makes something new.
+    ///
+    /// # Errors
+    /// `400 invalid_request` with an `If-Match`: there is no version yet.
+    pub fn making(self, sent: &impl Sent) -> Result<(Request, Principal), Problem> {
+        let request = self.asked.making(sent)?;
+        Ok((
+            Request {
+                token: self.token,
+                ..request
+            },
+            self.principal,
+        ))
+    }
+}
+
+impl FromRequestParts<Edge> for PrincipalWriter {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let (request, principal) = known(parts, edge).await?;
+        Ok(Self {
+            principal,
+            asked: Asked::from_request_parts(parts, edge).await?,
+            token: request.token,
         })
     }
 }
@@ -207,13 +276,26 @@ impl<T: Command, const LIMIT: usize> Sent for Option<Json<T, LIMIT>> {
     }
 }
 
-/// Who holds the token of a request.
-async fn signed_in(parts: &mut Parts, edge: &Edge) -> Result<(Request, Caller), Problem> {
+/// Who holds the session token or the API key of a request.
+async fn known(parts: &mut Parts, edge: &Edge) -> Result<(Request, Principal), Problem> {
     let bearer = Bearer::from_request_parts(parts, edge).await?;
     let context = RequestContext::from_request_parts(parts, edge).await?;
     let request = of_context(context, Some(bearer.required()?));
-    let caller = edge.service.authenticate(&request).await?;
-    Ok((request, caller))
+    let principal = edge.service.principal(&request).await?;
+    Ok((request, principal))
+}
+
+/// The person who holds the token of a request. An API key is refused, as what it aims at
+/// would have it: its own holder says that only people may, any other is not there.
+async fn signed_in(parts: &mut Parts, edge: &Edge) -> Result<(Request, Caller), Problem> {
+    let (request, principal) = known(parts, edge).await?;
+    match principal {
+        Principal::Person(caller) => Ok((request, caller)),
+        Principal::Key(key) => {
+            let aim = access::aim(parts).await;
+            Err(edge.service.refuse_key(&request, &key, aim).await.into())
+        }
+    }
 }
 
 fn of_context(context: RequestContext, token: Option<SecretString>) -> Request {

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, PrincipalReader, Writer},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -19,10 +19,14 @@ use super::{
 };
 use crate::{
     domain::{
+        api_keys::KeyScope,
         authority::{OrganizationRole, Role},
-        ids::{OrganizationId, UserId, WorkspaceId},
+        environment::Environment,
+        ids::{CrewId, KeyId, OrganizationId, UserId, WorkspaceId},
     },
-    service::{Me, Membership, OrganizationMembership, ProfileChange, Service},
+    service::{
+        KeyCaller, Me, Membership, OrganizationMembership, Principal, ProfileChange, Service,
+    },
 };
 
 /// The routes of this file.
@@ -44,6 +48,58 @@ pub struct MeBody {
     memberships: Vec<MembershipBody>,
     #[schema(max_items = 200)]
     organizations: Vec<OrganizationMembershipBody>,
+}
+
+/// Whoever asks: a person, or an API key.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Who)]
+pub enum WhoBody {
+    Person(Box<MeBody>),
+    Key(Box<KeyBody>),
+}
+
+/// An API key that asks who it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MeAsApiKey)]
+pub struct KeyBody {
+    id: KeyId,
+    version: u64,
+    created_at: Time,
+    updated_at: Time,
+    name: String,
+    organization: OrganizationId,
+    /// `null` for a key of an organization.
+    #[schema(required)]
+    workspace: Option<WorkspaceId>,
+    /// The only environment that it works in; `null` for a key of an organization.
+    #[schema(required)]
+    environment: Option<Environment>,
+    scopes: Vec<KeyScope>,
+    #[schema(required)]
+    crews: Option<Vec<CrewId>>,
+    #[schema(required)]
+    expires_at: Option<Time>,
+}
+
+impl KeyBody {
+    fn of(key: &KeyCaller) -> Self {
+        let key = &key.0;
+        let crews = key.terms.crews.as_ref();
+        Self {
+            id: key.id,
+            version: key.version,
+            created_at: key.created_at.into(),
+            updated_at: key.updated_at.into(),
+            name: key.terms.name.clone(),
+            organization: key.organization,
+            workspace: key.workspace,
+            environment: key.environment,
+            scopes: key.terms.scopes.iter().copied().collect(),
+            crews: crews.map(|crews| crews.iter().copied().collect()),
+            expires_at: key.terms.expires_at.map(Into::into),
+        }
+    }
 }
 
 /// A workspace that somebody is in.
@@ -172,17 +228,27 @@ impl ChangeMeBody {
 #[utoipa::path(
     get, path = "/v1/me", tag = "getting in", params(MinimumPosition),
     responses((
-        status = 200, description = "The caller, and where they belong.", body = MeBody,
+        status = 200, description = "The caller, and where they belong.", body = WhoBody,
         headers(("ETag" = String, description = "The version in quotes.")),
     )),
 )]
 pub async fn read_me(
     State(service): State<Arc<Service>>,
-    reader: Reader,
-) -> Result<Resource<MeBody>, Problem> {
-    let found = service.me_of(&reader.caller).await?;
-    let version = found.value.version;
-    Ok(Resource::new(version, found.position, found.value.into()))
+    reader: PrincipalReader,
+) -> Result<Resource<WhoBody>, Problem> {
+    match &reader.principal {
+        Principal::Person(caller) => {
+            let found = service.me_of(caller).await?;
+            let version = found.value.version;
+            let person = WhoBody::Person(Box::new(found.value.into()));
+            Ok(Resource::new(version, found.position, person))
+        }
+        Principal::Key(key) => {
+            let version = key.0.version;
+            let body = WhoBody::Key(Box::new(KeyBody::of(key)));
+            Ok(Resource::new(version, service.position(), body))
+        }
+    }
 }
 
 /// Changes the caller's name, their address, or both. Their organizations are told.

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, PrincipalReader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -102,18 +102,18 @@ impl Command for ChangeRoleBody {
 )]
 pub async fn list_members(
     State(service): State<Arc<Service>>,
-    reader: Reader<PageQuery<MemberCursor>>,
+    reader: PrincipalReader<PageQuery<MemberCursor>>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Page<MemberBody>, Problem> {
-    let Reader {
+    let PrincipalReader {
         request,
-        caller,
+        principal,
         query,
     } = reader;
     let page = service
         .members_of(
             &request,
-            &caller,
+            &principal,
             workspace,
             query.after(),
             query.limit.count(),
@@ -133,11 +133,11 @@ pub async fn list_members(
 )]
 pub async fn read_member(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: PrincipalReader,
     Path((workspace, user)): Path<(WorkspaceId, UserId)>,
 ) -> Result<Resource<MemberBody>, Problem> {
     let found = service
-        .member(&reader.request, &reader.caller, workspace, user)
+        .member(&reader.request, &reader.principal, workspace, user)
         .await?;
     let version = found.value.version;
     Ok(Resource::new(version, found.position, found.value.into()))

@@ -10,6 +10,7 @@
 //! for each route in [`access`], which says who may.
 
 pub mod access;
+pub mod api_keys;
 mod app;
 pub mod audit;
 mod client_address;
@@ -59,6 +60,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(workspaces::routes())
         .merge(members::routes())
         .merge(invitations::routes())
+        .merge(api_keys::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, PrincipalReader, Reader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -130,11 +130,11 @@ pub async fn list_organizations(
 )]
 pub async fn read_organization(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: PrincipalReader,
     Path(organization): Path<OrganizationId>,
 ) -> Result<Resource<OrganizationBody>, Problem> {
     let found = service
-        .organization(&reader.request, &reader.caller, organization)
+        .organization(&reader.request, &reader.principal, organization)
         .await?;
     let version = found.value.version;
     Ok(Resource::new(version, found.position, found.value.into()))

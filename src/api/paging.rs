@@ -111,6 +111,7 @@ text_cursors! {
     WorkspaceCursor = "workspaces";
     MemberCursor = "members";
     InvitationCursor = "invitations";
+    ApiKeyCursor = "api_keys";
 }
 
 /// The last item of the page before.

@@ -80,6 +80,12 @@ problems! {
         "Sign in again with `POST /v1/sessions`.";
     NotPermitted = "not_permitted" FORBIDDEN "Your role does not allow this"
         "Ask somebody with the role that the detail names. The attempt is in the audit log.";
+    ApiKeyEnded = "api_key_ended" UNAUTHORIZED "The API key counts no more"
+        "It was revoked, rotated or has expired while the request was on its way. Use its successor.";
+    ScopeMissing = "scope_missing" FORBIDDEN "The API key lacks a scope"
+        "Use a key with the scope that the detail names. The attempt is in the audit log.";
+    IpNotAllowed = "ip_not_allowed" FORBIDDEN "The API key may not be used from here"
+        "Its `allowed_cidrs` say from where it may. The attempt is in the audit log.";
     RoleAboveOwn = "role_above_own" FORBIDDEN "The role is above your own"
         "Nobody gives, takes or touches a role above their own. Ask somebody who holds it.";
     InvitationForAnother = "invitation_for_another" FORBIDDEN "The invitation is somebody else's"
@@ -104,6 +110,10 @@ problems! {
         "Ask somebody with at least that role for a new invitation.";
     TooManyInvitations = "too_many_invitations" CONFLICT "Too many pending invitations"
         "Revoke some, or wait until some are accepted or have expired.";
+    ApiKeyNotActive = "api_key_not_active" CONFLICT "The API key is not active"
+        "It is being rotated, was revoked or has expired; make a new one where one is still wanted.";
+    TooManyApiKeys = "too_many_api_keys" CONFLICT "Too many API keys"
+        "Revoke some that nobody uses: `last_used_at` tells which.";
     AlreadyClaimed = "already_claimed" CONFLICT "It is already in use"
         "Choose another one, or release it where it is used now.";
     EmailTaken = "email_taken" CONFLICT "There is an account with this e-mail address"
@@ -175,9 +185,9 @@ impl From<&Refusal> for ProblemCode {
         match refusal {
             Refusal::NotFound { .. } => Self::NotFound,
             Refusal::SessionEnded => Self::SessionEnded,
-            Refusal::NotPermitted { .. } | Refusal::NotPermittedInOrganization { .. } => {
-                Self::NotPermitted
-            }
+            Refusal::NotPermitted { .. }
+            | Refusal::NotPermittedInOrganization { .. }
+            | Refusal::NotForApiKeys => Self::NotPermitted,
             Refusal::RoleAboveOwn { .. } => Self::RoleAboveOwn,
             Refusal::LastOwner => Self::LastOwner,
             Refusal::AlreadyMember => Self::AlreadyMember,
@@ -191,6 +201,11 @@ impl From<&Refusal> for ProblemCode {
             Refusal::AlreadyClaimed { .. } => Self::AlreadyClaimed,
             Refusal::ProfileMoved => Self::ProfileMoved,
             Refusal::EmailTaken => Self::EmailTaken,
+            Refusal::ApiKeyEnded => Self::ApiKeyEnded,
+            Refusal::ApiKeyNotActive { .. } => Self::ApiKeyNotActive,
+            Refusal::ScopeMissing { .. } => Self::ScopeMissing,
+            Refusal::AddressNotAllowed => Self::IpNotAllowed,
+            Refusal::TooManyApiKeys { .. } => Self::TooManyApiKeys,
         }
     }
 }

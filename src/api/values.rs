@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use utoipa::{
@@ -23,12 +24,16 @@ use super::{
 use crate::{
     domain::{
         EmailAddress, Name, Timestamp,
+        api_keys::{AddressRange, KeyScope},
         authority::{OrganizationRole, Role},
-        ids::{EventId, InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
+        environment::Environment,
+        ids::{
+            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+        },
         name::InvalidName,
         plans::PlanName,
     },
-    projections::InvitationStatus,
+    projections::{InvitationStatus, KeyStatus},
     service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN},
 };
 
@@ -49,7 +54,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { EventId InvitationId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
@@ -78,6 +83,55 @@ word_schemas! {
             InvitationStatus::Declined.name(), InvitationStatus::Revoked.name(),
             InvitationStatus::Expired.name()
         ];
+    Environment: "An environment."
+        [
+            Environment::Development.name(), Environment::Staging.name(),
+            Environment::Production.name()
+        ];
+    KeyStatus: "How an API key stands."
+        [
+            KeyStatus::Active.name(), KeyStatus::Rotating.name(), KeyStatus::Expired.name(),
+            KeyStatus::Revoked.name()
+        ];
+}
+
+impl PartialSchema for KeyScope {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("One thing that an API key may."))
+            .enum_values(Some(Self::ALL.iter().map(|scope| scope.name())))
+            .into()
+    }
+}
+
+impl ToSchema for KeyScope {}
+
+impl PartialSchema for AddressRange {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Addresses in CIDR notation, or a single one."))
+            .examples(["203.0.113.0/24"])
+            .into()
+    }
+}
+
+impl ToSchema for AddressRange {}
+
+impl Serialize for KeyStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// For a member whose `null` means something: what was sent, where something was.
+pub fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl PartialSchema for PlanName {
@@ -121,6 +175,39 @@ impl From<Timestamp> for Time {
         Self(time)
     }
 }
+
+/// A time in a body: RFC 3339. What is finer than a microsecond is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenTime(pub Timestamp);
+
+/// Longer than any time that RFC 3339 has with digits that count, in characters.
+const TIME_CHARACTERS_MAX: usize = 64;
+
+impl<'de> Deserialize<'de> for GivenTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = DateTime::parse_from_rfc3339(&text)
+            .ok()
+            .filter(|_| text.len() <= TIME_CHARACTERS_MAX);
+        let time = time
+            .ok_or_else(|| D::Error::custom("a time as RFC 3339 has it, `2026-11-24T06:30:00Z`"))?;
+        Ok(Self(Timestamp::from_datetime(time.with_timezone(&Utc))))
+    }
+}
+
+impl PartialSchema for GivenTime {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("RFC 3339, with any offset from UTC."))
+            .max_length(Some(TIME_CHARACTERS_MAX))
+            .examples(["2026-11-24T06:30:00Z"])
+            .into()
+    }
+}
+
+impl ToSchema for GivenTime {}
 
 /// A password or a token in a body. It does not print.
 #[derive(Clone)]

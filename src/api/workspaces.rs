@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, PrincipalReader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -153,7 +153,7 @@ pub async fn create_workspace(
     Ok(made.replayed(written.replayed))
 }
 
-/// The workspaces that the caller is in, in order of their ids.
+/// The workspaces that the caller is in, or that an API key is for, in order of their ids.
 #[utoipa::path(
     get, path = "/v1/workspaces", tag = "workspaces",
     params(PageQuery<WorkspaceCursor>, MinimumPosition),
@@ -161,10 +161,12 @@ pub async fn create_workspace(
 )]
 pub async fn list_workspaces(
     State(service): State<Arc<Service>>,
-    Reader { caller, query, .. }: Reader<PageQuery<WorkspaceCursor>>,
+    PrincipalReader {
+        principal, query, ..
+    }: PrincipalReader<PageQuery<WorkspaceCursor>>,
 ) -> Result<Page<WorkspaceBody>, Problem> {
     let page = service
-        .workspaces_of(&caller, query.after(), query.limit.count())
+        .workspaces_of(&principal, query.after(), query.limit.count())
         .await?;
     Ok(Page::keyed::<WorkspaceCursor, _>(page, Into::into))
 }
@@ -180,11 +182,11 @@ pub async fn list_workspaces(
 )]
 pub async fn read_workspace(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: PrincipalReader,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Resource<WorkspaceBody>, Problem> {
     let found = service
-        .workspace(&reader.request, &reader.caller, workspace)
+        .workspace(&reader.request, &reader.principal, workspace)
         .await?;
     let version = found.value.version;
     Ok(Resource::new(version, found.position, found.value.into()))

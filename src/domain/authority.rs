@@ -8,7 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{SessionId, UserId};
+use super::{
+    api_keys::{KeyRight, KeyScope},
+    ids::{KeyId, SessionId, UserId},
+};
 
 /// A role in a workspace, weakest first, so that `<` means "may less".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,11 +87,17 @@ pub enum Permission {
     RenameWorkspace,
     /// Choose the plan.
     SelectPlan,
+    /// See who is in it.
+    SeeMembers,
+    /// See which API keys there are.
+    SeeKeys,
+    /// Make, change, rotate and revoke API keys.
+    ManageKeys,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -97,16 +106,24 @@ impl Permission {
         Self::ReadAudit,
         Self::RenameWorkspace,
         Self::SelectPlan,
+        Self::SeeMembers,
+        Self::SeeKeys,
+        Self::ManageKeys,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Member, Owner, Viewer};
         match self {
-            Self::SeeWorkspace | Self::LeaveWorkspace => &[Owner, Admin, Member, Viewer],
-            Self::InviteMembers | Self::ChangeRoles | Self::RemoveMembers | Self::ReadAudit => {
-                &[Owner, Admin]
+            Self::SeeWorkspace | Self::LeaveWorkspace | Self::SeeMembers => {
+                &[Owner, Admin, Member, Viewer]
             }
+            Self::InviteMembers
+            | Self::ChangeRoles
+            | Self::RemoveMembers
+            | Self::ReadAudit
+            | Self::SeeKeys
+            | Self::ManageKeys => &[Owner, Admin],
             Self::RenameWorkspace | Self::SelectPlan => &[Owner],
         }
     }
@@ -114,6 +131,23 @@ impl Permission {
     /// Whether `role` holds this permission.
     pub fn allows(self, role: Role) -> bool {
         self.roles().contains(&role)
+    }
+
+    /// What it takes of an API key of the workspace.
+    pub fn of_keys(self) -> KeyRight {
+        match self {
+            Self::SeeWorkspace => KeyRight::Every,
+            Self::SeeMembers => KeyRight::Scope(KeyScope::MembersRead),
+            Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
+            Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
+            Self::LeaveWorkspace
+            | Self::InviteMembers
+            | Self::ChangeRoles
+            | Self::RemoveMembers
+            | Self::RenameWorkspace
+            | Self::SelectPlan
+            | Self::ManageKeys => KeyRight::Never,
+        }
     }
 
     /// The name that refusals, `can` and the printed matrix use, `<thing>.<verb>`: what the
@@ -128,6 +162,9 @@ impl Permission {
             Self::ReadAudit => "audit.read",
             Self::RenameWorkspace => "workspace.rename",
             Self::SelectPlan => "plan.select",
+            Self::SeeMembers => "member.read",
+            Self::SeeKeys => "api_key.read",
+            Self::ManageKeys => "api_key.manage",
         }
     }
 }
@@ -143,15 +180,24 @@ pub enum OrganizationPermission {
     CreateWorkspaces,
     /// Read its audit log, which leaves out what changed inside crews.
     ReadAudit,
+    /// See the workspaces in it: for its keys; people see those that they are in.
+    SeeWorkspaces,
+    /// See which keys the organization has.
+    SeeKeys,
+    /// Make, rotate and revoke the organization's keys.
+    ManageKeys,
 }
 
 impl OrganizationPermission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::See,
         Self::Rename,
         Self::CreateWorkspaces,
         Self::ReadAudit,
+        Self::SeeWorkspaces,
+        Self::SeeKeys,
+        Self::ManageKeys,
     ];
 
     /// The matrix: the roles that hold this permission.
@@ -159,8 +205,21 @@ impl OrganizationPermission {
         use OrganizationRole::{Auditor, Billing, Owner};
         match self {
             Self::See => &[Owner, Billing, Auditor],
-            Self::Rename | Self::CreateWorkspaces => &[Owner],
+            Self::Rename | Self::CreateWorkspaces | Self::SeeKeys | Self::ManageKeys => &[Owner],
             Self::ReadAudit => &[Owner, Auditor],
+            Self::SeeWorkspaces => &[],
+        }
+    }
+
+    /// What it takes of an API key of the organization.
+    pub fn of_keys(self) -> KeyRight {
+        match self {
+            Self::See => KeyRight::Every,
+            Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
+            Self::SeeWorkspaces => KeyRight::Scope(KeyScope::WorkspacesRead),
+            Self::Rename | Self::CreateWorkspaces | Self::SeeKeys | Self::ManageKeys => {
+                KeyRight::Never
+            }
         }
     }
 
@@ -176,6 +235,9 @@ impl OrganizationPermission {
             Self::Rename => "organization.rename",
             Self::CreateWorkspaces => "workspace.create",
             Self::ReadAudit => "organization_audit.read",
+            Self::SeeWorkspaces => "organization_workspace.read",
+            Self::SeeKeys => "organization_key.read",
+            Self::ManageKeys => "organization_key.manage",
         }
     }
 }
@@ -189,6 +251,11 @@ pub enum Actor {
         /// Their account.
         id: UserId,
     },
+    /// A program with an API key.
+    ApiKey {
+        /// The key; not its secret.
+        id: KeyId,
+    },
     /// Crewlog itself: due work, such as an expiry.
     System,
 }
@@ -198,6 +265,24 @@ impl Actor {
     pub fn user(self) -> Option<UserId> {
         match self {
             Self::User { id } => Some(id),
+            Self::ApiKey { .. } | Self::System => None,
+        }
+    }
+
+    /// The kind, as an auditor reads it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::User { .. } => "user",
+            Self::ApiKey { .. } => "api_key",
+            Self::System => "system",
+        }
+    }
+
+    /// The id of the person or the key; none for Crewlog itself.
+    pub fn id(self) -> Option<String> {
+        match self {
+            Self::User { id } => Some(id.to_string()),
+            Self::ApiKey { id } => Some(id.to_string()),
             Self::System => None,
         }
     }
@@ -217,6 +302,8 @@ pub enum AuthorityLink {
         role: OrganizationRole,
         position: u64,
     },
+    /// An API key with its scopes.
+    ApiKey { id: KeyId, position: u64 },
 }
 
 #[cfg(test)]
@@ -234,15 +321,20 @@ mod tests {
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `RenameWorkspace` with the last that changes the
     /// workspace as a whole.
-    const TABLE: [Row; 4] = [
+    const TABLE: [Row; 5] = [
         (
             "see the workspace, crews, dashboards, crew activity",
-            &[P::SeeWorkspace, P::LeaveWorkspace],
+            &[P::SeeWorkspace, P::LeaveWorkspace, P::SeeMembers],
             [YES, YES, YES, YES],
         ),
         (
             "invite, remove, change roles up to their own",
             &[P::InviteMembers, P::RemoveMembers, P::ChangeRoles],
+            [YES, YES, NO, NO],
+        ),
+        (
+            "create, rotate, revoke API keys",
+            &[P::ManageKeys, P::SeeKeys],
             [YES, YES, NO, NO],
         ),
         (
@@ -290,6 +382,29 @@ mod tests {
         assert_eq!(holders(O::Rename), [YES, NO, NO]);
         assert_eq!(holders(O::CreateWorkspaces), [YES, NO, NO]);
         assert_eq!(holders(O::ReadAudit), [YES, NO, YES]);
+        assert_eq!(holders(O::SeeWorkspaces), [NO, NO, NO]);
+        assert_eq!(holders(O::SeeKeys), [YES, NO, NO]);
+        assert_eq!(holders(O::ManageKeys), [YES, NO, NO]);
+    }
+
+    #[test]
+    fn keys_never_manage_people_or_keys() {
+        let of_keys = |permission: &Permission| permission.of_keys() != KeyRight::Never;
+        let given: Vec<_> = Permission::ALL.into_iter().filter(of_keys).collect();
+        assert_eq!(
+            given,
+            [P::SeeWorkspace, P::ReadAudit, P::SeeMembers, P::SeeKeys]
+        );
+        for permission in Permission::ALL {
+            if let KeyRight::Scope(scope) = permission.of_keys() {
+                assert!(KeyScope::OF_WORKSPACE.contains(&scope), "{scope}");
+            }
+        }
+        for permission in OrganizationPermission::ALL {
+            if let KeyRight::Scope(scope) = permission.of_keys() {
+                assert!(KeyScope::OF_ORGANIZATION.contains(&scope), "{scope}");
+            }
+        }
     }
 
     #[test]

@@ -97,6 +97,10 @@ ids! {
     InvitationId = "inv";
     /// A signed-in session of a person.
     SessionId = "ses";
+    /// An API key, of a workspace or an organization; not its secret.
+    KeyId = "key";
+    /// A crew: what one environment of a workspace holds.
+    CrewId = "crw";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

@@ -8,9 +8,11 @@
 //! `cqrs_es::Aggregate` and [`Stream`] implementations in its `mod.rs`, its rules as
 //! given/when/then tests beside it, and a variant in [`event::Event`].
 
+pub mod api_keys;
 pub mod attempts;
 pub mod authority;
 pub mod email;
+pub mod environment;
 pub mod event;
 pub mod ids;
 pub mod name;

@@ -1,6 +1,7 @@
 //! Why a command was refused. Knows nothing of HTTP: `api::problem` maps each to a status.
 
 use super::{
+    api_keys::KeyScope,
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
     time::Timestamp,
 };
@@ -70,6 +71,27 @@ pub enum Refusal {
     /// Somebody has an account with this address.
     #[error("there is an account with this e-mail address already; sign in instead")]
     EmailTaken,
+    /// The key is over, or was never there.
+    #[error("the API key is unknown, revoked or expired")]
+    ApiKeyEnded,
+    /// The key is not one that this can be done to any more.
+    #[error("the API key is {status}")]
+    ApiKeyNotActive {
+        /// `rotating`, `expired` or `revoked`.
+        status: &'static str,
+    },
+    /// A key where only people may.
+    #[error("an API key may not do this; only people may")]
+    NotForApiKeys,
+    /// A key without the scope.
+    #[error("the API key lacks the scope {scope}")]
+    ScopeMissing { scope: KeyScope },
+    /// A key that is used from elsewhere.
+    #[error("the API key may not be used from this address")]
+    AddressNotAllowed,
+    /// Too many live keys.
+    #[error("there are {limit} API keys, which is the most there may be; revoke some")]
+    TooManyApiKeys { limit: usize },
 }
 
 fn names(roles: &[Role]) -> String {
@@ -83,7 +105,9 @@ impl Refusal {
         match self {
             Self::NotFound { .. } => "not_found",
             Self::SessionEnded => "session_ended",
-            Self::NotPermitted { .. } | Self::NotPermittedInOrganization { .. } => "not_permitted",
+            Self::NotPermitted { .. }
+            | Self::NotPermittedInOrganization { .. }
+            | Self::NotForApiKeys => "not_permitted",
             Self::RoleAboveOwn { .. } => "role_above_own",
             Self::LastOwner => "last_owner",
             Self::AlreadyMember => "already_member",
@@ -97,6 +121,11 @@ impl Refusal {
             Self::AlreadyClaimed { .. } => "already_claimed",
             Self::ProfileMoved => "profile_moved",
             Self::EmailTaken => "email_taken",
+            Self::ApiKeyEnded => "api_key_ended",
+            Self::ApiKeyNotActive { .. } => "api_key_not_active",
+            Self::ScopeMissing { .. } => "scope_missing",
+            Self::AddressNotAllowed => "ip_not_allowed",
+            Self::TooManyApiKeys { .. } => "too_many_api_keys",
         }
     }
 
@@ -109,7 +138,10 @@ impl Refusal {
             | Self::NotPermittedInOrganization { .. }
             | Self::RoleAboveOwn { .. }
             | Self::InvitationForAnother
-            | Self::InvitationExceedsInviter { .. } => true,
+            | Self::InvitationExceedsInviter { .. }
+            | Self::NotForApiKeys
+            | Self::ScopeMissing { .. }
+            | Self::AddressNotAllowed => true,
             Self::SessionEnded
             | Self::LastOwner
             | Self::AlreadyMember
@@ -120,7 +152,10 @@ impl Refusal {
             | Self::TooManyInvitations { .. }
             | Self::AlreadyClaimed { .. }
             | Self::ProfileMoved
-            | Self::EmailTaken => false,
+            | Self::EmailTaken
+            | Self::ApiKeyEnded
+            | Self::ApiKeyNotActive { .. }
+            | Self::TooManyApiKeys { .. } => false,
         }
     }
 }

@@ -26,7 +26,7 @@ mod writer;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ pub use unit::{Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamR
 
 use crate::domain::Refusal;
 use queue::FairQueue;
-use stores::{DocumentChanges, Store, StoreError};
+use stores::{DocumentChanges, Store, StoreError, StoreKind};
 use writer::{Job, Writer};
 
 /// What the projections make of a batch, for the append that writes it.
@@ -78,6 +78,9 @@ pub trait Fold: Send + Sync + 'static {
 
     /// Others have written: nothing that is kept in memory can be believed.
     async fn forget(&self, store: &dyn Store);
+
+    /// Another process has written this, after what was taken note of before.
+    fn noticed(&self, event: &StoredEvent);
 
     /// The aggregate type of this name, where this version knows it.
     fn stream_type(&self, name: &str) -> Option<&'static str>;
@@ -203,6 +206,8 @@ pub struct Status {
     /// What was met and does not pass by itself: a stream that cannot be read, a fold that
     /// fails. Told until the process is started again.
     defects: Mutex<BTreeSet<String>>,
+    /// When the store last said where the head is, and memory was there.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl Status {
@@ -229,6 +234,12 @@ impl Status {
         let now = self.lock().clone().map(|trouble| trouble.detail);
         let all: Vec<_> = now.into_iter().chain(self.defects().clone()).collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Memory was at the head at this moment.
+    fn heard(&self, at: Instant) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = (*heard).max(Some(at));
     }
 
     fn red(&self, trouble: Trouble) {
@@ -368,6 +379,19 @@ impl Journal {
     pub fn trouble(&self) -> Option<Trouble> {
         let damage = self.store.damage().map(Trouble::damaged);
         damage.or_else(|| self.status.trouble())
+    }
+
+    /// Whether this process knew all that was in the log at some moment of the last `within`.
+    /// Of a store that only this process writes, it always does.
+    pub fn has_heard(&self, within: Duration) -> bool {
+        let heard = || {
+            let heard = self.status.heard.lock();
+            *heard.unwrap_or_else(PoisonError::into_inner)
+        };
+        match self.store.kind() {
+            StoreKind::Sqlite => true,
+            StoreKind::Postgres => heard().is_some_and(|at| at.elapsed() <= within),
+        }
     }
 
     /// How many units wait.

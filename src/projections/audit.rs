@@ -7,8 +7,16 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     domain::{
-        attempts::AttemptsEvent, authority::Actor, event::Event, ids::UserId,
-        organization::OrganizationEvent, sealed::Sealed, user::UserEvent,
+        Timestamp,
+        api_keys::{KeyCreated, KeyEnd, KeyRotated, KeyTerms, KeyUpdated},
+        attempts::AttemptsEvent,
+        authority::Actor,
+        environment::Environment,
+        event::Event,
+        ids::{KeyId, UserId},
+        organization::OrganizationEvent,
+        sealed::Sealed,
+        user::UserEvent,
         workspace::WorkspaceEvent,
     },
     journal::Recorded,
@@ -61,6 +69,8 @@ pub struct Description {
     /// The kind and id of what the command made or changed.
     pub target: (&'static str, String),
     pub outcome: AuditOutcome,
+    /// The environment that it is about, where it is about one.
+    pub environment: Option<Environment>,
     pub changes: Vec<Change>,
     /// Open names in the event, for free-text search.
     pub words: Vec<String>,
@@ -73,6 +83,7 @@ impl Description {
             action: action.to_owned(),
             target,
             outcome: AuditOutcome::Ok,
+            environment: None,
             changes: Vec::new(),
             words: Vec::new(),
         }
@@ -193,6 +204,15 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
                 .changed("name", from.as_str(), to.as_str())
                 .named(&[from, to])
         }
+        OrganizationEvent::OrganizationKeyCreated(created) => key_created(event, created),
+        OrganizationEvent::OrganizationKeyUpdated(updated) => key_updated(event, updated),
+        OrganizationEvent::OrganizationKeyRotated(rotated) => key_rotated(event, rotated),
+        OrganizationEvent::OrganizationKeyRevoked(revoked) => {
+            key_ended(event, "api_key.revoked", revoked.key, KeyEnd::Revoked)
+        }
+        OrganizationEvent::OrganizationKeyExpired(expired) => {
+            key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
+        }
         OrganizationEvent::OrganizationMemberAdded { user, role } => Description::of(
             event,
             "organization_member.added",
@@ -259,6 +279,15 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         | WorkspaceEvent::InvitationDeclined { .. }
         | WorkspaceEvent::InvitationRevoked { .. }
         | WorkspaceEvent::InvitationExpired { .. } => describe_invitation(event, happened),
+        WorkspaceEvent::ApiKeyCreated(created) => key_created(event, created),
+        WorkspaceEvent::ApiKeyUpdated(updated) => key_updated(event, updated),
+        WorkspaceEvent::ApiKeyRotated(rotated) => key_rotated(event, rotated),
+        WorkspaceEvent::ApiKeyRevoked(revoked) => {
+            key_ended(event, "api_key.revoked", revoked.key, KeyEnd::Revoked)
+        }
+        WorkspaceEvent::ApiKeyExpired(expired) => {
+            key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
+        }
     }
 }
 
@@ -307,8 +336,70 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
-        | WorkspaceEvent::MemberLeft { .. } => describe_workspace(event, happened),
+        | WorkspaceEvent::MemberLeft { .. }
+        | WorkspaceEvent::ApiKeyCreated(_)
+        | WorkspaceEvent::ApiKeyUpdated(_)
+        | WorkspaceEvent::ApiKeyRotated(_)
+        | WorkspaceEvent::ApiKeyRevoked(_)
+        | WorkspaceEvent::ApiKeyExpired(_) => describe_workspace(event, happened),
     }
+}
+
+fn key_target(key: KeyId) -> (&'static str, String) {
+    ("api_key", key.to_string())
+}
+
+fn key_created(event: &Recorded, created: &KeyCreated) -> Description {
+    let mut description = Description::of(event, "api_key.created", key_target(created.key))
+        .changed("name", Json::Null, created.terms.name.as_str())
+        .named(&[&created.terms.name]);
+    description.environment = created.environment;
+    if let Some(environment) = created.environment {
+        description = description.changed("environment", Json::Null, environment.name());
+    }
+    if let Some(predecessor) = created.rotated_from {
+        description = description.changed("rotated_from", Json::Null, predecessor.to_string());
+    }
+    terms_changed(description, &KeyTerms::default(), &created.terms)
+}
+
+fn key_updated(event: &Recorded, updated: &KeyUpdated) -> Description {
+    let (from, to) = (&updated.from, &updated.to);
+    let mut description = Description::of(event, "api_key.updated", key_target(updated.key))
+        .named(&[&from.name, &to.name]);
+    if from.name != to.name {
+        description = description.changed("name", from.name.as_str(), to.name.as_str());
+    }
+    terms_changed(description, from, to)
+}
+
+/// What differs between terms, but for the name.
+fn terms_changed(mut description: Description, from: &KeyTerms, to: &KeyTerms) -> Description {
+    let end = |terms: &KeyTerms| terms.expires_at.map(Timestamp::to_rfc3339);
+    if from.scopes != to.scopes {
+        description = description.changed("scopes", json!(from.scopes), json!(to.scopes));
+    }
+    if from.crews != to.crews {
+        description = description.changed("crews", json!(from.crews), json!(to.crews));
+    }
+    if from.allowed_cidrs != to.allowed_cidrs {
+        let (from, to) = (json!(from.allowed_cidrs), json!(to.allowed_cidrs));
+        description = description.changed("allowed_cidrs", from, to);
+    }
+    if from.expires_at != to.expires_at {
+        description = description.changed("expires_at", json!(end(from)), json!(end(to)));
+    }
+    description
+}
+
+fn key_rotated(event: &Recorded, rotated: &KeyRotated) -> Description {
+    Description::of(event, "api_key.rotated", key_target(rotated.key))
+        .changed("successor", Json::Null, rotated.successor.to_string())
+        .changed("expires_at", Json::Null, rotated.expires_at.to_rfc3339())
+}
+
+fn key_ended(event: &Recorded, action: &str, key: KeyId, end: KeyEnd) -> Description {
+    Description::of(event, action, key_target(key)).changed("status", "active", end.name())
 }
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
@@ -336,6 +427,7 @@ fn kind_of(id: &str) -> &'static str {
         "usr" => "user",
         "inv" => "invitation",
         "ses" => "session",
+        "key" => "api_key",
         _ => "resource",
     }
 }

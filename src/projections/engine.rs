@@ -13,12 +13,13 @@ use async_trait::async_trait;
 use lru::LruCache;
 
 use super::{
-    AnyDocument, AnyProjection, CannotFold, Generations, Projection, all, audit_index, rebuild,
+    AnyDocument, AnyProjection, ApiKeys, CannotFold, Generations, KeyIndex, Projection, all,
+    api_keys::of_key, audit_index, rebuild,
 };
 use crate::{
     domain::event::AGGREGATE_TYPES,
     journal::{
-        Fold, FoldError, Folded, Recorded,
+        Fold, FoldError, Folded, Recorded, StoredEvent,
         stores::{
             self, AuditRows, DocumentChanges, DocumentRow, ScanError, Statement, Store, StoreError,
             StoreKind, padded,
@@ -331,6 +332,7 @@ pub struct Engine {
     /// Whether others may have let new generations serve.
     is_stale: AtomicBool,
     in_memory: Mutex<LruCache<DocumentKey, Option<AnyDocument>>>,
+    keys: KeyIndex,
 }
 
 impl std::fmt::Debug for Engine {
@@ -423,6 +425,7 @@ impl Engine {
             folder: RwLock::new(Arc::new(Folder::new(generations.collect()))),
             is_stale: AtomicBool::new(false),
             in_memory: Mutex::new(LruCache::new(DOCUMENTS_IN_MEMORY)),
+            keys: KeyIndex::default(),
         })
     }
 
@@ -461,6 +464,11 @@ impl Engine {
         self.in_memory
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The API keys that are in memory.
+    pub fn keys(&self) -> &KeyIndex {
+        &self.keys
     }
 
     /// A document as the last batch of this process left it, where it is in memory: never
@@ -518,8 +526,15 @@ impl Fold for Engine {
 
     fn committed(&self, folded: Folded) {
         let known = folded.keep.and_then(|keep| keep.downcast::<Known>().ok());
+        let of_keys = self.folder().number(ApiKeys::NAME);
         let mut memory = self.memory();
         for (key, slot) in known.into_iter().flat_map(|known| *known) {
+            if let (true, Some(position)) = (Some(key.0) == of_keys, slot.changed) {
+                match key.1.parse() {
+                    Ok(key) => self.keys.changed(key, position),
+                    Err(_) => self.keys.forget(position),
+                }
+            }
             memory.put(key, slot.document);
         }
     }
@@ -530,6 +545,17 @@ impl Fold for Engine {
         // For those who read and do not write. What fails here stays stale, and the next fold
         // says why.
         let _ = self.serving_folder(store).await;
+    }
+
+    fn noticed(&self, event: &StoredEvent) {
+        // Every other event is of no key: their names say so without their being decoded.
+        if event.event_type.contains("_key_") {
+            let key = event.decode().ok().and_then(|event| of_key(&event));
+            match key {
+                Some(happened) => self.keys.changed(happened.key(), event.position),
+                None => self.keys.forget(event.position),
+            }
+        }
     }
 
     fn stream_type(&self, name: &str) -> Option<&'static str> {

@@ -97,7 +97,12 @@ impl Projection for Invitations {
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
-            | WorkspaceEvent::MemberLeft { .. } => vec![],
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::ApiKeyCreated(_)
+            | WorkspaceEvent::ApiKeyUpdated(_)
+            | WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_) => vec![],
         }
     }
 
@@ -142,7 +147,12 @@ impl Projection for Invitations {
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
-            | WorkspaceEvent::MemberLeft { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::ApiKeyCreated(_)
+            | WorkspaceEvent::ApiKeyUpdated(_)
+            | WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_) => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

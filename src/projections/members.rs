@@ -65,7 +65,12 @@ impl Projection for Members {
             | WorkspaceEvent::InvitationAccepted { .. }
             | WorkspaceEvent::InvitationDeclined { .. }
             | WorkspaceEvent::InvitationRevoked { .. }
-            | WorkspaceEvent::InvitationExpired { .. } => vec![],
+            | WorkspaceEvent::InvitationExpired { .. }
+            | WorkspaceEvent::ApiKeyCreated(_)
+            | WorkspaceEvent::ApiKeyUpdated(_)
+            | WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_) => vec![],
         }
     }
 
@@ -100,7 +105,12 @@ impl Projection for Members {
             | WorkspaceEvent::InvitationAccepted { .. }
             | WorkspaceEvent::InvitationDeclined { .. }
             | WorkspaceEvent::InvitationRevoked { .. }
-            | WorkspaceEvent::InvitationExpired { .. } => Ok(document),
+            | WorkspaceEvent::InvitationExpired { .. }
+            | WorkspaceEvent::ApiKeyCreated(_)
+            | WorkspaceEvent::ApiKeyUpdated(_)
+            | WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_) => Ok(document),
         }
     }
 

@@ -9,12 +9,14 @@
 //! table of a first generation is made and filled when the program next starts. To change
 //! one: raise its `VERSION`; it is then rebuilt.
 
+mod api_keys;
 pub mod audit;
 pub mod audit_index;
 mod check;
 mod engine;
 mod indexer;
 mod invitations;
+mod key_index;
 mod members;
 mod organizations;
 mod people;
@@ -27,10 +29,12 @@ use std::{any::Any, collections::BTreeMap, marker::PhantomData, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use api_keys::{ApiKeyDocument, ApiKeys, KeyStatus};
 pub use check::{CheckReport, Difference, check};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
+pub use key_index::{KeyIndex, SecretHash};
 pub use members::{MemberDocument, Members};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
@@ -207,6 +211,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Workspaces>(),
         one::<Members>(),
         one::<Invitations>(),
+        one::<ApiKeys>(),
     ]
 }
 

@@ -41,7 +41,12 @@ impl Projection for Organizations {
             ) => vec![event.aggregate_id.clone()],
             Event::Organization(
                 OrganizationEvent::OrganizationMemberAdded { .. }
-                | OrganizationEvent::PersonRecorded { .. },
+                | OrganizationEvent::PersonRecorded { .. }
+                | OrganizationEvent::OrganizationKeyCreated(_)
+                | OrganizationEvent::OrganizationKeyUpdated(_)
+                | OrganizationEvent::OrganizationKeyRotated(_)
+                | OrganizationEvent::OrganizationKeyRevoked(_)
+                | OrganizationEvent::OrganizationKeyExpired(_),
             )
             | Event::User(_)
             | Event::Workspace(_)
@@ -75,7 +80,12 @@ impl Projection for Organizations {
                 Ok(Some(document))
             }
             OrganizationEvent::OrganizationMemberAdded { .. }
-            | OrganizationEvent::PersonRecorded { .. } => Ok(document),
+            | OrganizationEvent::PersonRecorded { .. }
+            | OrganizationEvent::OrganizationKeyCreated(_)
+            | OrganizationEvent::OrganizationKeyUpdated(_)
+            | OrganizationEvent::OrganizationKeyRotated(_)
+            | OrganizationEvent::OrganizationKeyRevoked(_)
+            | OrganizationEvent::OrganizationKeyExpired(_) => Ok(document),
         }
     }
 
@@ -120,7 +130,12 @@ impl Projection for OrganizationMembers {
             Event::Organization(
                 OrganizationEvent::OrganizationCreated { .. }
                 | OrganizationEvent::OrganizationRenamed { .. }
-                | OrganizationEvent::PersonRecorded { .. },
+                | OrganizationEvent::PersonRecorded { .. }
+                | OrganizationEvent::OrganizationKeyCreated(_)
+                | OrganizationEvent::OrganizationKeyUpdated(_)
+                | OrganizationEvent::OrganizationKeyRotated(_)
+                | OrganizationEvent::OrganizationKeyRevoked(_)
+                | OrganizationEvent::OrganizationKeyExpired(_),
             )
             | Event::User(_)
             | Event::Workspace(_)

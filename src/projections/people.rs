@@ -81,7 +81,12 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
         Event::Organization(
             OrganizationEvent::OrganizationCreated { .. }
             | OrganizationEvent::OrganizationRenamed { .. }
-            | OrganizationEvent::OrganizationMemberAdded { .. },
+            | OrganizationEvent::OrganizationMemberAdded { .. }
+            | OrganizationEvent::OrganizationKeyCreated(_)
+            | OrganizationEvent::OrganizationKeyUpdated(_)
+            | OrganizationEvent::OrganizationKeyRotated(_)
+            | OrganizationEvent::OrganizationKeyRevoked(_)
+            | OrganizationEvent::OrganizationKeyExpired(_),
         )
         | Event::Workspace(_)
         | Event::Attempts(_) => None,

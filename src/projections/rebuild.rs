@@ -372,6 +372,18 @@ fn view_columns(name: &str) -> &'static [&'static str] {
             "status",
             "expires_at",
         ],
+        "api_keys" => &[
+            "id",
+            "version",
+            "organization",
+            "workspace",
+            "environment",
+            "prefix",
+            "created_by",
+            "rotated_from",
+            "successor",
+            "ended",
+        ],
         "people" => &["realm", "user", "field", "since"],
         _ => &[],
     }

@@ -90,7 +90,12 @@ impl Projection for Workspaces {
             | WorkspaceEvent::InvitationAccepted { .. }
             | WorkspaceEvent::InvitationDeclined { .. }
             | WorkspaceEvent::InvitationRevoked { .. }
-            | WorkspaceEvent::InvitationExpired { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::InvitationExpired { .. }
+            | WorkspaceEvent::ApiKeyCreated(_)
+            | WorkspaceEvent::ApiKeyUpdated(_)
+            | WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_) => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Caller, Request, Service, ServiceError,
+    Principal, Request, Service, ServiceError,
     write::{Aim, Made},
 };
 use crate::{
@@ -87,13 +87,14 @@ impl Service {
     /// Keeps a refusal. That it could not be kept is logged: the caller is refused anyway.
     pub(super) async fn keep_attempt(
         &self,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         request: &Request,
         aim: &Aim,
         refusal: &Refusal,
     ) {
+        let principal = principal.into();
         let attempt = Attempt {
-            actor: Actor::User { id: caller.user },
+            actor: principal.actor(),
             action: aim.action,
             target: aim.target.clone(),
             code: refusal.code(),
@@ -106,7 +107,7 @@ impl Service {
         }
         let kept = async {
             let origin = self
-                .origin(caller, request, Some(aim.organization), aim.workspace)
+                .origin_of(&principal, request, Some(aim.organization), aim.workspace)
                 .await?;
             self.write_attempt(attempt, 1, None, origin).await
         };

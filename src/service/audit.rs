@@ -7,11 +7,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value as Json;
 
-use super::{Caller, Opened, Request, Service, ServiceError};
+use super::{Opened, Principal, Request, Service, ServiceError};
 use crate::{
     domain::{
         Refusal, Timestamp,
         authority::{Actor, OrganizationPermission, Permission},
+        environment::Environment,
         ids::{EventId, OrganizationId, UserId, WorkspaceId},
     },
     journal::{
@@ -26,6 +27,9 @@ use crate::{
         person_key,
     },
 };
+
+/// The kind of a key, as actor and as target.
+const KEY: &str = "api_key";
 
 /// Words of a free-text search that are looked at.
 const WORDS_MAX: usize = 8;
@@ -100,6 +104,7 @@ pub struct AuditEntry {
     pub target: EntryTarget,
     pub organization: Option<OrganizationId>,
     pub workspace: Option<String>,
+    pub environment: Option<Environment>,
     pub changes: Vec<EntryChange>,
     pub reason: Option<String>,
     pub request_id: Option<String>,
@@ -120,8 +125,14 @@ pub struct AuditPage {
     pub position: u64,
 }
 
-/// What people were called, by realm, person and position.
-type Names = HashMap<(String, UserId), Vec<(u64, Opened)>>;
+/// What those in some entries are called.
+#[derive(Default)]
+struct Names {
+    /// What people were called, by realm, person and position.
+    people: HashMap<(String, UserId), Vec<(u64, Opened)>>,
+    /// What keys are called now, by their ids.
+    keys: HashMap<String, String>,
+}
 
 impl Service {
     /// A page of entries, going on after the position `cursor` in the filter's order.
@@ -131,13 +142,13 @@ impl Service {
     pub async fn audit(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         scope: AuditScope,
         filter: &AuditFilter,
         cursor: Option<u64>,
         limit: u64,
     ) -> Result<AuditPage, ServiceError> {
-        self.may_read_audit(request, caller, scope).await?;
+        self.may_read_audit(request, principal, scope).await?;
         let search = self.audit_search(scope, filter, cursor).await?;
         let store = &**self.journal.store();
         let found = audit_index::positions(store, &search, limit + 1).await?;
@@ -163,11 +174,11 @@ impl Service {
     pub async fn audit_entry(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         scope: AuditScope,
         position: u64,
     ) -> Result<Found<AuditEntry>, ServiceError> {
-        self.may_read_audit(request, caller, scope).await?;
+        self.may_read_audit(request, principal, scope).await?;
         let mut search = self
             .audit_search(scope, &AuditFilter::default(), None)
             .await?;
@@ -191,19 +202,25 @@ impl Service {
     async fn may_read_audit(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         scope: AuditScope,
     ) -> Result<(), ServiceError> {
         match scope {
             AuditScope::Workspace(workspace) => {
                 let permission = Permission::ReadAudit;
-                self.may_in_workspace(request, caller, workspace, permission, "audit.read")
+                self.may_in_workspace(request, principal, workspace, permission, "audit.read")
                     .await?;
             }
             AuditScope::Organization(organization) => {
                 let permission = OrganizationPermission::ReadAudit;
-                self.may_in_organization(request, caller, organization, permission, "audit.read")
-                    .await?;
+                self.may_in_organization(
+                    request,
+                    principal,
+                    organization,
+                    permission,
+                    "audit.read",
+                )
+                .await?;
             }
         }
         Ok(())
@@ -298,8 +315,12 @@ impl Service {
         &self,
         described: &[(StoredEvent, Recorded, Description)],
     ) -> Result<Names, ServiceError> {
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for (_, recorded, description) in described {
+            let actor = (description.actor.kind(), description.actor.id());
+            let target = (description.target.0, Some(description.target.1.clone()));
+            let of_keys = [actor, target].into_iter().filter(|(kind, _)| *kind == KEY);
+            keys.extend(of_keys.filter_map(|(_, id)| id));
             let realm = realm_of(recorded);
             let target = (description.target.0 == "user").then(|| description.target.1.parse());
             let target = target.and_then(Result::ok);
@@ -308,13 +329,18 @@ impl Service {
             }
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
-        let mut names = Names::new();
+        let mut names = Names::default();
         for (_, row) in self.people().of_parents(&wanted).await? {
             let name = self.open(&row.value).await?;
             names
+                .people
                 .entry((row.realm, row.user))
                 .or_default()
                 .push((row.since, name));
+        }
+        let keys: Vec<_> = keys.into_iter().collect();
+        for (id, key) in self.api_keys().get_many(&keys).await? {
+            names.keys.insert(id, key.terms.name);
         }
         Ok(names)
     }
@@ -348,7 +374,14 @@ impl Service {
         let target_name = match kind {
             "user" => id.parse().ok().and_then(named),
             "workspace" | "organization" => called,
+            KEY => called.or_else(|| names.keys.get(&id).cloned()),
             _ => None,
+        };
+        let actor = description.actor;
+        let actor_name = match actor {
+            Actor::User { id } => named(id),
+            Actor::ApiKey { id } => names.keys.get(&id.to_string()).cloned(),
+            Actor::System => None,
         };
         Ok(AuditEntry {
             position: recorded.position,
@@ -357,12 +390,9 @@ impl Service {
             action: description.action,
             outcome: description.outcome,
             actor: EntryActor {
-                kind: match description.actor {
-                    Actor::User { .. } => "user",
-                    Actor::System => "system",
-                },
-                id: description.actor.user().map(|user| user.to_string()),
-                name: description.actor.user().and_then(named),
+                kind: actor.kind(),
+                id: actor.id(),
+                name: actor_name,
             },
             target: EntryTarget {
                 kind,
@@ -375,6 +405,7 @@ impl Service {
                 .parse::<WorkspaceId>()
                 .ok()
                 .map(|id| id.to_string()),
+            environment: description.environment,
             changes,
             reason,
             request_id: metadata.request_id.clone(),
@@ -429,7 +460,7 @@ fn realm_of(recorded: &Recorded) -> String {
 }
 
 fn name_then(names: &Names, realm: &str, user: UserId, position: u64) -> Option<String> {
-    let known = names.get(&(realm.to_owned(), user))?;
+    let known = names.people.get(&(realm.to_owned(), user))?;
     let then = known.iter().rev().find(|(since, _)| *since <= position);
     // Who acts in the unit that makes them known is known from a later event of it.
     let name = then.or_else(|| known.first())?;

@@ -1,25 +1,26 @@
-//! Who is asking: from a session token to a person.
+//! Who is asking: from a session token to a person, from an API key to the key.
 //!
 //! This only proves who it is. What they may is decided elsewhere: for a write inside the
 //! append, where the session is looked at again on the newest state.
 
 use std::{
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use lru::LruCache;
 use secrecy::SecretString;
 
-use super::{Request, Service, ServiceError, Token, TokenKind};
+use super::{Request, Service, ServiceError, Token, TokenKind, write::Aim};
 use crate::{
     domain::{
         Refusal,
-        ids::{SessionId, UserId},
+        authority::{Actor, OrganizationPermission, Permission},
+        ids::{KeyId, OrganizationId, SessionId, UserId, WorkspaceId},
         user::User,
     },
     journal::{Desk, StreamRef},
-    projections::UserDocument,
+    projections::{ApiKeyDocument, UserDocument},
 };
 
 /// A person with a live session.
@@ -44,6 +45,73 @@ impl Caller {
         desk.stand_on(link);
         Ok(())
     }
+}
+
+/// A program with a live API key, as the key was when it was looked up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyCaller(pub Arc<ApiKeyDocument>);
+
+impl KeyCaller {
+    /// The key; not its secret.
+    pub fn id(&self) -> KeyId {
+        self.0.id
+    }
+
+    /// Itself as what is aimed at, in the workspace or organization that holds it.
+    pub(super) fn own_aim(&self, action: &'static str) -> Aim {
+        Aim {
+            action,
+            target: self.id().to_string(),
+            organization: self.0.organization,
+            workspace: self.0.workspace,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Principal {
+    Person(Caller),
+    Key(KeyCaller),
+}
+
+impl Principal {
+    /// Who the audit log says it was.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Person(caller) => Actor::User { id: caller.user },
+            Self::Key(key) => Actor::ApiKey { id: key.id() },
+        }
+    }
+}
+
+impl From<&Caller> for Principal {
+    fn from(caller: &Caller) -> Self {
+        Self::Person(caller.clone())
+    }
+}
+
+impl From<&KeyCaller> for Principal {
+    fn from(key: &KeyCaller) -> Self {
+        Self::Key(key.clone())
+    }
+}
+
+impl From<&Principal> for Principal {
+    fn from(principal: &Principal) -> Self {
+        principal.clone()
+    }
+}
+
+/// What a key aimed at where only people may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyAim {
+    Workspace(WorkspaceId, Permission),
+    Organization(OrganizationId, OrganizationPermission),
+    /// What people have: an account, sessions.
+    People,
+    /// An address that names nothing.
+    Nothing,
 }
 
 /// How many tokens' sessions are remembered.
@@ -77,11 +145,75 @@ impl Service {
     /// # Errors
     /// [`ServiceError::Unauthenticated`] without a valid token.
     pub async fn authenticate(&self, request: &Request) -> Result<Caller, ServiceError> {
+        match self.principal(request).await? {
+            Principal::Person(caller) => Ok(caller),
+            Principal::Key(_) => Err(Refusal::NotForApiKeys.into()),
+        }
+    }
+
+    /// Who is behind the request's session token or API key.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unauthenticated`] without a valid one; a refusal for a key that may not
+    /// be used from the request's address.
+    pub async fn principal(&self, request: &Request) -> Result<Principal, ServiceError> {
         let token = request
             .token
             .as_ref()
             .ok_or(ServiceError::Unauthenticated)?;
-        Ok(self.person_of(token).await?.0)
+        match TokenKind::of_api_key(token) {
+            Some(kind) => Ok(Principal::Key(self.key_caller(request, token, kind).await?)),
+            None => Ok(Principal::Person(self.person_of(token).await?.0)),
+        }
+    }
+
+    /// Refuses a key where only people may, and keeps the attempt. What it may not know of is
+    /// not there.
+    pub async fn refuse_key(
+        &self,
+        request: &Request,
+        key: &KeyCaller,
+        aim: KeyAim,
+    ) -> ServiceError {
+        let refused = match aim {
+            KeyAim::Workspace(workspace, permission) => self
+                .may_in_workspace(request, key, workspace, permission, permission.name())
+                .await
+                .map(drop),
+            KeyAim::Organization(organization, permission) => {
+                self.may_in_organization(request, key, organization, permission, permission.name())
+                    .await
+            }
+            KeyAim::People => Ok(()),
+            KeyAim::Nothing => Err(Refusal::NotFound {
+                what: "resource",
+                hidden: false,
+            }
+            .into()),
+        };
+        // Where a key would have the right, the route is for people all the same.
+        refused.err().unwrap_or(Refusal::NotForApiKeys.into())
+    }
+
+    async fn key_caller(
+        &self,
+        request: &Request,
+        secret: &SecretString,
+        kind: TokenKind,
+    ) -> Result<KeyCaller, ServiceError> {
+        let token = Token::parse(kind, secret).ok_or(ServiceError::Unauthenticated)?;
+        let found = self.key_of(&token).await?;
+        let now = self.source().now();
+        let key = found.filter(|key| key.is_live(now));
+        let caller = KeyCaller(key.ok_or(ServiceError::Unauthenticated)?);
+        if !caller.0.terms.allow_address(request.ip) {
+            let refusal = Refusal::AddressNotAllowed;
+            let aim = caller.own_aim("api_key.use");
+            self.keep_attempt(&caller, request, &aim, &refusal).await;
+            return Err(refusal.into());
+        }
+        self.key_uses.note(caller.id(), now);
+        Ok(caller)
     }
 
     /// The person behind a token, with their account.

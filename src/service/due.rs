@@ -25,6 +25,8 @@ pub struct DueReport {
     pub profiles_shared: u64,
     pub attempts_written: u64,
     pub failed_sign_ins_written: u64,
+    pub keys_expired: u64,
+    pub key_uses_written: u64,
 }
 
 const DELETE_TOKENS: &str = "
@@ -68,6 +70,11 @@ impl Service {
             self.share_profile(account.id).await?;
             report.profiles_shared += 1;
         }
+        for (_, key) in self.api_keys().due(now, AT_ONCE).await? {
+            self.expire_key(&key).await?;
+            report.keys_expired += 1;
+        }
+        report.key_uses_written = self.write_key_uses().await?;
         report.attempts_written = self.write_repeated_attempts().await?;
         report.failed_sign_ins_written = self.write_failed_sign_ins().await?;
         Ok(report)

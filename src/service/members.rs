@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Opened, Request, Service, ServiceError, Written,
+    Caller, Opened, Principal, Request, Service, ServiceError, Written,
     workspaces::{DecideInWorkspace, Place},
     write::{Made, Receipt, Sender},
 };
@@ -68,14 +68,14 @@ impl Service {
     pub async fn members_of(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         workspace: WorkspaceId,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<MemberView>, ServiceError> {
-        let permission = Permission::SeeWorkspace;
-        let (place, _) = self
-            .may_in_workspace(request, caller, workspace, permission, "member.read")
+        let permission = Permission::SeeMembers;
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, "member.read")
             .await?;
         let page = self
             .members()
@@ -100,13 +100,13 @@ impl Service {
     pub async fn member(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         workspace: WorkspaceId,
         user: UserId,
     ) -> Result<Found<MemberView>, ServiceError> {
-        let permission = Permission::SeeWorkspace;
-        let (place, _) = self
-            .may_in_workspace(request, caller, workspace, permission, "member.read")
+        let permission = Permission::SeeMembers;
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, "member.read")
             .await?;
         let found = self.members().get(&Members::key(&workspace, &user)).await?;
         let member = found.value.ok_or(Refusal::NotFound {

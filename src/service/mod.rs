@@ -9,12 +9,14 @@
 //! what it reads says who may.
 
 mod acceptance;
+mod api_keys;
 mod attempts;
 mod audit;
 mod authenticate;
 mod due;
 mod error;
 mod invitations;
+mod key_uses;
 mod me;
 mod members;
 mod organizations;
@@ -35,10 +37,11 @@ use std::sync::Mutex;
 
 pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
+pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
     AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
 };
-pub use authenticate::Caller;
+pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
 pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
@@ -60,12 +63,13 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        Documents, Engine, EngineError, Found, Indexer, Invitations, Members, OrganizationMembers,
-        Organizations, People, Projection, Users, Workspaces, audit_index,
+        ApiKeys, Documents, Engine, EngineError, Found, Indexer, Invitations, Members,
+        OrganizationMembers, Organizations, People, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
 use authenticate::Tokens;
+use key_uses::KeyUses;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
@@ -123,6 +127,7 @@ pub struct Service {
     passwords: Passwords,
     attempts: AttemptCounter,
     tokens: Tokens,
+    key_uses: KeyUses,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
 }
@@ -168,6 +173,7 @@ impl Service {
             passwords: Passwords::new(source)?,
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
+            key_uses: KeyUses::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
@@ -206,6 +212,10 @@ impl Service {
     }
 
     fn invitations(&self) -> Documents<Invitations> {
+        self.documents()
+    }
+
+    fn api_keys(&self) -> Documents<ApiKeys> {
         self.documents()
     }
 

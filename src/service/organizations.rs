@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Condition, Request, Service, ServiceError, Written,
+    Caller, Condition, KeyCaller, Principal, Request, Service, ServiceError, Written,
     write::{Aim, Composed, Made, Receipt, Sender, profile_is_at, unmoved},
 };
 use crate::{
@@ -100,17 +100,22 @@ impl Service {
     pub(super) async fn may_in_organization(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         organization: OrganizationId,
         permission: OrganizationPermission,
         action: &'static str,
-    ) -> Result<OrganizationRole, ServiceError> {
-        let refusal = match self
-            .organization_role_for(caller, organization, permission)
-            .await
-        {
+    ) -> Result<(), ServiceError> {
+        let principal = principal.into();
+        let allowed = match &principal {
+            Principal::Person(caller) => {
+                let role = self.organization_role_for(caller, organization, permission);
+                role.await.map(drop)
+            }
+            Principal::Key(key) => self.is_allowed_there(key, organization, permission).await,
+        };
+        let refusal = match allowed {
             Err(ServiceError::Refused(refusal)) => refusal,
-            decided => return decided,
+            allowed => return allowed,
         };
         if refusal.is_denial() {
             let aim = Aim {
@@ -119,8 +124,44 @@ impl Service {
                 organization,
                 workspace: None,
             };
-            self.keep_attempt(caller, request, &aim, &refusal).await;
+            self.keep_attempt(&principal, request, &aim, &refusal).await;
         }
+        Err(refusal.into())
+    }
+
+    /// [`Service::checked_sequence`] of an organization, for whoever may: a failed condition
+    /// would tell anybody else that something exists, and its version.
+    pub(super) async fn checked_sequence_there(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        organization: OrganizationId,
+        permission: OrganizationPermission,
+        version: impl Future<Output = Result<Option<u64>, ServiceError>>,
+    ) -> Result<Option<u64>, ServiceError> {
+        if request.condition != Condition::None {
+            self.organization_role_for(caller, organization, permission)
+                .await?;
+        }
+        let stream = StreamRef::of::<Organization>(organization, organization);
+        self.checked_sequence(request, &stream, version).await
+    }
+
+    /// A key of the organization itself may what its scopes say; any other sees nothing of it.
+    async fn is_allowed_there(
+        &self,
+        key: &KeyCaller,
+        organization: OrganizationId,
+        permission: OrganizationPermission,
+    ) -> Result<(), ServiceError> {
+        if key.0.workspace.is_none() && key.0.organization == organization {
+            return Ok(permission.of_keys().allows(key.0.scopes())?);
+        }
+        let known = self.organizations().get(&organization.to_string()).await?;
+        let refusal = Refusal::NotFound {
+            what: "organization",
+            hidden: known.value.is_some(),
+        };
         Err(refusal.into())
     }
 
@@ -156,11 +197,11 @@ impl Service {
     pub async fn organization(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         id: OrganizationId,
     ) -> Result<Found<OrganizationDocument>, ServiceError> {
         let permission = OrganizationPermission::See;
-        self.may_in_organization(request, caller, id, permission, "organization.read")
+        self.may_in_organization(request, principal, id, permission, "organization.read")
             .await?;
         let found = self.organizations().get(&id.to_string()).await?;
         let missing = Refusal::NotFound {
@@ -239,15 +280,13 @@ impl Service {
                 async {
                     let stream = StreamRef::of::<Organization>(id, id);
                     let permission = OrganizationPermission::Rename;
-                    if request.condition != Condition::None {
-                        // A failed condition would tell anybody else that it exists.
-                        self.organization_role_for(caller, id, permission).await?;
-                    }
                     let version = async {
                         let found = self.organizations().get(&id.to_string()).await?;
                         Ok(found.value.map(|document| document.version))
                     };
-                    let sequence = self.checked_sequence(request, &stream, version).await?;
+                    let sequence = self
+                        .checked_sequence_there(request, caller, id, permission, version)
+                        .await?;
                     let origin = self.origin(caller, request, Some(id), None).await?;
                     let (caller, name) = (caller.clone(), name.clone());
                     Ok(Composed {

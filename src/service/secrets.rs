@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use crate::journal::Source;
+use crate::{domain::environment::Environment, journal::Source};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 32 bytes take 43 digits of base 62.
@@ -22,6 +22,10 @@ const CHECKSUM_DIGITS: usize = 6;
 pub enum TokenKind {
     Session,
     Invitation,
+    /// A key of a workspace, for one environment.
+    ApiKey(Environment),
+    /// A key of an organization.
+    OrganizationKey,
 }
 
 impl TokenKind {
@@ -30,7 +34,26 @@ impl TokenKind {
         match self {
             Self::Session => "crew_session_",
             Self::Invitation => "crew_invite_",
+            Self::ApiKey(Environment::Development) => "crew_dev_",
+            Self::ApiKey(Environment::Staging) => "crew_stg_",
+            Self::ApiKey(Environment::Production) => "crew_prod_",
+            Self::OrganizationKey => "crew_org_",
         }
+    }
+
+    /// Every kind of API key.
+    pub const API_KEYS: [Self; 4] = [
+        Self::ApiKey(Environment::Development),
+        Self::ApiKey(Environment::Staging),
+        Self::ApiKey(Environment::Production),
+        Self::OrganizationKey,
+    ];
+
+    /// The kind of API key that a text begins like; none where it is something else.
+    pub fn of_api_key(text: &SecretString) -> Option<Self> {
+        let text = text.expose_secret();
+        let mut kinds = Self::API_KEYS.into_iter();
+        kinds.find(|kind| text.starts_with(kind.prefix()))
     }
 }
 
@@ -63,6 +86,13 @@ impl Token {
     /// The text, for the one answer that shows it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+
+    /// How it begins: its kind and four more characters, by which people tell keys apart. It
+    /// leaves more than 230 bits to guess.
+    pub fn beginning(&self, kind: TokenKind) -> String {
+        let shown = kind.prefix().len() + 4;
+        self.expose().chars().take(shown).collect()
     }
 
     /// SHA-256 of the text: what is kept.

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Condition, Request, Service, ServiceError, Written,
+    Caller, Condition, KeyCaller, Principal, Request, Service, ServiceError, Written,
     plans::Plan,
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
 };
@@ -217,20 +217,50 @@ impl Service {
     pub(super) async fn may_in_workspace(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         workspace: WorkspaceId,
         permission: Permission,
         action: &'static str,
-    ) -> Result<(Place, Role), ServiceError> {
+    ) -> Result<Place, ServiceError> {
+        let principal = principal.into();
         let place = self.known_place(workspace).await?;
-        match self.role_for(caller, workspace, permission).await {
-            Ok(role) => Ok((place, role)),
+        match self.is_allowed(&principal, place, permission).await {
             Err(ServiceError::Refused(refusal)) => {
-                self.keep_attempt(caller, request, &place.aim(action, workspace), &refusal)
-                    .await;
+                let aim = place.aim(action, workspace);
+                self.keep_attempt(&principal, request, &aim, &refusal).await;
                 Err(refusal.into())
             }
-            Err(error) => Err(error),
+            allowed => allowed.map(|()| place),
+        }
+    }
+
+    async fn is_allowed(
+        &self,
+        principal: &Principal,
+        place: Place,
+        permission: Permission,
+    ) -> Result<(), ServiceError> {
+        let hidden = Refusal::NotFound {
+            what: "workspace",
+            hidden: true,
+        };
+        match principal {
+            Principal::Person(caller) => {
+                let role = self.role_for(caller, place.workspace, permission);
+                role.await.map(drop)
+            }
+            Principal::Key(key) if key.0.workspace == Some(place.workspace) => {
+                Ok(permission.of_keys().allows(key.0.scopes())?)
+            }
+            Principal::Key(key)
+                if key.0.workspace.is_none()
+                    && key.0.organization == place.organization
+                    && permission == Permission::SeeWorkspace =>
+            {
+                let permission = OrganizationPermission::SeeWorkspaces;
+                Ok(permission.of_keys().allows(key.0.scopes())?)
+            }
+            Principal::Key(_) => Err(hidden.into()),
         }
     }
 
@@ -280,11 +310,11 @@ impl Service {
     pub async fn workspace(
         &self,
         request: &Request,
-        caller: &Caller,
+        principal: impl Into<Principal>,
         id: WorkspaceId,
     ) -> Result<Found<WorkspaceDocument>, ServiceError> {
         let permission = Permission::SeeWorkspace;
-        self.may_in_workspace(request, caller, id, permission, "workspace.read")
+        self.may_in_workspace(request, principal, id, permission, "workspace.read")
             .await?;
         let found = self.workspaces().get(&id.to_string()).await?;
         let missing = Refusal::NotFound {
@@ -303,6 +333,47 @@ impl Service {
     /// # Errors
     /// When the store cannot be read.
     pub async fn workspaces_of(
+        &self,
+        principal: &Principal,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<WorkspaceDocument>, ServiceError> {
+        match principal {
+            Principal::Person(caller) => self.workspaces_of_person(caller, after, limit).await,
+            Principal::Key(key) => self.workspaces_of_key(key, after, limit).await,
+        }
+    }
+
+    /// A key sees the workspace that it is of; one of an organization all of them, where its
+    /// scopes say so.
+    async fn workspaces_of_key(
+        &self,
+        key: &KeyCaller,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<WorkspaceDocument>, ServiceError> {
+        let workspaces = self.workspaces();
+        let Some(workspace) = key.0.workspace else {
+            let permission = OrganizationPermission::SeeWorkspaces;
+            permission.of_keys().allows(key.0.scopes())?;
+            let organization = key.0.organization.to_string();
+            return Ok(workspaces
+                .page_of_parent(&organization, after, limit)
+                .await?);
+        };
+        let id = workspace.to_string();
+        let found = workspaces.get(&id).await?;
+        let own = found
+            .value
+            .filter(|_| after.is_none_or(|after| id.as_str() > after));
+        Ok(Page {
+            items: own.into_iter().map(|own| (id.clone(), own)).collect(),
+            more: false,
+            position: found.position,
+        })
+    }
+
+    async fn workspaces_of_person(
         &self,
         caller: &Caller,
         after: Option<&str>,

@@ -5,12 +5,12 @@ use futures::future::BoxFuture;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Service, ServiceError};
+use super::{Caller, Principal, Service, ServiceError};
 use crate::{
     domain::{
         Refusal, Stream,
         authority::Actor,
-        ids::{EventId, InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
+        ids::{EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId},
         sealed::KeyOwner,
     },
     journal::{
@@ -95,6 +95,12 @@ pub(super) enum Made {
     Workspace(WorkspaceId),
     Member(WorkspaceId, UserId),
     Invitation(WorkspaceId, InvitationId),
+    /// A key of a workspace, or of an organization where there is none.
+    ApiKey {
+        organization: OrganizationId,
+        workspace: Option<WorkspaceId>,
+        key: KeyId,
+    },
     SignedUp {
         user: UserId,
         session: SessionId,
@@ -227,8 +233,12 @@ impl Service {
         aim: Option<&Aim>,
         refusal: Refusal,
     ) -> ServiceError {
-        if let (Sender::Person(caller), Some(aim), true) = (sender, aim, refusal.is_denial()) {
-            self.keep_attempt(caller, request, aim, &refusal).await;
+        let principal = match sender {
+            Sender::Person(caller) => Some(Principal::from(caller)),
+            Sender::Anonymous(_) => None,
+        };
+        if let (Some(principal), Some(aim), true) = (principal, aim, refusal.is_denial()) {
+            self.keep_attempt(&principal, request, aim, &refusal).await;
         }
         ServiceError::Refused(refusal)
     }
@@ -290,6 +300,29 @@ impl Service {
             (None, None) => person.clone(),
         };
         Ok(request.origin(Actor::User { id: caller.user }, person, free_text))
+    }
+
+    /// The origin of anybody's command. What is personal in a request with a key is nobody's in
+    /// particular, and under the key of the scope.
+    pub(super) async fn origin_of(
+        &self,
+        principal: &Principal,
+        request: &Request,
+        organization: Option<OrganizationId>,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Origin, ServiceError> {
+        let key = match principal {
+            Principal::Person(caller) => {
+                return self.origin(caller, request, organization, workspace).await;
+            }
+            Principal::Key(key) => key,
+        };
+        let owner = match workspace {
+            Some(workspace) => KeyOwner::Workspace(workspace),
+            None => KeyOwner::Organization(organization.unwrap_or(key.0.organization)),
+        };
+        let scope = self.keyring.newest(owner).await?;
+        Ok(request.origin(principal.actor(), scope.clone(), scope))
     }
 
     /// A resource as its write left it: now, or as of then where it is told again.

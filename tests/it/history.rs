@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cqrs_es::DomainEvent;
+use crewlog::domain::api_keys::{KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret};
 use crewlog::domain::attempts::{Attempts, AttemptsCommand, AttemptsEvent};
 use crewlog::domain::authority::{Actor, AuthorityLink, OrganizationPermission, Permission, Role};
+use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
-use crewlog::domain::ids::{SessionId, SubjectId};
+use crewlog::domain::ids::{KeyId, SessionId, SubjectId};
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
@@ -264,14 +266,16 @@ async fn write_history(fixture: &Fixture) {
     write_members(fixture, [&ada, &bob, &cyd], team).await;
     write_invitations(fixture, &ada, team).await;
     write_sessions(fixture, &bob).await;
-    for (scope, count) in [
-        (team.workspace.to_string(), 1),
-        (team.organization.to_string(), 4),
+    let key = write_keys(fixture, &ada, team).await;
+    for (scope, count, actor) in [
+        (team.workspace.to_string(), 1, cyd.actor()),
+        (team.workspace.to_string(), 1, Actor::ApiKey { id: key }),
+        (team.organization.to_string(), 4, cyd.actor()),
     ] {
         let attempts = StreamRef::of::<Attempts>(&scope, &scope);
         let refused = AttemptsCommand::Record {
             organization: team.organization,
-            actor: cyd.actor(),
+            actor,
             action: "workspace.rename".to_owned(),
             target: scope,
             code: "not_permitted".to_owned(),
@@ -441,6 +445,73 @@ async fn write_invitations(fixture: &Fixture, ada: &Person, team: Team) {
     fixture
         .commit(command::<Workspace>(team.stream(), expire))
         .await;
+}
+
+/// Keys of the workspace and of the organization: made, changed, rotated, revoked, expired.
+async fn write_keys(fixture: &Fixture, ada: &Person, team: Team) -> KeyId {
+    let [first, second, third] = [(); 3].map(|()| KeyId::from_uuid(fixture.source.uuid()));
+    let now = fixture.source.now();
+    let secret = |key: KeyId| NewSecret {
+        hash: base64(&[7; 32]),
+        prefix: format!("crew_prod_{}", &key.to_string()[26..]),
+    };
+    let terms = KeyTerms {
+        name: "deploy \u{e9}".to_owned(),
+        scopes: [KeyScope::AuditRead].into(),
+        allowed_cidrs: vec!["203.0.113.0/24".parse().expect("a range")],
+        expires_at: Some(now.plus(chrono::TimeDelta::days(1))),
+        ..KeyTerms::default()
+    };
+    let change = KeyChange {
+        scopes: Some([KeyScope::AuditRead, KeyScope::WorkspacesRead].into()),
+        ..KeyChange::default()
+    };
+    let by = ada.user;
+    let create = |environment| KeyCommand::Create {
+        key: first,
+        environment,
+        terms: terms.clone(),
+        secret: secret(first),
+        by,
+    };
+    let asked = |environment| {
+        vec![
+            create(environment),
+            KeyCommand::Update {
+                key: first,
+                change: change.clone(),
+                by,
+            },
+            KeyCommand::Rotate {
+                key: first,
+                successor: second,
+                secret: secret(second),
+                grace_seconds: 60,
+                by,
+            },
+            KeyCommand::Rotate {
+                key: second,
+                successor: third,
+                secret: secret(third),
+                grace_seconds: 0,
+                by,
+            },
+            KeyCommand::Expire { key: second },
+            KeyCommand::Revoke { key: third, by },
+        ]
+    };
+    let of_workspace = asked(Some(Environment::Production)).into_iter();
+    let of_workspace = of_workspace.map(WorkspaceCommand::ApiKey).collect();
+    let unit = commands::<Workspace>(team.stream(), of_workspace);
+    fixture.commit(unit).await;
+    let of_organization = asked(None)
+        .into_iter()
+        .map(OrganizationCommand::Key)
+        .collect();
+    let stream = organization_stream(team.organization);
+    let unit = commands::<Organization>(stream, of_organization);
+    fixture.commit(unit).await;
+    first
 }
 
 /// More sessions than one person may have, one that is signed out of, and wrong passwords.

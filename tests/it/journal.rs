@@ -382,6 +382,10 @@ impl Fold for Poisoned {
         self.0.forget(store).await;
     }
 
+    fn noticed(&self, event: &StoredEvent) {
+        self.0.noticed(event);
+    }
+
     fn stream_type(&self, name: &str) -> Option<&'static str> {
         self.0.stream_type(name)
     }

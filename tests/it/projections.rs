@@ -229,6 +229,7 @@ impl Naive {
                     self.person(entry, organization, &text(&body["user"]), field);
                 }
             }
+            of_key if of_key.starts_with("organization_key_") => self.key(entry),
             other => panic!("an organization event {other}"),
         }
     }
@@ -293,6 +294,7 @@ impl Naive {
                 document["expires_at"] = body["expires_at"].clone();
                 entry.stamp(document);
             }),
+            of_key if of_key.starts_with("api_key_") => self.key(entry),
             ended => {
                 let status = ended
                     .strip_prefix("invitation_")
@@ -306,6 +308,38 @@ impl Naive {
                 });
             }
         }
+    }
+}
+
+impl Naive {
+    fn key(&mut self, entry: &Entry) {
+        let body = &entry.body;
+        let key = text(&body["key"]);
+        let (_, happened) = entry.event_type.rsplit_once('_').expect("what happened");
+        if happened == "created" {
+            let workspace = entry.stream.starts_with("ws_").then(|| json!(entry.stream));
+            let document = json!({
+                "id": key, "version": entry.sequence, "created_at": entry.recorded_at,
+                "updated_at": entry.recorded_at, "organization": entry.metadata["organization"],
+                "workspace": workspace, "environment": body["environment"],
+                "terms": body["terms"], "token_hash": body["token_hash"],
+                "prefix": body["prefix"], "created_by": body["created_by"],
+                "rotated_from": body["rotated_from"], "successor": null, "ended": null,
+                "granted_at": entry.position,
+            });
+            return self.put("api_keys", key, document);
+        }
+        self.change("api_keys", &key, |document| {
+            match happened {
+                "updated" => document["terms"] = body["to"].clone(),
+                "rotated" => {
+                    document["successor"] = body["successor"].clone();
+                    document["terms"]["expires_at"] = body["expires_at"].clone();
+                }
+                ended => document["ended"] = json!(ended),
+            }
+            entry.stamp(document);
+        });
     }
 }
 
@@ -348,6 +382,11 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "invitation_declined" => ("invitation.declined", text(&body["invitation"])),
         "invitation_revoked" => ("invitation.revoked", text(&body["invitation"])),
         "invitation_expired" => ("invitation.expired", text(&body["invitation"])),
+        "api_key_created" | "organization_key_created" => ("api_key.created", text(&body["key"])),
+        "api_key_updated" | "organization_key_updated" => ("api_key.updated", text(&body["key"])),
+        "api_key_rotated" | "organization_key_rotated" => ("api_key.rotated", text(&body["key"])),
+        "api_key_revoked" | "organization_key_revoked" => ("api_key.revoked", text(&body["key"])),
+        "api_key_expired" | "organization_key_expired" => ("api_key.expired", text(&body["key"])),
         "attempt_refused" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),

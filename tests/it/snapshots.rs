@@ -388,6 +388,8 @@ impl Fold for NoFold {
 
     async fn forget(&self, _: &dyn Store) {}
 
+    fn noticed(&self, _: &crewlog::journal::StoredEvent) {}
+
     fn stream_type(&self, name: &str) -> Option<&'static str> {
         ["workspace"].into_iter().find(|known| *known == name)
     }

@@ -1,6 +1,7 @@
 //! What can be asked of an organization.
 
 use crate::domain::{
+    api_keys::KeyCommand,
     authority::Actor,
     ids::{OrganizationId, UserId},
     name::Name,
@@ -28,4 +29,6 @@ pub enum OrganizationCommand {
         email: Sealed,
         name: Sealed,
     },
+    /// Something about one of its API keys.
+    Key(KeyCommand),
 }

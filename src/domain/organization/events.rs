@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::OrganizationRole,
     ids::{OrganizationId, UserId},
     sealed::Sealed,
@@ -34,4 +35,43 @@ pub enum OrganizationEvent {
         email: Sealed,
         name: Sealed,
     },
+    /// An API key of the organization was made.
+    OrganizationKeyCreated(KeyCreated),
+    /// What a key may, or until when, was changed.
+    OrganizationKeyUpdated(KeyUpdated),
+    /// Another key took its place; `organization_key_created` follows in the same unit.
+    OrganizationKeyRotated(KeyRotated),
+    /// A key was taken back.
+    OrganizationKeyRevoked(KeyRevoked),
+    /// A key's time ran out.
+    OrganizationKeyExpired(KeyExpired),
+}
+
+impl OrganizationEvent {
+    /// What it says of a key, where it is about one.
+    pub fn of_key(&self) -> Option<KeyEvent> {
+        match self {
+            Self::OrganizationKeyCreated(event) => Some(KeyEvent::Created(event.clone())),
+            Self::OrganizationKeyUpdated(event) => Some(KeyEvent::Updated(event.clone())),
+            Self::OrganizationKeyRotated(event) => Some(KeyEvent::Rotated(event.clone())),
+            Self::OrganizationKeyRevoked(event) => Some(KeyEvent::Revoked(event.clone())),
+            Self::OrganizationKeyExpired(event) => Some(KeyEvent::Expired(event.clone())),
+            Self::OrganizationCreated { .. }
+            | Self::OrganizationRenamed { .. }
+            | Self::OrganizationMemberAdded { .. }
+            | Self::PersonRecorded { .. } => None,
+        }
+    }
+}
+
+impl From<KeyEvent> for OrganizationEvent {
+    fn from(event: KeyEvent) -> Self {
+        match event {
+            KeyEvent::Created(event) => Self::OrganizationKeyCreated(event),
+            KeyEvent::Updated(event) => Self::OrganizationKeyUpdated(event),
+            KeyEvent::Rotated(event) => Self::OrganizationKeyRotated(event),
+            KeyEvent::Revoked(event) => Self::OrganizationKeyRevoked(event),
+            KeyEvent::Expired(event) => Self::OrganizationKeyExpired(event),
+        }
+    }
 }

@@ -21,9 +21,10 @@ pub use commands::OrganizationCommand;
 pub use events::OrganizationEvent;
 
 use super::{
-    Moment, Name, Refusal, Stream,
+    Moment, Name, Refusal, Stream, Timestamp,
+    api_keys::{KeyCommand, KeyCreated, KeyRing, KeyUpdated},
     authority::{Actor, AuthorityLink, OrganizationPermission, OrganizationRole},
-    ids::{OrganizationId, UserId},
+    ids::{KeyId, OrganizationId, UserId},
     sealed::Sealed,
 };
 
@@ -37,6 +38,7 @@ pub struct Organization {
     name: String,
     members: BTreeMap<UserId, OrganizationMember>,
     persons: BTreeMap<UserId, u64>,
+    keys: KeyRing,
 }
 
 /// A role in an organization, and the event that gave it.
@@ -92,8 +94,30 @@ impl Organization {
         })
     }
 
-    /// The events that `command` leads to; nothing has changed yet.
-    fn decide(&self, command: OrganizationCommand) -> Result<Vec<OrganizationEvent>, Refusal> {
+    /// That `key` may do at `now` what `permission` names, and what gave it that.
+    ///
+    /// # Errors
+    /// As [`KeyRing::authorise`] does.
+    pub fn authorise_key(
+        &self,
+        key: KeyId,
+        permission: OrganizationPermission,
+        now: Timestamp,
+    ) -> Result<AuthorityLink, Refusal> {
+        self.keys.authorise(key, permission.of_keys(), now)
+    }
+
+    /// Its API keys.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// The events that `command` leads to at `now`; nothing has changed yet.
+    fn decide(
+        &self,
+        command: OrganizationCommand,
+        now: Timestamp,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
         match command {
             OrganizationCommand::Create {
                 organization,
@@ -107,7 +131,21 @@ impl Organization {
                 email,
                 name,
             } => self.record_person(user, profile_sequence, email, name),
+            OrganizationCommand::Key(command) => self.decide_key(command, now),
         }
+    }
+
+    fn decide_key(
+        &self,
+        command: KeyCommand,
+        now: Timestamp,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        self.existing()?;
+        if let Some(user) = command.asked_by() {
+            self.authorise(user, OrganizationPermission::ManageKeys)?;
+        }
+        let events = self.keys.decide(command, now)?;
+        Ok(events.into_iter().map(OrganizationEvent::from).collect())
     }
 
     fn existing(&self) -> Result<OrganizationId, Refusal> {
@@ -192,18 +230,21 @@ impl Aggregate for Organization {
     async fn handle(
         &mut self,
         command: OrganizationCommand,
-        _moment: &Moment,
+        moment: &Moment,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
         // All is decided before the first write, and `write` applies: a refusal changes
         // nothing, and nothing is applied twice.
-        for event in self.decide(command)? {
+        for event in self.decide(command, moment.now)? {
             sink.write(event, self).await;
         }
         Ok(())
     }
 
     fn apply(&mut self, event: OrganizationEvent) {
+        if let Some(event) = event.of_key() {
+            return self.keys.apply(event);
+        }
         match event {
             OrganizationEvent::OrganizationCreated {
                 organization,
@@ -227,12 +268,17 @@ impl Aggregate for Organization {
             } => {
                 self.persons.insert(user, profile_sequence);
             }
+            OrganizationEvent::OrganizationKeyCreated(_)
+            | OrganizationEvent::OrganizationKeyUpdated(_)
+            | OrganizationEvent::OrganizationKeyRotated(_)
+            | OrganizationEvent::OrganizationKeyRevoked(_)
+            | OrganizationEvent::OrganizationKeyExpired(_) => {}
         }
     }
 }
 
 impl Stream for Organization {
-    const STATE_VERSION: i64 = 1;
+    const STATE_VERSION: i64 = 2;
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {
@@ -241,9 +287,16 @@ impl Stream for Organization {
                     member.granted_at = position;
                 }
             }
+            OrganizationEvent::OrganizationKeyCreated(KeyCreated { key, .. })
+            | OrganizationEvent::OrganizationKeyUpdated(KeyUpdated { key, .. }) => {
+                self.keys.positioned(*key, position);
+            }
             OrganizationEvent::OrganizationCreated { .. }
             | OrganizationEvent::OrganizationRenamed { .. }
-            | OrganizationEvent::PersonRecorded { .. } => {}
+            | OrganizationEvent::PersonRecorded { .. }
+            | OrganizationEvent::OrganizationKeyRotated(_)
+            | OrganizationEvent::OrganizationKeyRevoked(_)
+            | OrganizationEvent::OrganizationKeyExpired(_) => {}
         }
     }
 
@@ -253,7 +306,10 @@ impl Stream for Organization {
 
     fn weight_bytes(&self) -> usize {
         // 48 bytes an entry of either map, with its share of the node.
-        size_of::<Self>() + self.name.len() + (self.members.len() + self.persons.len()) * 48
+        size_of::<Self>()
+            + self.name.len()
+            + (self.members.len() + self.persons.len()) * 48
+            + self.keys.weight_bytes()
     }
 }
 
@@ -264,6 +320,11 @@ impl DomainEvent for OrganizationEvent {
             Self::OrganizationRenamed { .. } => "organization_renamed",
             Self::OrganizationMemberAdded { .. } => "organization_member_added",
             Self::PersonRecorded { .. } => "person_recorded",
+            Self::OrganizationKeyCreated(_) => "organization_key_created",
+            Self::OrganizationKeyUpdated(_) => "organization_key_updated",
+            Self::OrganizationKeyRotated(_) => "organization_key_rotated",
+            Self::OrganizationKeyRevoked(_) => "organization_key_revoked",
+            Self::OrganizationKeyExpired(_) => "organization_key_expired",
         }
         .to_owned()
     }

@@ -1,6 +1,7 @@
 //! What can be asked of a workspace.
 
 use crate::domain::{
+    api_keys::KeyCommand,
     authority::Role,
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
     name::Name,
@@ -79,4 +80,6 @@ pub enum WorkspaceCommand {
     },
     /// Note that its time ran out. Due work, sent by Crewlog itself; accepted once.
     ExpireInvitation { invitation: InvitationId },
+    /// Something about one of its API keys.
+    ApiKey(KeyCommand),
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::Role,
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
@@ -84,6 +85,54 @@ pub enum WorkspaceEvent {
         invitation: InvitationId,
         expires_at: Timestamp,
     },
+    /// An API key was made.
+    ApiKeyCreated(KeyCreated),
+    /// What a key may, or until when, was changed.
+    ApiKeyUpdated(KeyUpdated),
+    /// Another key took its place; `api_key_created` follows in the same unit.
+    ApiKeyRotated(KeyRotated),
+    /// A key was taken back.
+    ApiKeyRevoked(KeyRevoked),
+    /// A key's time ran out.
+    ApiKeyExpired(KeyExpired),
+}
+
+impl WorkspaceEvent {
+    /// What it says of a key, where it is about one.
+    pub fn of_key(&self) -> Option<KeyEvent> {
+        match self {
+            Self::ApiKeyCreated(event) => Some(KeyEvent::Created(event.clone())),
+            Self::ApiKeyUpdated(event) => Some(KeyEvent::Updated(event.clone())),
+            Self::ApiKeyRotated(event) => Some(KeyEvent::Rotated(event.clone())),
+            Self::ApiKeyRevoked(event) => Some(KeyEvent::Revoked(event.clone())),
+            Self::ApiKeyExpired(event) => Some(KeyEvent::Expired(event.clone())),
+            Self::WorkspaceCreated { .. }
+            | Self::WorkspaceRenamed { .. }
+            | Self::PlanSelected { .. }
+            | Self::MemberJoined { .. }
+            | Self::MemberRoleChanged { .. }
+            | Self::MemberRemoved { .. }
+            | Self::MemberLeft { .. }
+            | Self::MemberInvited { .. }
+            | Self::InvitationResent { .. }
+            | Self::InvitationAccepted { .. }
+            | Self::InvitationDeclined { .. }
+            | Self::InvitationRevoked { .. }
+            | Self::InvitationExpired { .. } => None,
+        }
+    }
+}
+
+impl From<KeyEvent> for WorkspaceEvent {
+    fn from(event: KeyEvent) -> Self {
+        match event {
+            KeyEvent::Created(event) => Self::ApiKeyCreated(event),
+            KeyEvent::Updated(event) => Self::ApiKeyUpdated(event),
+            KeyEvent::Rotated(event) => Self::ApiKeyRotated(event),
+            KeyEvent::Revoked(event) => Self::ApiKeyRevoked(event),
+            KeyEvent::Expired(event) => Self::ApiKeyExpired(event),
+        }
+    }
 }
 
 /// What made somebody a member.

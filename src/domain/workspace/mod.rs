@@ -28,8 +28,9 @@ pub use events::{MembershipSource, WorkspaceEvent};
 
 use super::{
     Moment, Refusal, Stream, Timestamp,
+    api_keys::{KeyCreated, KeyRing, KeyUpdated},
     authority::{AuthorityLink, Permission, Role},
-    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
+    ids::{InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
     sealed::KeyOwner,
 };
@@ -55,6 +56,7 @@ pub struct Workspace {
     pending: BTreeMap<InvitationId, Invitation>,
     /// The last [`FINISHED_INVITATIONS_MAX`], oldest first.
     finished: VecDeque<(InvitationId, InvitationStatus)>,
+    keys: KeyRing,
 }
 
 /// A role in a workspace, and the event that gave it.
@@ -158,6 +160,24 @@ impl Workspace {
         })
     }
 
+    /// That `key` may do at `now` what `permission` names, and what gave it that.
+    ///
+    /// # Errors
+    /// As [`KeyRing::authorise`] does.
+    pub fn authorise_key(
+        &self,
+        key: KeyId,
+        permission: Permission,
+        now: Timestamp,
+    ) -> Result<AuthorityLink, Refusal> {
+        self.keys.authorise(key, permission.of_keys(), now)
+    }
+
+    /// Its API keys.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
     /// The invitation, unless an event has ended it. Its deadline may have passed: ask
     /// [`Invitation::is_live`].
     ///
@@ -234,6 +254,9 @@ impl Aggregate for Workspace {
 
     fn apply(&mut self, event: WorkspaceEvent) {
         use WorkspaceEvent as E;
+        if let Some(event) = event.of_key() {
+            return self.keys.apply(event);
+        }
         match event {
             E::WorkspaceCreated {
                 workspace,
@@ -287,12 +310,17 @@ impl Aggregate for Workspace {
             E::InvitationExpired { invitation, .. } => {
                 self.finish(invitation, InvitationStatus::Expired);
             }
+            E::ApiKeyCreated(_)
+            | E::ApiKeyUpdated(_)
+            | E::ApiKeyRotated(_)
+            | E::ApiKeyRevoked(_)
+            | E::ApiKeyExpired(_) => {}
         }
     }
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 1;
+    const STATE_VERSION: i64 = 2;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
@@ -302,7 +330,15 @@ impl Stream for Workspace {
                     member.granted_at = position;
                 }
             }
-            WorkspaceEvent::WorkspaceCreated { .. }
+            WorkspaceEvent::ApiKeyCreated(KeyCreated { key, .. })
+            | WorkspaceEvent::ApiKeyUpdated(KeyUpdated { key, .. }) => {
+                self.keys.positioned(*key, position);
+            }
+            // What a key may stays as it was given.
+            WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -327,6 +363,7 @@ impl Stream for Workspace {
             + self.members.len() * 48
             + self.pending.len() * 192
             + self.finished.len() * 24
+            + self.keys.weight_bytes()
     }
 }
 
@@ -346,6 +383,11 @@ impl DomainEvent for WorkspaceEvent {
             Self::InvitationDeclined { .. } => "invitation_declined",
             Self::InvitationRevoked { .. } => "invitation_revoked",
             Self::InvitationExpired { .. } => "invitation_expired",
+            Self::ApiKeyCreated(_) => "api_key_created",
+            Self::ApiKeyUpdated(_) => "api_key_updated",
+            Self::ApiKeyRotated(_) => "api_key_rotated",
+            Self::ApiKeyRevoked(_) => "api_key_revoked",
+            Self::ApiKeyExpired(_) => "api_key_expired",
         }
         .to_owned()
     }

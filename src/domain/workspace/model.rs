@@ -121,11 +121,13 @@ fn rank(role: Role) -> u8 {
 /// The least rank that holds a permission, written down once more.
 fn least_rank(permission: Permission) -> u8 {
     match permission {
-        Permission::SeeWorkspace | Permission::LeaveWorkspace => 1,
+        Permission::SeeWorkspace | Permission::LeaveWorkspace | Permission::SeeMembers => 1,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers
-        | Permission::ReadAudit => 3,
+        | Permission::ReadAudit
+        | Permission::SeeKeys
+        | Permission::ManageKeys => 3,
         Permission::RenameWorkspace | Permission::SelectPlan => 4,
     }
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::{
     Name, Refusal, Timestamp,
+    api_keys::KeyCommand,
     authority::{Permission, Role},
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
@@ -78,6 +79,7 @@ impl Workspace {
                 token_hash,
             } => self.decline(invitation, &token_hash, now),
             C::ExpireInvitation { invitation } => self.expire(invitation, now),
+            C::ApiKey(command) => self.decide_key(command, now),
         }
     }
 
@@ -261,6 +263,15 @@ impl Workspace {
             invitation,
             expires_at,
         }])
+    }
+
+    fn decide_key(&self, command: KeyCommand, now: Timestamp) -> Decision {
+        self.existing()?;
+        if let Some(user) = command.asked_by() {
+            self.permitted(user, Permission::ManageKeys)?;
+        }
+        let events = self.keys.decide(command, now)?;
+        Ok(events.into_iter().map(WorkspaceEvent::from).collect())
     }
 
     fn existing(&self) -> Result<WorkspaceId, Refusal> {

@@ -47,8 +47,9 @@ const SCOPES_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// How many units join a draft at once while a batch is on its way; between them it is looked
 /// whether that has landed.
 const JOIN_AT_ONCE: usize = 32;
-/// How often a process that writes nothing looks whether others have.
-const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often a process that writes nothing looks whether others have. What is served from
+/// memory is at most a second old, so it looks a few times in one.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 /// How long to wait before asking again a store that does not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often a batch is decided anew before its callers are told to come back.
@@ -389,6 +390,7 @@ impl Writer {
             Ok(()) => {
                 FailPoint::AfterCommit.hit();
                 self.committed(written);
+                self.status.heard(sent_at);
                 Ok(verdicts)
             }
             Err(AppendError::Lost) => Err(Setback::Moved),
@@ -432,13 +434,17 @@ impl Writer {
                 Err(error) => return self.status.red((&error).into()),
             }
         }
+        let asked_at = Instant::now();
         let followed = match stores::head(&*self.store).await {
             Ok(head) if head == self.head => Ok(()),
             Ok(_) => self.catch_up().await,
             Err(error) => Err(error.into()),
         };
         match followed {
-            Ok(()) => self.status.green(),
+            Ok(()) => {
+                self.status.heard(asked_at);
+                self.status.green();
+            }
             Err(error) => self.status.red(error.into()),
         }
     }
@@ -564,8 +570,10 @@ impl Writer {
     }
     /// That nobody else has written since memory was brought up to the head.
     async fn still_at_head(&self) -> Result<(), Setback> {
+        let asked_at = Instant::now();
         let head = stores::head(&*self.store).await?;
         if (head.position, head.epoch) == (self.head.position, self.head.epoch) {
+            self.status.heard(asked_at);
             Ok(())
         } else {
             Err(Setback::Moved)
@@ -609,6 +617,7 @@ impl Writer {
 
     /// Applies an event of another process to what is in memory of its stream.
     fn take_note(&mut self, event: &StoredEvent) {
+        self.fold.noticed(event);
         self.scopes
             .put(event.scope.clone(), (event.scope_sequence, event.leaf));
         let name = self.fold.stream_type(&event.aggregate_type);

@@ -6,15 +6,22 @@
 use std::collections::BTreeSet;
 
 use crewlog::api::access::{self, Access};
-use crewlog::domain::authority::{OrganizationRole, Role};
+use crewlog::domain::api_keys::{KeyRight, KeyScope};
+use crewlog::domain::authority::{OrganizationRole, Permission, Role};
+use crewlog::domain::environment::Environment;
+use crewlog::journal::{Source, SystemSource};
+use serde_json::{Value, json};
 
 use super::Running;
 use super::routes::{Answer, ROUTES, Route, World, problem, whole_problem};
-use super::team::Who;
+use super::team::{Person, Who, text};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
 pub fn trials() -> Vec<Case> {
-    vec![both("edge", "everybody_may_what_the_table_says", walk)]
+    vec![
+        both("edge", "everybody_may_what_the_table_says", walk),
+        both("edge", "keys_may_what_the_table_says", walk_with_keys),
+    ]
 }
 
 /// What is answered.
@@ -39,7 +46,7 @@ impl Verdict {
         let allowed = match access {
             Access::Public => return Self::Yes,
             _ if who == Who::Anonymous => return Self::Unauthenticated,
-            Access::Session | Access::Own => return Self::Yes,
+            Access::Session | Access::Own | Access::Principal => return Self::Yes,
             Access::Workspace(permission) => role.map(|role| permission.allows(role)),
             Access::Organization(permission) => of_organization.map(|role| permission.allows(role)),
         };
@@ -198,4 +205,160 @@ async fn visit(world: &World, route: &Route, who: Who) {
         Verdict::Forbidden => problem(&reply, 403, "not_permitted"),
         Verdict::NotFound => problem(&reply, 404, "not_found"),
     }
+}
+
+/// A kind of key that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyKind {
+    /// Of the workspace, for this environment, with every scope that there is.
+    Full(Environment),
+    /// Of the workspace, with no scope.
+    Bare,
+    /// Of another workspace of the organization, with every scope.
+    Neighbours,
+    /// Of the organization, with every scope.
+    OfOrganization,
+    /// Of another organization, with every scope.
+    OfAnother,
+    Revoked,
+    Expired,
+    /// Rotated without grace.
+    Rotated,
+}
+
+/// A key with its secret.
+struct Key {
+    kind: KeyKind,
+    secret: String,
+}
+
+fn every(scopes: &[KeyScope]) -> Vec<&'static str> {
+    scopes.iter().map(|scope| scope.name()).collect()
+}
+
+async fn made(world: &World, path: &str, by: &Person, body: Value) -> Value {
+    let call = world.server.post(path).bearer(&by.token).json(body);
+    call.await.expect(201).body
+}
+
+async fn keys(world: &World) -> Vec<Key> {
+    let team = &world.team;
+    let scopes = every(&KeyScope::OF_WORKSPACE);
+    let body = |environment: Environment, scopes: &[&str]| json!({"name": "walks", "environment": environment.name(), "scopes": scopes});
+    let production = Environment::Production;
+    let own = team.path("/api-keys");
+    let of_team = async |body| made(world, &own, &team.owner, body).await;
+    let mut keys = Vec::new();
+    for environment in Environment::ALL {
+        let key = of_team(body(environment, &scopes)).await;
+        keys.push((KeyKind::Full(environment), key));
+    }
+    keys.push((KeyKind::Bare, of_team(body(production, &[])).await));
+    let neighbours = format!("/v1/workspaces/{}/api-keys", team.neighbours_workspace);
+    let key = made(
+        world,
+        &neighbours,
+        &team.neighbour,
+        body(production, &scopes),
+    )
+    .await;
+    keys.push((KeyKind::Neighbours, key));
+    let of_organization = json!({"name": "walks", "scopes": every(&KeyScope::OF_ORGANIZATION)});
+    let path = format!("/v1/organizations/{}/api-keys", team.organization);
+    let key = made(
+        world,
+        &path,
+        &team.organization_owner,
+        of_organization.clone(),
+    )
+    .await;
+    keys.push((KeyKind::OfOrganization, key));
+    let more = json!({"organization": {"name": "Elsewhere"}});
+    let (other, reply) = Person::sign_up_with(&world.server, "elsewhere", more).await;
+    let elsewhere = text(&reply.body, "/organization/id");
+    let path = format!("/v1/organizations/{elsewhere}/api-keys");
+    let key = made(world, &path, &other, of_organization).await;
+    keys.push((KeyKind::OfAnother, key));
+
+    let revoked = of_team(body(production, &scopes)).await;
+    let path = format!("{own}/{}", text(&revoked, "/id"));
+    let revoke = world.server.delete(&path).bearer(&team.owner.token);
+    revoke.await.expect(200);
+    keys.push((KeyKind::Revoked, revoked));
+    let soon = SystemSource
+        .now()
+        .plus(chrono::TimeDelta::milliseconds(300));
+    let mut expiring = body(production, &scopes);
+    expiring["expires_at"] = json!(soon.to_rfc3339());
+    keys.push((KeyKind::Expired, of_team(expiring).await));
+    let rotated = of_team(body(production, &scopes)).await;
+    let path = format!("{own}/{}/rotate", text(&rotated, "/id"));
+    let rotate = world.server.post(&path).bearer(&team.owner.token);
+    rotate.json(json!({"grace_seconds": 0})).await.expect(201);
+    keys.push((KeyKind::Rotated, rotated));
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    let secret = |(kind, key): (KeyKind, Value)| Key {
+        kind,
+        secret: text(&key, "/secret"),
+    };
+    keys.into_iter().map(secret).collect()
+}
+
+/// The status and code that a key is answered with; none where it may.
+fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
+    let access = row(route).access;
+    // Open, but for whoever comes with an account of another address, which a key has not.
+    let is_open = access == Access::Public && route.path != "/v1/invitations/accept";
+    if is_open {
+        return None;
+    }
+    if matches!(kind, KeyKind::Revoked | KeyKind::Expired | KeyKind::Rotated) {
+        return Some((401, "unauthenticated"));
+    }
+    let by_right = |right: KeyRight| match (right, kind) {
+        (KeyRight::Never, _) => Some((403, "not_permitted")),
+        (KeyRight::Scope(_), KeyKind::Bare) => Some((403, "scope_missing")),
+        (KeyRight::Every | KeyRight::Scope(_), _) => None,
+    };
+    let hidden = Some((404, "not_found"));
+    match access {
+        Access::Public | Access::Session | Access::Own => Some((403, "not_permitted")),
+        Access::Principal => None,
+        Access::Workspace(permission) => match kind {
+            KeyKind::Full(_) | KeyKind::Bare => by_right(permission.of_keys()),
+            KeyKind::OfOrganization if permission == Permission::SeeWorkspace => None,
+            _ => hidden,
+        },
+        Access::Organization(permission) => match kind {
+            KeyKind::OfOrganization => by_right(permission.of_keys()),
+            _ => hidden,
+        },
+    }
+}
+
+async fn walk_with_keys(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let world = World::on(server).await;
+    let keys = keys(&world).await;
+    for route in ROUTES {
+        for key in &keys {
+            let name = format!("{} by {:?}", route.name(), key.kind);
+            let stand_in = world.team.person(world.entitled(route)).expect("a person");
+            let ask = world.fresh(route, stand_in).await;
+            let reply = world.send(&ask).bearer(&key.secret).await;
+            match refused(route, key.kind) {
+                Some((status, code)) => {
+                    assert_eq!(reply.body["code"], code, "{name}: {}", reply.text);
+                    problem(&reply, status, code);
+                }
+                None => assert!(
+                    reply.status < 300,
+                    "{name}: {} {}",
+                    reply.status,
+                    reply.text
+                ),
+            }
+        }
+    }
+    super::held(&store);
 }

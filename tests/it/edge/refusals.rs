@@ -419,9 +419,20 @@ impl Body<'_> {
         for (field, schema) in properties {
             let schema = resolved(document, schema);
             let at = pointer(place, field);
-            let wrong = match is_type(&schema, "object") {
-                true => vec![json!("text"), json!([]), json!(1)],
-                false => vec![json!(1), json!(true), json!({"a": 1}), json!([])],
+            let wrong = if is_type(&schema, "object") {
+                vec![json!("text"), json!([]), json!(1)]
+            } else if is_type(&schema, "array") {
+                vec![json!("text"), json!(1), json!(true), json!({"a": 1})]
+            } else if is_type(&schema, "integer") {
+                vec![
+                    json!("text"),
+                    json!(true),
+                    json!({"a": 1}),
+                    json!([]),
+                    json!(-1),
+                ]
+            } else {
+                vec![json!(1), json!(true), json!({"a": 1}), json!([])]
             };
             for value in wrong {
                 let spoiled = self.with(place, field, value);
@@ -689,7 +700,7 @@ async fn audit_queries(world: &World) {
         "q=%25",
         "q='%3B--",
         "crew=crw_00000000000000000000000001",
-        "environment=production",
+        "environment=staging",
         "after=9000000000000000000",
         "before=0",
         "from=2199-01-01T00:00:00Z",

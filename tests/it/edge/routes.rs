@@ -169,6 +169,75 @@ const ONE_ENTRY: &[&str] = &[
     "leaf",
     "canonical",
 ];
+const API_KEY: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "organization",
+    "workspace",
+    "name",
+    "environment",
+    "scopes",
+    "crews",
+    "allowed_cidrs",
+    "status",
+    "prefix",
+    "last_used_at",
+    "expires_at",
+    "created_by",
+];
+const NEW_API_KEY: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "organization",
+    "workspace",
+    "name",
+    "environment",
+    "scopes",
+    "crews",
+    "allowed_cidrs",
+    "status",
+    "prefix",
+    "last_used_at",
+    "expires_at",
+    "created_by",
+    "secret",
+];
+const ROTATED_API_KEY: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "organization",
+    "workspace",
+    "name",
+    "environment",
+    "scopes",
+    "crews",
+    "allowed_cidrs",
+    "status",
+    "prefix",
+    "last_used_at",
+    "expires_at",
+    "created_by",
+    "rotated_from",
+    "predecessor",
+    "secret",
+];
+const VERDICT: &[&str] = &[
+    "valid",
+    "code",
+    "key_id",
+    "organization",
+    "workspace",
+    "environment",
+    "scopes",
+    "crews",
+    "expires_at",
+];
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
 const ORG: &str = "/v1/organizations/{org}";
@@ -178,6 +247,14 @@ const ONE_MEMBER: &str = "/v1/workspaces/{ws}/members/{user}";
 const INVITATIONS: &str = "/v1/workspaces/{ws}/invitations";
 const ONE_INVITATION: &str = "/v1/workspaces/{ws}/invitations/{inv}";
 const RESEND: &str = "/v1/workspaces/{ws}/invitations/{inv}/resend";
+
+const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
+const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
+const ROTATE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}/rotate";
+const ORG_KEYS: &str = "/v1/organizations/{org}/api-keys";
+const ONE_ORG_KEY: &str = "/v1/organizations/{org}/api-keys/{key}";
+const ROTATE_ORG_KEY: &str = "/v1/organizations/{org}/api-keys/{key}/rotate";
+const VERIFY_KEY: &str = "/v1/api-keys/verify";
 
 /// Every route.
 pub const ROUTES: &[Route] = &[
@@ -210,6 +287,18 @@ pub const ROUTES: &[Route] = &[
     route("GET", ONE_INVITATION, Resource(INVITATION)),
     route("DELETE", ONE_INVITATION, Resource(INVITATION)),
     route("POST", RESEND, Resource(NEW_INVITATION)),
+    route("POST", KEYS, Created(NEW_API_KEY)),
+    route("GET", KEYS, Page(API_KEY)),
+    route("GET", ONE_KEY, Resource(API_KEY)),
+    route("PATCH", ONE_KEY, Resource(API_KEY)),
+    route("DELETE", ONE_KEY, Resource(API_KEY)),
+    route("POST", ROTATE_KEY, Created(ROTATED_API_KEY)),
+    route("POST", ORG_KEYS, Created(NEW_API_KEY)),
+    route("GET", ORG_KEYS, Page(API_KEY)),
+    route("GET", ONE_ORG_KEY, Resource(API_KEY)),
+    route("DELETE", ONE_ORG_KEY, Resource(API_KEY)),
+    route("POST", ROTATE_ORG_KEY, Created(ROTATED_API_KEY)),
+    route("POST", VERIFY_KEY, Unversioned(VERDICT)),
     route("POST", "/v1/invitations/accept", Resource(MEMBER)),
     route("POST", "/v1/invitations/decline", Resource(INVITATION)),
     route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
@@ -238,7 +327,7 @@ impl Route {
     }
 
     pub fn writes(&self) -> bool {
-        self.method != "GET"
+        self.method != "GET" && self.path != VERIFY_KEY
     }
 
     /// Whether anybody may, without a session.
@@ -246,7 +335,7 @@ impl Route {
         matches!(self.answer, OfServer)
             || matches!(
                 (self.method, self.path),
-                ("POST", "/v1/signup" | "/v1/sessions") | ("GET", "/v1/plans")
+                ("POST", "/v1/signup" | "/v1/sessions" | VERIFY_KEY) | ("GET", "/v1/plans")
             )
             || self.path.starts_with("/v1/invitations/")
     }
@@ -260,6 +349,7 @@ impl Route {
         match self.answer {
             Resource(_) => self.writes() && !self.path.starts_with("/v1/invitations/"),
             Nothing => true,
+            Created(_) if self.path.ends_with("/rotate") => true,
             Created(_) | Unversioned(_) | Page(_) | OfServer => false,
         }
     }
@@ -369,6 +459,35 @@ impl World {
                 let position = self.an_entry(&list, &self.team.organization_owner).await;
                 (path(&[("{position}", &position)]), None)
             }
+            ("POST", KEYS) => (path(&[]), Some(new_key())),
+            ("POST", ORG_KEYS) => (path(&[]), Some(new_organization_key())),
+            ("PATCH", ONE_KEY) => {
+                let id = text(&self.key().await, "/id");
+                let body = json!({"name": format!("Renamed {}", number())});
+                (path(&[("{key}", &id)]), Some(body))
+            }
+            ("POST", ROTATE_KEY) => {
+                let id = text(&self.key().await, "/id");
+                let body = json!({"grace_seconds": 60});
+                (path(&[("{key}", &id)]), Some(body))
+            }
+            ("POST", ROTATE_ORG_KEY) => {
+                let id = text(&self.organization_key().await, "/id");
+                let body = json!({"grace_seconds": 60});
+                (path(&[("{key}", &id)]), Some(body))
+            }
+            (_, ONE_KEY) => {
+                let id = text(&self.key().await, "/id");
+                (path(&[("{key}", &id)]), None)
+            }
+            (_, ONE_ORG_KEY) => {
+                let id = text(&self.organization_key().await, "/id");
+                (path(&[("{key}", &id)]), None)
+            }
+            ("POST", VERIFY_KEY) => {
+                let secret = text(&self.key().await, "/secret");
+                (path(&[]), Some(json!({"key": secret})))
+            }
             ("GET", _) => (path(&[]), None),
             (method, path) => panic!("{method} {path} has no request in `World::fresh`"),
         };
@@ -404,6 +523,20 @@ impl World {
         reply.await.expect(201)
     }
 
+    /// A new production key of the workspace.
+    pub async fn key(&self) -> Value {
+        let call = self.server.post(&self.team.path("/api-keys"));
+        let reply = call.bearer(&self.team.owner.token).json(new_key());
+        reply.await.expect(201).body
+    }
+
+    pub async fn organization_key(&self) -> Value {
+        let path = self.filled(ORG_KEYS, &[]);
+        let call = self.server.post(&path).json(new_organization_key());
+        let reply = call.bearer(&self.team.organization_owner.token);
+        reply.await.expect(201).body
+    }
+
     async fn an_entry(&self, list: &str, reader: &Person) -> String {
         let page = self
             .server
@@ -418,6 +551,17 @@ impl World {
     pub fn send(&self, ask: &Ask) -> Call {
         ask.to(&self.server)
     }
+}
+
+fn new_key() -> Value {
+    json!({
+        "name": format!("Key {}", number()), "environment": "production",
+        "scopes": ["audit:read"],
+    })
+}
+
+fn new_organization_key() -> Value {
+    json!({"name": format!("Key {}", number()), "scopes": ["workspaces:create"]})
 }
 
 impl Ask {

@@ -39,6 +39,7 @@ impl Secrets {
                 for (name, value) in members {
                     match (name.as_str(), value.as_str()) {
                         ("token", Some(secret)) => self.keep("a token", secret),
+                        ("secret", Some(secret)) => self.keep("the secret of a key", secret),
                         ("password", Some(secret)) => self.keep("a password", secret),
                         ("email", Some(email)) => self.keep("an e-mail address", email),
                         _ => self.keep_in(value),
