@@ -31,6 +31,7 @@ pub mod query;
 pub mod request_id;
 pub mod respond;
 mod serde_words;
+pub mod server;
 mod service_errors;
 pub mod sessions;
 pub mod sign_up;
