@@ -25,6 +25,7 @@ pub mod middleware;
 pub mod openapi;
 pub mod organizations;
 pub mod paging;
+pub mod password;
 pub mod plans;
 pub mod problem;
 pub mod query;
@@ -55,6 +56,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(sign_up::routes())
         .merge(sessions::routes())
         .merge(me::routes())
+        .merge(password::routes())
         .merge(plans::routes())
         .merge(organizations::routes())
         .merge(workspaces::routes())

@@ -70,6 +70,9 @@ pub enum Refusal {
     /// Somebody has an account with this address.
     #[error("there is an account with this e-mail address already; sign in instead")]
     EmailTaken,
+    /// The present password is another one.
+    #[error("the present password is another one")]
+    WrongPassword,
 }
 
 fn names(roles: &[Role]) -> String {
@@ -97,6 +100,7 @@ impl Refusal {
             Self::AlreadyClaimed { .. } => "already_claimed",
             Self::ProfileMoved => "profile_moved",
             Self::EmailTaken => "email_taken",
+            Self::WrongPassword => "wrong_password",
         }
     }
 
@@ -120,7 +124,8 @@ impl Refusal {
             | Self::TooManyInvitations { .. }
             | Self::AlreadyClaimed { .. }
             | Self::ProfileMoved
-            | Self::EmailTaken => false,
+            | Self::EmailTaken
+            | Self::WrongPassword => false,
         }
     }
 }

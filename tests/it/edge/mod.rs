@@ -6,9 +6,10 @@
 //! - a new route gets its row in [`routes`], which succeeds with it in every way that it can; the
 //!   walks over all routes ([`answers`], [`refusals`], [`permissions`]) then hold it to the
 //!   contract without more ado, and fail where the row is missing;
-//! - a rule of the state gets its story in [`flow`], what the audit log says of it goes to
-//!   [`audit`], and what time alone does to [`time`].
+//! - a rule of the state gets its story in [`flow`] ([`account`], of an account), what the audit
+//!   log says of it goes to [`audit`], and what time alone does to [`time`].
 
+mod account;
 mod answers;
 mod audit;
 mod flow;
@@ -29,6 +30,7 @@ use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        account::trials(),
         answers::trials(),
         audit::trials(),
         flow::trials(),
