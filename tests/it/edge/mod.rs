@@ -7,10 +7,12 @@
 //!   walks over all routes ([`answers`], [`refusals`], [`permissions`]) then hold it to the
 //!   contract without more ado, and fail where the row is missing;
 //! - a rule of the state gets its story in [`flow`] ([`account`], of an account), what the audit
-//!   log says of it goes to [`audit`], and what time alone does to [`time`].
+//!   log says of it goes to [`audit`], and what time alone does to [`time`];
+//! - a way to attack it gets its trial in [`attacks`].
 
 mod account;
 mod answers;
+mod attacks;
 mod audit;
 mod flow;
 mod meta;
@@ -32,6 +34,7 @@ pub fn trials() -> Vec<Case> {
     [
         account::trials(),
         answers::trials(),
+        attacks::trials(),
         audit::trials(),
         flow::trials(),
         meta::trials(),
