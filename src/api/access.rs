@@ -103,6 +103,10 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/v1/sessions/{id}", Own),
     route("GET", "/v1/me", Principal),
     route("PATCH", "/v1/me", Own),
+    noted(
+        route("POST", "/v1/me/password", Own),
+        "with the present password",
+    ),
     route("GET", "/v1/plans", Public),
     noted(
         route("POST", "/v1/organizations", Session),

@@ -40,7 +40,7 @@ impl PublicUrl {
 
 /// The server: every route on a service, the document and its viewer, the layers around it.
 ///
-/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`.
+/// Serve it with [`super::server::serve`].
 ///
 /// # Errors
 /// Where the OpenAPI document cannot be written as JSON.

@@ -19,7 +19,7 @@ use super::{
     query::Path,
     respond::{Created, Page, Resource},
     sessions::SessionBody,
-    values::{self, ReasonOnly, Secret, Time, wrong},
+    values::{self, ReasonOnly, Secret, Shown, Time, wrong},
 };
 use crate::{
     domain::{
@@ -27,7 +27,7 @@ use crate::{
         ids::{InvitationId, UserId, WorkspaceId},
     },
     projections::InvitationStatus,
-    service::{Acceptance, Accepted, InvitationView, Newcomer, Service, Written},
+    service::{Acceptance, Accepted, InvitationView, Newcomer, Service, Token, Written},
 };
 
 /// The routes of this file.
@@ -58,17 +58,21 @@ pub struct InvitationBody {
     invited_by: UserId,
     /// What it is accepted with; shown once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+    #[schema(value_type = Option<String>)]
+    token: Option<Shown>,
     /// Where the invited person goes; ends with the token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = "uri-reference")]
-    accept_url: Option<String>,
+    #[schema(value_type = Option<String>, format = "uri-reference")]
+    accept_url: Option<Shown>,
 }
 
 impl InvitationBody {
     fn of(invitation: InvitationView, public_url: &PublicUrl) -> Self {
-        let token = invitation.token.map(|token| token.expose().to_owned());
-        let link = |token: &String| public_url.link(&format!("/invitations/accept/{token}"));
+        let token = invitation.token.as_ref();
+        let link = |token: &Token| {
+            let path = format!("/invitations/accept/{}", token.expose());
+            Shown::link(public_url.link(&path))
+        };
         Self {
             id: invitation.id,
             version: invitation.version,
@@ -80,8 +84,8 @@ impl InvitationBody {
             status: invitation.status,
             expires_at: invitation.expires_at.into(),
             invited_by: invitation.invited_by,
-            accept_url: token.as_ref().map(link),
-            token,
+            accept_url: token.map(link),
+            token: token.map(Shown::token),
         }
     }
 

@@ -7,6 +7,8 @@
 //!
 //! To take a larger body, name its limit: `Json<ImportBundle, { 1024 * 1024 }>`.
 
+use std::fmt;
+
 use axum::{
     body::{Bytes, HttpBody},
     extract::{DefaultBodyLimit, FromRequest, OptionalFromRequest, Request},
@@ -30,13 +32,23 @@ pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
 /// A checked JSON body of at most `LIMIT` bytes.
 ///
-/// `Option<Json<T>>` is `None` when there is neither a body nor a `Content-Type`.
-#[derive(Debug, Clone)]
+/// `Option<Json<T>>` is `None` when there is neither a body nor a `Content-Type`. Its bytes do
+/// not print, as there may be a secret in them.
+#[derive(Clone)]
 pub struct Json<T, const LIMIT: usize = BODY_LIMIT_BYTES> {
     /// What was sent, as the handler's type.
     pub value: T,
     /// What was sent, byte for byte: what an idempotency key is bound to.
     pub bytes: Bytes,
+}
+
+impl<T: fmt::Debug, const LIMIT: usize> fmt::Debug for Json<T, LIMIT> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Json")
+            .field("value", &self.value)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T, const LIMIT: usize> Json<T, LIMIT> {
@@ -602,5 +614,44 @@ mod tests {
         };
         let canonical = json(r#"{"b": 1.0, "a": "\u0041"}"#).canonical();
         assert_eq!(canonical, Ok(r#"{"a":"A","b":1}"#.to_owned()));
+    }
+
+    #[test]
+    fn bodies_with_secrets_do_not_print_them() {
+        use crate::api::{invitations, me, password, sessions, sign_up};
+
+        fn printed<T: DeserializeOwned + Validate + fmt::Debug>(body: serde_json::Value) -> String {
+            let bytes = Bytes::from(body.to_string());
+            let value = parse::<T>(&bytes).expect("a good body");
+            format!("{:?}", Json::<T> { value, bytes })
+        }
+
+        let secret = "hunter22-hunter22";
+        let account = serde_json::json!({"email": "a@example.com", "password": secret});
+        let mut sign_up = account.clone();
+        sign_up["name"] = "Ada".into();
+        let token = serde_json::json!({"token": secret});
+        let mut accept = token.clone();
+        accept["password"] = secret.into();
+        let change = serde_json::json!({"current_password": secret, "new_password": "hunter22-3"});
+        let request = crate::service::IdempotencyRequest {
+            key: "key".to_owned(),
+            fingerprint: secret.as_bytes().to_vec(),
+        };
+        for text in [
+            printed::<sign_up::SignUpBody>(sign_up),
+            printed::<sessions::SignInBody>(account.clone()),
+            printed::<me::ChangeMeBody>(account),
+            printed::<password::ChangePasswordBody>(change),
+            printed::<invitations::AcceptBody>(accept),
+            printed::<invitations::DeclineBody>(token),
+            format!("{request:?}"),
+        ] {
+            // Neither as text nor as a list of bytes.
+            assert!(
+                !text.contains("hunter22") && !text.contains("104, 117"),
+                "{text}"
+            );
+        }
     }
 }

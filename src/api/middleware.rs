@@ -57,7 +57,9 @@ pub struct EdgeSettings {
     pub metrics: Option<PrometheusHandle>,
     /// Whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long a handler may take until it has an answer's head.
+    /// How long a request's header may take to arrive, and a connection to have none.
+    pub header_timeout: Duration,
+    /// How long a handler may take until it has an answer's head, the body's arrival included.
     pub timeout: Duration,
     /// The largest body that any route takes, in bytes; each route has its own below it.
     pub body_limit_bytes: usize,
@@ -69,6 +71,7 @@ impl Default for EdgeSettings {
             public_url: None,
             metrics: None,
             trusted_proxies: Vec::new(),
+            header_timeout: Duration::from_secs(30),
             timeout: Duration::from_secs(30),
             body_limit_bytes: 4 * 1024 * 1024,
         }
@@ -77,8 +80,8 @@ impl Default for EdgeSettings {
 
 /// Puts everything around a router that all routes need.
 ///
-/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's
-/// address, every client's is unknown.
+/// Serve it with [`super::server::serve`]: without the peer's address, every client's is
+/// unknown.
 pub fn layers<S>(router: Router<S>, settings: &EdgeSettings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,

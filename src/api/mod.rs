@@ -26,12 +26,14 @@ pub mod middleware;
 pub mod openapi;
 pub mod organizations;
 pub mod paging;
+pub mod password;
 pub mod plans;
 pub mod problem;
 pub mod query;
 pub mod request_id;
 pub mod respond;
 mod serde_words;
+pub mod server;
 mod service_errors;
 pub mod sessions;
 pub mod sign_up;
@@ -55,6 +57,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(sign_up::routes())
         .merge(sessions::routes())
         .merge(me::routes())
+        .merge(password::routes())
         .merge(plans::routes())
         .merge(organizations::routes())
         .merge(workspaces::routes())

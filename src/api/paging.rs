@@ -85,7 +85,7 @@ macro_rules! text_cursors {
     ($($name:ident = $list:literal;)+) => {$(
         #[doc = concat!("Where an item stands in the list of ", $list, ".")]
         #[derive(Debug, Clone, Serialize, Deserialize)]
-        pub struct $name(String);
+        pub struct $name(#[serde(deserialize_with = "printable")] String);
 
         impl CursorKey for $name {
             const LIST: &'static str = $list;
@@ -103,6 +103,16 @@ macro_rules! text_cursors {
             }
         }
     )+};
+}
+
+/// A key as lists have them. What a client has made up may hold anything, and not every store
+/// takes a text with NUL.
+fn printable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let key = String::deserialize(deserializer)?;
+    match key.chars().any(char::is_control) {
+        true => Err(D::Error::custom("no key has control characters")),
+        false => Ok(key),
+    }
 }
 
 text_cursors! {
@@ -275,6 +285,13 @@ mod tests {
             "A".repeat(CURSOR_LENGTH_MAX + 1),
         ] {
             assert_eq!(Cursor::<u64>::decode(&wrong), None, "{wrong}");
+        }
+        assert!(Cursor::<MemberCursor>::decode(&raw(r#"[1,"members","a"]"#)).is_some());
+        for wrong in [r#"[1,"members","\u0000"]"#, r#"[1,"members","a\n"]"#] {
+            assert!(
+                Cursor::<MemberCursor>::decode(&raw(wrong)).is_none(),
+                "{wrong}"
+            );
         }
     }
 

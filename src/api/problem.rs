@@ -90,6 +90,8 @@ problems! {
         "Nobody gives, takes or touches a role above their own. Ask somebody who holds it.";
     InvitationForAnother = "invitation_for_another" FORBIDDEN "The invitation is somebody else's"
         "Sign in with the e-mail address that the invitation was sent to.";
+    WrongPassword = "wrong_password" FORBIDDEN "The present password is another one"
+        "Send the password that you sign in with. Wrong ones are counted as failed sign-ins are.";
     NotFound = "not_found" NOT_FOUND "Not found"
         "It does not exist, or you may not know that it does. Check the id, and who you are with `GET /v1/me`.";
     MethodNotAllowed = "method_not_allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
@@ -206,6 +208,7 @@ impl From<&Refusal> for ProblemCode {
             Refusal::ScopeMissing { .. } => Self::ScopeMissing,
             Refusal::AddressNotAllowed => Self::IpNotAllowed,
             Refusal::TooManyApiKeys { .. } => Self::TooManyApiKeys,
+            Refusal::WrongPassword => Self::WrongPassword,
         }
     }
 }
@@ -497,6 +500,7 @@ mod tests {
             (Refusal::AlreadyClaimed { what: "number" }, 409),
             (Refusal::EmailTaken, 409),
             (Refusal::ProfileMoved, 409),
+            (Refusal::WrongPassword, 403),
         ] {
             let kind = ProblemCode::from(&refusal).kind();
             assert_eq!((kind.code, kind.status.as_u16()), (refusal.code(), status));

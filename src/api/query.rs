@@ -48,6 +48,11 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Nothing is called so, and not every store takes a text with NUL.
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            let detail = "a query parameter has a NUL character (`%00`)";
+            return Err(Problem::invalid_request(detail));
+        }
         match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(rejection) => Err(Problem::invalid_request(explained(&rejection))),
@@ -146,6 +151,20 @@ mod tests {
             assert_eq!(answer["code"], "not_found", "{id}");
         }
         assert_eq!(json_of(ask("/b/one").await).await["code"], "internal");
+    }
+
+    #[tokio::test]
+    async fn nothing_has_a_nul_character() {
+        let ws = WorkspaceId::from_uuid(uuid::Uuid::from_u128(7));
+        for query in ["role=%00", "role=owner&surprise%00=1", "limit=1%00"] {
+            let answer = json_of(ask(&format!("/w/{ws}?{query}")).await).await;
+            assert_eq!(answer["code"], "invalid_request", "{query}");
+            assert!(
+                answer["detail"]
+                    .as_str()
+                    .is_some_and(|detail| detail.contains("NUL"))
+            );
+        }
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use super::{
     problem::Problem,
     query::Path,
     respond::{Created, NoContent, Page},
-    values::{self, ReasonOnly, Secret, Time, wrong},
+    values::{self, ReasonOnly, Secret, Shown, Time, wrong},
 };
 use crate::{
     domain::ids::{SessionId, UserId},
@@ -76,7 +76,8 @@ pub struct SessionBody {
     current: bool,
     /// What to send as `Authorization: Bearer …`; shown once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+    #[schema(value_type = Option<String>)]
+    token: Option<Shown>,
 }
 
 impl From<SessionView> for SessionBody {
@@ -90,7 +91,7 @@ impl From<SessionView> for SessionBody {
             user: session.user,
             expires_at: session.expires_at.into(),
             current: session.current,
-            token: session.token.map(|token| token.expose().to_owned()),
+            token: session.token.as_ref().map(Shown::token),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use subtle::ConstantTimeEq;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -34,7 +35,7 @@ use crate::{
         plans::PlanName,
     },
     projections::{InvitationStatus, KeyStatus},
-    service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN},
+    service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
 };
 
 macro_rules! id_schemas {
@@ -219,6 +220,12 @@ impl Secret {
         self.0
     }
 
+    /// Whether it is the same as another, found out in constant time.
+    pub fn is(&self, other: &Self) -> bool {
+        let [one, other] = [self, other].map(|secret| secret.0.expose_secret().as_bytes());
+        one.ct_eq(other).into()
+    }
+
     fn characters(&self) -> usize {
         self.0.expose_secret().chars().count()
     }
@@ -233,6 +240,34 @@ impl fmt::Debug for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self(SecretString::from(text)))
+    }
+}
+
+/// A secret in the one answer that shows it: a token, or a link that ends with one. It is
+/// written into the answer, and does not print.
+pub struct Shown(SecretString);
+
+impl Shown {
+    /// What an answer shows of a token.
+    pub fn token(token: &Token) -> Self {
+        Self(SecretString::from(token.expose()))
+    }
+
+    /// A link that ends with a token.
+    pub fn link(link: String) -> Self {
+        Self(SecretString::from(link))
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Shown(…)")
+    }
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose_secret())
     }
 }
 
@@ -355,5 +390,14 @@ mod tests {
         assert_eq!(check_tried_password("/password", &secret(1)), None);
         assert!(check_tried_password("/password", &secret(257)).is_some());
         assert_eq!(format!("{:?}", secret(8)), "Secret(…)");
+        assert!(secret(8).is(&secret(8)) && !secret(8).is(&secret(9)));
+    }
+
+    #[test]
+    fn what_an_answer_shows_once_is_written_and_does_not_print() {
+        let shown = Shown::link("/accept/hunter2".to_owned());
+        assert_eq!(format!("{shown:?}"), "Shown(…)");
+        let written = serde_json::to_string(&shown).expect("a string");
+        assert_eq!(written, "\"/accept/hunter2\"");
     }
 }

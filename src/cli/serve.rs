@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::serve::ListenerExt;
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
@@ -72,6 +71,15 @@ pub struct Arguments {
         hide_env_values = true
     )]
     plans: Option<PathBuf>,
+    /// How long a request's header may take to arrive, and then the request to be answered
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "CREWLOG_REQUEST_TIMEOUT_MS",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    request_timeout_ms: u64,
     /// How long stopping may take
     #[arg(
         long,
@@ -136,7 +144,10 @@ impl Arguments {
     fn edge(&self) -> Result<EdgeSettings, Failure> {
         let metrics = api::install_metrics()
             .map_err(|error| Failure::could_not_run(format!("metrics cannot be kept: {error}")))?;
+        let timeout = Duration::from_millis(self.request_timeout_ms);
         Ok(EdgeSettings {
+            header_timeout: timeout,
+            timeout,
             trusted_proxies: self.trusted_proxy.clone(),
             public_url: self.public_url.clone(),
             metrics: Some(metrics),
@@ -203,7 +214,7 @@ async fn lost(lock: Option<ServingLock>) -> Failure {
 struct Serving {
     service: Arc<Service>,
     stopping: CancellationToken,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     due: JoinHandle<()>,
 }
 
@@ -214,18 +225,12 @@ impl Serving {
         edge: &EdgeSettings,
     ) -> Result<Self, Failure> {
         let app = api::app(service.clone(), edge)
-            .map_err(|error| Failure::could_not_run(format!("the API cannot be made: {error}")))?
-            .into_make_service_with_connect_info::<SocketAddr>();
+            .map_err(|error| Failure::could_not_run(format!("the API cannot be made: {error}")))?;
         let stopping = CancellationToken::new();
-        let told = stopping.clone().cancelled_owned();
-        // Small answers must not wait for more to be sent.
-        let listener = listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
-        let server = axum::serve(listener, app).with_graceful_shutdown(told);
+        let server = api::server::serve(listener, app, edge.header_timeout, stopping.clone());
         Ok(Self {
             due: tokio::spawn(service.clone().keep_doing_what_is_due()),
-            server: tokio::spawn(server.into_future()),
+            server: tokio::spawn(server),
             service,
             stopping,
         })

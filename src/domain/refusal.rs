@@ -92,6 +92,9 @@ pub enum Refusal {
     /// Too many live keys.
     #[error("there are {limit} API keys, which is the most there may be; revoke some")]
     TooManyApiKeys { limit: usize },
+    /// The present password is another one.
+    #[error("the present password is another one")]
+    WrongPassword,
 }
 
 fn names(roles: &[Role]) -> String {
@@ -126,6 +129,7 @@ impl Refusal {
             Self::ScopeMissing { .. } => "scope_missing",
             Self::AddressNotAllowed => "ip_not_allowed",
             Self::TooManyApiKeys { .. } => "too_many_api_keys",
+            Self::WrongPassword => "wrong_password",
         }
     }
 
@@ -155,7 +159,8 @@ impl Refusal {
             | Self::EmailTaken
             | Self::ApiKeyEnded
             | Self::ApiKeyNotActive { .. }
-            | Self::TooManyApiKeys { .. } => false,
+            | Self::TooManyApiKeys { .. }
+            | Self::WrongPassword => false,
         }
     }
 }

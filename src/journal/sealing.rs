@@ -21,6 +21,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use lru::LruCache;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -255,7 +256,7 @@ impl Keyring {
         }
         let rows = store.query(SELECT_PROOF, vec![]).await?;
         if let Some(row) = rows.first()
-            && row.bytes(0)? != proof
+            && !bool::from(row.bytes(0)?.ct_eq(&proof))
         {
             return Err(KeyringError::WrongRootKey);
         }

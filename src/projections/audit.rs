@@ -188,6 +188,8 @@ fn describe_user(event: &Recorded, happened: &UserEvent) -> Description {
             description.outcome = AuditOutcome::Denied;
             description
         }
+        UserEvent::PasswordChanged { sessions } => Description::of(event, "password.changed", user)
+            .changed("sessions", json!(sessions), json!([])),
     }
 }
 

@@ -68,7 +68,8 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
                 UserEvent::UserProfileShared { .. }
                 | UserEvent::SessionStarted { .. }
                 | UserEvent::SessionRevoked { .. }
-                | UserEvent::SignInFailed { .. } => return None,
+                | UserEvent::SignInFailed { .. }
+                | UserEvent::PasswordChanged { .. } => return None,
             };
             Some((ACCOUNT.to_owned(), event.aggregate_id.parse().ok()?, fields))
         }

@@ -51,7 +51,9 @@ impl Projection for Users {
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
-            Event::User(UserEvent::SignInFailed { .. }) => vec![],
+            Event::User(UserEvent::SignInFailed { .. } | UserEvent::PasswordChanged { .. }) => {
+                vec![]
+            }
             Event::User(_) => vec![event.aggregate_id.clone()],
             Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => vec![],
         }
@@ -77,7 +79,9 @@ impl Projection for Users {
         }
         let mut document = present(document, key)?;
         match happened {
-            UserEvent::UserSignedUp { .. } | UserEvent::SignInFailed { .. } => {}
+            UserEvent::UserSignedUp { .. }
+            | UserEvent::SignInFailed { .. }
+            | UserEvent::PasswordChanged { .. } => {}
             UserEvent::UserRenamed { .. } | UserEvent::UserEmailChanged { .. } => {
                 document.version = event.sequence;
                 document.updated_at = event.recorded_at;

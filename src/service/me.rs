@@ -5,6 +5,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Opened, Request, Service, ServiceError, Written,
+    password_change::Proven,
     people::FoundSubject,
     write::{Composed, Made, Sender, unmoved},
 };
@@ -201,15 +202,18 @@ impl Service {
         caller: &Caller,
         change: ProfileChange,
     ) -> Result<Written<Me>, ServiceError> {
-        if let Some((_, password)) = &change.email {
-            self.verify_own_password(caller, password.clone()).await?;
-        }
         let sender = Sender::Person(caller.clone());
-        let receipt = self
-            .submit(&sender, request, None, || {
-                async { self.compose_profile_change(request, caller, &change).await }.boxed()
-            })
-            .await?;
+        let receipt = match self.answered_before(&sender, request).await? {
+            Some(receipt) => receipt,
+            None => {
+                let proven = self.proven_for(request, caller, &change).await?;
+                self.submit(&sender, request, None, || {
+                    self.compose_profile_change(request, caller, &change, proven.as_ref())
+                        .boxed()
+                })
+                .await?
+            }
+        };
         if !receipt.replayed {
             self.share_profile(caller.user).await?;
         }
@@ -221,20 +225,20 @@ impl Service {
         Ok(Written::of(&receipt, self.me(account, position).await?))
     }
 
-    async fn verify_own_password(
+    /// A new address takes the password; nothing else does.
+    async fn proven_for(
         &self,
+        request: &Request,
         caller: &Caller,
-        password: SecretString,
-    ) -> Result<(), ServiceError> {
-        let throttle = caller.user.to_string();
-        self.passwords.may_try(&throttle)?;
-        let hash = self.password_hash(caller.user).await?;
-        if self.passwords.verify(password, hash).await? {
-            self.passwords.succeeded(&throttle);
-            return Ok(());
-        }
-        self.passwords.failed(&throttle);
-        Err(ServiceError::InvalidCredentials)
+        change: &ProfileChange,
+    ) -> Result<Option<Proven>, ServiceError> {
+        let Some((_, password)) = &change.email else {
+            return Ok(None);
+        };
+        let proven = self
+            .prove_own_password(request, caller, password.clone())
+            .await?;
+        proven.map(Some).ok_or(ServiceError::InvalidCredentials)
     }
 
     async fn compose_profile_change(
@@ -242,6 +246,7 @@ impl Service {
         request: &Request,
         caller: &Caller,
         change: &ProfileChange,
+        proven: Option<&Proven>,
     ) -> Result<Composed, ServiceError> {
         let stream = caller.stream();
         let profile = self.profile(caller.user).await?;
@@ -279,6 +284,7 @@ impl Service {
             .as_ref()
             .map(|lookup| Self::email_claim(ACCOUNT, lookup));
         let (caller, subject) = (caller.clone(), profile.subject);
+        let proven = proven.cloned();
         Ok(Composed {
             lane: caller.user.to_string(),
             streams: vec![stream.clone()],
@@ -287,6 +293,9 @@ impl Service {
             decide: Box::new(move |desk| {
                 unmoved(desk, &stream, sequence)?;
                 caller.is_live(desk)?;
+                if let Some(proven) = &proven {
+                    proven.holds(desk, &stream)?;
+                }
                 if let Some(rename) = &rename {
                     execute_or_recompose(desk, &stream, rename, renamed)?;
                 }

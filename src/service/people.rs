@@ -70,6 +70,13 @@ SELECT subject, user_id
   FROM subjects
  WHERE realm = $1 AND email_lookup = $2";
 
+const SELECT_LOOKUP: &str = "
+SELECT email_lookup
+  FROM subjects
+ WHERE user_id = $1 AND realm = $2
+ ORDER BY subject
+ LIMIT 1";
+
 const SELECT_REALMS: &str = "
 SELECT DISTINCT realm
   FROM subjects
@@ -131,6 +138,17 @@ impl Subjects {
             subject: row.parsed(0)?,
             user,
         }))
+    }
+
+    /// What the address of somebody's account is looked up by.
+    pub(super) async fn lookup_of_account(
+        &self,
+        user: UserId,
+    ) -> Result<Option<String>, StoreError> {
+        let parameters = vec![user.to_string().into(), ACCOUNT.into()];
+        let rows = self.store.query(SELECT_LOOKUP, parameters).await?;
+        let lookup = rows.first().map(|row| row.optional_text(0)).transpose()?;
+        Ok(lookup.flatten().map(str::to_owned))
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, LruCache<(UserId, String), SubjectId>> {

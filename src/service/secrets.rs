@@ -8,6 +8,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::{domain::environment::Environment, journal::Source};
 
@@ -80,7 +81,8 @@ impl Token {
         let body = text.expose_secret().strip_prefix(kind.prefix())?;
         let (body, _) = body.split_at_checked(body.len().checked_sub(CHECKSUM_DIGITS)?)?;
         let expected = with_checksum(kind, body);
-        (body.len() == BODY_DIGITS && expected == text.expose_secret()).then(|| Self(text.clone()))
+        let whole = expected.as_bytes().ct_eq(text.expose_secret().as_bytes());
+        (body.len() == BODY_DIGITS && bool::from(whole)).then(|| Self(text.clone()))
     }
 
     /// The text, for the one answer that shows it.

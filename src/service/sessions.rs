@@ -5,6 +5,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Request, Service, ServiceError, Token, TokenKind, Written,
+    password_change::Proven,
     write::{Composed, Made, Receipt, Sender, unmoved},
 };
 use crate::{
@@ -31,11 +32,6 @@ pub struct SessionView {
     pub token: Option<Token>,
 }
 
-const SELECT_PASSWORD: &str = "
-SELECT hash
-  FROM passwords
- WHERE user_id = $1";
-
 const INSERT_TOKEN: &str = "
 INSERT INTO session_tokens (token_hash, session, user_id, expires_at)
 VALUES ($1, $2, $3, $4)";
@@ -43,6 +39,11 @@ VALUES ($1, $2, $3, $4)";
 const DELETE_TOKEN: &str = "
 DELETE FROM session_tokens
  WHERE session = $1";
+
+/// Takes away what an ended session was found by.
+pub(super) fn end_token(session: SessionId) -> Statement {
+    Statement::new(DELETE_TOKEN, [session.to_string().into()])
+}
 
 /// A session that is being started: its event, and the row that it is found by.
 pub(super) struct NewSession {
@@ -80,7 +81,8 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::InvalidCredentials`] for a wrong password and for an unknown address
-    /// alike; [`ServiceError::TooManyAttempts`] after too many of them.
+    /// alike; [`ServiceError::TooManyAttempts`] after too many of them, for the address or
+    /// from the client's network.
     pub async fn sign_in(
         &self,
         request: &Request,
@@ -88,38 +90,26 @@ impl Service {
         password: SecretString,
     ) -> Result<Written<SessionView>, ServiceError> {
         let lookup = self.email_lookup(email);
-        self.passwords.may_try(&lookup)?;
-        let found = self.subjects.of_email(ACCOUNT, &lookup).await?;
-        let user = found.and_then(|found| found.user);
-        let hash = match user {
-            Some(user) => self.password_hash(user).await?,
-            None => None,
-        };
-        let verified = self.passwords.verify(password, hash).await?;
-        let Some(user) = user.filter(|_| verified) else {
-            self.passwords.failed(&lookup);
-            return Err(ServiceError::InvalidCredentials);
-        };
-        self.passwords.succeeded(&lookup);
-        self.start_session(request, user).await
-    }
-
-    pub(super) async fn password_hash(&self, user: UserId) -> Result<Option<String>, ServiceError> {
-        let store = self.journal.store();
-        let rows = store
-            .query(SELECT_PASSWORD, vec![user.to_string().into()])
+        let user = self.user_of_email(&lookup).await?;
+        let proven = self
+            .prove_password(request, &lookup, user, password)
             .await?;
-        Ok(rows
-            .first()
-            .map(|row| row.text(0).map(str::to_owned))
-            .transpose()?)
+        let proven = proven.ok_or(ServiceError::InvalidCredentials)?;
+        match self.start_session(request, proven).await {
+            // Another was chosen since this one was looked at.
+            Err(ServiceError::Refused(Refusal::WrongPassword)) => {
+                Err(ServiceError::InvalidCredentials)
+            }
+            answer => answer,
+        }
     }
 
     async fn start_session(
         &self,
         request: &Request,
-        user: UserId,
+        proven: Proven,
     ) -> Result<Written<SessionView>, ServiceError> {
+        let user = proven.user;
         let sender = Sender::Anonymous(format!("sign-in {user}"));
         let session = SessionId::from_uuid(self.source().uuid());
         let token = Token::generate(TokenKind::Session, self.source());
@@ -128,7 +118,7 @@ impl Service {
                 async {
                     let person = self.person_key(user, None).await?;
                     let origin = request.origin(Actor::User { id: user }, person.clone(), person);
-                    Ok(self.compose_session(user, session, &token, origin))
+                    Ok(self.compose_session(proven.clone(), session, &token, origin))
                 }
                 .boxed()
             })
@@ -159,11 +149,12 @@ impl Service {
 
     fn compose_session(
         &self,
-        user: UserId,
+        proven: Proven,
         session: SessionId,
         token: &Token,
         origin: Origin,
     ) -> Composed {
+        let user = proven.user;
         let stream = StreamRef::of::<User>(user, user);
         let started = self.new_session(user, session, token);
         Composed {
@@ -172,6 +163,7 @@ impl Service {
             lookups: vec![],
             origin,
             decide: Box::new(move |desk| {
+                proven.holds(desk, &stream)?;
                 started.decide(desk, &stream)?;
                 Ok(Made::Session(user, session).outcome(201))
             }),
@@ -272,8 +264,7 @@ impl Service {
                                 UserCommand::RevokeSession { session },
                                 &[],
                             )?;
-                            let parameters = [session.to_string().into()];
-                            desk.write_beside(Statement::new(DELETE_TOKEN, parameters));
+                            desk.write_beside(end_token(session));
                             Ok(Made::Nothing.outcome(204))
                         }),
                     })

@@ -69,8 +69,8 @@ pub(super) struct NewAccount {
 }
 
 const INSERT_PASSWORD: &str = "
-INSERT INTO passwords (user_id, hash, changed_at)
-VALUES ($1, $2, $3)";
+INSERT INTO passwords (user_id, hash, changed_at, sequence)
+VALUES ($1, $2, $3, 1)";
 
 impl Service {
     /// Signs somebody up.

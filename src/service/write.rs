@@ -4,6 +4,7 @@
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use super::{Caller, Principal, Service, ServiceError};
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     },
     projections::{Documents, Projection},
 };
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// How often a command is composed before its caller is told to come back.
 const COMPOSED_MAX: usize = 10;
@@ -39,11 +40,21 @@ pub struct Request {
 }
 
 /// A key that makes a request safe to repeat.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct IdempotencyRequest {
     pub key: String,
-    /// Method, path and body: what must be the same for a repetition.
+    /// Method, path and body: what must be the same for a repetition. It does not print, as
+    /// there may be a password in it.
     pub fingerprint: Vec<u8>,
+}
+
+impl fmt::Debug for IdempotencyRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("IdempotencyRequest")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the version of a resource must be for a write to happen.
@@ -251,6 +262,17 @@ impl Service {
         })
     }
 
+    /// The first answer to a repeated request, for what must be proven before it is submitted:
+    /// the proof of the first time may be none any more.
+    pub(super) async fn answered_before(
+        &self,
+        sender: &Sender,
+        request: &Request,
+    ) -> Result<Option<Receipt>, ServiceError> {
+        self.first_answer(self.idempotency(sender, request).as_ref())
+            .await
+    }
+
     async fn first_answer(
         &self,
         idempotency: Option<&Idempotency>,
@@ -270,7 +292,8 @@ impl Service {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        if row.hash(0)? != idempotency.request_hmac {
+        let same = row.hash(0)?.ct_eq(&idempotency.request_hmac);
+        if !bool::from(same) {
             return Err(ServiceError::IdempotencyKeyReused);
         }
         Ok(Some(Receipt {

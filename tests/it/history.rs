@@ -266,6 +266,7 @@ async fn write_history(fixture: &Fixture) {
     write_members(fixture, [&ada, &bob, &cyd], team).await;
     write_invitations(fixture, &ada, team).await;
     write_sessions(fixture, &bob).await;
+    write_password(fixture, &cyd).await;
     let key = write_keys(fixture, &ada, team).await;
     for (scope, count, actor) in [
         (team.workspace.to_string(), 1, cyd.actor()),
@@ -532,6 +533,20 @@ async fn write_sessions(fixture: &Fixture, bob: &Person) {
         count: 3,
     });
     fixture.commit(commands::<User>(bob.stream(), asked)).await;
+}
+
+/// Another password, which ends the other sessions.
+async fn write_password(fixture: &Fixture, cyd: &Person) {
+    let expires_at = fixture.source.now().plus(chrono::TimeDelta::days(30));
+    let session = SessionId::from_uuid(fixture.source.uuid());
+    let asked = vec![
+        UserCommand::StartSession {
+            session,
+            expires_at,
+        },
+        UserCommand::ChangePassword { session },
+    ];
+    fixture.commit(commands::<User>(cyd.stream(), asked)).await;
 }
 
 /// The names of an enum's variants: what its own reader says that it knows.

@@ -192,7 +192,7 @@ impl Naive {
                 let sessions = document["sessions"].as_object_mut().expect("sessions");
                 sessions.remove(&text(&body["session"]));
             }),
-            "sign_in_failed" => {}
+            "sign_in_failed" | "password_changed" => {}
             other => panic!("a user event {other}"),
         }
     }
@@ -365,6 +365,7 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "session_started" => ("session.started", text(&body["session"])),
         "session_revoked" => ("session.revoked", text(&body["session"])),
         "sign_in_failed" => ("session.refused", entry.stream.clone()),
+        "password_changed" => ("password.changed", entry.stream.clone()),
         "organization_created" => ("organization.created", entry.stream.clone()),
         "organization_renamed" => ("organization.renamed", entry.stream.clone()),
         "organization_member_added" => ("organization_member.added", text(&body["user"])),
@@ -757,6 +758,9 @@ fn session_unit(fixture: &Fixture, world: &mut World, actor: &Person) -> Unit {
             let (person, session) = fixture.source.one_of(&world.sessions).clone();
             return command::<User>(person.stream(), UserCommand::RevokeSession { session });
         }
+        1 if fixture.source.below(2) == 0 => UserCommand::ChangePassword {
+            session: actor.session,
+        },
         1 => UserCommand::RecordSignInFailed {
             minute: fixture.source.now().minute(),
             count: 2,

@@ -53,4 +53,9 @@ pub enum UserCommand {
         minute: i64,
         count: u64,
     },
+    /// Note that another password was chosen, and end every session but the one that asked.
+    ChangePassword {
+        /// The session that asked, which stays.
+        session: SessionId,
+    },
 }

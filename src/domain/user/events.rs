@@ -47,6 +47,12 @@ pub enum UserEvent {
         minute: i64,
         count: u64,
     },
+    /// The person chose another password; it is kept elsewhere, as a hash.
+    PasswordChanged {
+        /// The sessions that end with it, each with an event of its own after this one: all
+        /// that were live, but for the one that asked.
+        sessions: Vec<SessionId>,
+    },
 }
 
 /// Why a session was ended.
@@ -57,4 +63,6 @@ pub enum SessionEnd {
     SignedOut,
     /// The oldest gave way to a new one, as there were too many.
     Replaced,
+    /// Another password was chosen in another session.
+    PasswordChanged,
 }

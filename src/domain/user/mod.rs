@@ -38,13 +38,14 @@ pub const LIVE_SESSIONS_MAX: usize = 50;
 /// Holds `id` from sign-up on, and never more than [`LIVE_SESSIONS_MAX`] sessions:
 /// starting one forgets those that had expired by then. `version` is the sequence of the
 /// last event, and `profile_shared` never exceeds `profile_sequence`, which never exceeds
-/// `version`.
+/// `version`; nor does `password_sequence`, that of the event that set the present password.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct User {
     version: u64,
     id: Option<UserId>,
     profile_sequence: u64,
     profile_shared: u64,
+    password_sequence: u64,
     sessions: BTreeMap<SessionId, Session>,
 }
 
@@ -94,6 +95,27 @@ impl User {
             .filter(move |(_, session)| session.is_live(now))
     }
 
+    /// The sessions that count at `now`, but for `session`.
+    pub fn other_sessions(&self, session: SessionId, now: Timestamp) -> Vec<SessionId> {
+        self.live_sessions(now)
+            .map(|(id, _)| id)
+            .filter(|id| *id != session)
+            .collect()
+    }
+
+    /// That the password which the event of this sequence set is still the present one: what
+    /// was proven with it before has not been overtaken by a change.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongPassword`] when another one was chosen since.
+    pub fn password_is_of(&self, password_sequence: u64) -> Result<(), Refusal> {
+        if self.password_sequence == password_sequence {
+            Ok(())
+        } else {
+            Err(Refusal::WrongPassword)
+        }
+    }
+
     /// Sequence of the newest profile event; 0 before sign-up.
     pub fn profile_sequence(&self) -> u64 {
         self.profile_sequence
@@ -138,6 +160,7 @@ impl User {
                 self.existing()?;
                 Ok(vec![UserEvent::SignInFailed { minute, count }])
             }
+            UserCommand::ChangePassword { session } => self.change_password(session, now),
         }
     }
 
@@ -238,6 +261,24 @@ impl User {
             cause: SessionEnd::SignedOut,
         }])
     }
+
+    fn change_password(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Vec<UserEvent>, Refusal> {
+        self.session(session, now)?;
+        let sessions = self.other_sessions(session, now);
+        let ended = sessions
+            .clone()
+            .into_iter()
+            .map(|session| UserEvent::SessionRevoked {
+                session,
+                cause: SessionEnd::PasswordChanged,
+            });
+        let changed = UserEvent::PasswordChanged { sessions };
+        Ok(std::iter::once(changed).chain(ended).collect())
+    }
 }
 
 impl Aggregate for User {
@@ -271,6 +312,7 @@ impl Aggregate for User {
             } => {
                 self.id = Some(user);
                 self.profile_sequence = self.version;
+                self.password_sequence = self.version;
             }
             UserEvent::UserRenamed {
                 name: _,
@@ -307,12 +349,13 @@ impl Aggregate for User {
                 minute: _,
                 count: _,
             } => {}
+            UserEvent::PasswordChanged { sessions: _ } => self.password_sequence = self.version,
         }
     }
 }
 
 impl Stream for User {
-    const STATE_VERSION: i64 = 1;
+    const STATE_VERSION: i64 = 2;
 
     fn positioned(&mut self, event: &UserEvent, position: u64) {
         match event {
@@ -326,7 +369,8 @@ impl Stream for User {
             | UserEvent::UserEmailChanged { .. }
             | UserEvent::UserProfileShared { .. }
             | UserEvent::SessionRevoked { .. }
-            | UserEvent::SignInFailed { .. } => {}
+            | UserEvent::SignInFailed { .. }
+            | UserEvent::PasswordChanged { .. } => {}
         }
     }
 
@@ -350,6 +394,7 @@ impl DomainEvent for UserEvent {
             Self::SessionStarted { .. } => "session_started",
             Self::SessionRevoked { .. } => "session_revoked",
             Self::SignInFailed { .. } => "sign_in_failed",
+            Self::PasswordChanged { .. } => "password_changed",
         }
         .to_owned()
     }

@@ -303,6 +303,57 @@ fn wrong_passwords_are_kept_as_counted() {
         }]);
 }
 
+fn change_password(number: u128) -> UserCommand {
+    let session = session(number);
+    UserCommand::ChangePassword { session }
+}
+
+fn password_changed(ended: &[u128]) -> UserEvent {
+    let sessions = ended.iter().map(|number| session(*number)).collect();
+    UserEvent::PasswordChanged { sessions }
+}
+
+#[test]
+fn a_new_password_ends_every_other_live_session() {
+    let live = vec![
+        signed_up(),
+        started(1, 0, 5_000),
+        started(2, 0, 5_000),
+        started(3, 0, 5_000),
+        started(4, 0, NOW),
+    ];
+    given(live.clone())
+        .when(change_password(2))
+        .then_expect_events(vec![
+            password_changed(&[1, 3]),
+            revoked(1, SessionEnd::PasswordChanged),
+            revoked(3, SessionEnd::PasswordChanged),
+        ]);
+    given(vec![signed_up(), started(1, 0, 5_000)])
+        .when(change_password(1))
+        .then_expect_events(vec![password_changed(&[])]);
+    for over in [4, 5] {
+        given(live.clone())
+            .when(change_password(over))
+            .then_expect_error(Refusal::SessionEnded);
+    }
+}
+
+#[test]
+fn what_an_older_password_proved_counts_no_more() {
+    let mut account = fold(vec![signed_up(), started(1, 0, 5_000), renamed()]);
+    assert_eq!(account.password_is_of(1), Ok(()));
+    account.apply(password_changed(&[]));
+    assert_eq!(account.password_is_of(1), Err(Refusal::WrongPassword));
+    assert_eq!(account.password_is_of(4), Ok(()));
+    account.apply(started(2, 0, 5_000));
+    assert_eq!(account.password_is_of(4), Ok(()));
+    assert_eq!(
+        User::default().password_is_of(1),
+        Err(Refusal::WrongPassword)
+    );
+}
+
 #[test]
 fn the_state_survives_a_snapshot() {
     let account = fold(vec![signed_up(), started(1, 0, 5_000), renamed()]);
@@ -328,6 +379,7 @@ fn an_event_is_named_as_its_payload_is_tagged() {
             minute: 1,
             count: 1,
         },
+        password_changed(&[1]),
     ] {
         let payload = serde_json::to_value(&event).unwrap();
         assert!(payload.get(event.event_type()).is_some(), "{payload}");

@@ -6,10 +6,13 @@
 //! - a new route gets its row in [`routes`], which succeeds with it in every way that it can; the
 //!   walks over all routes ([`answers`], [`refusals`], [`permissions`]) then hold it to the
 //!   contract without more ado, and fail where the row is missing;
-//! - a rule of the state gets its story in [`flow`], what the audit log says of it goes to
-//!   [`audit`], and what time alone does to [`time`].
+//! - a rule of the state gets its story in [`flow`] ([`account`], of an account), what the audit
+//!   log says of it goes to [`audit`], and what time alone does to [`time`];
+//! - a way to attack it gets its trial in [`attacks`].
 
+mod account;
 mod answers;
+mod attacks;
 mod audit;
 mod flow;
 mod meta;
@@ -29,7 +32,9 @@ use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        account::trials(),
         answers::trials(),
+        attacks::trials(),
         audit::trials(),
         flow::trials(),
         meta::trials(),

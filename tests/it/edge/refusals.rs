@@ -28,7 +28,7 @@ pub fn trials() -> Vec<Case> {
 }
 
 /// The routes of what the server is for.
-fn versioned() -> impl Iterator<Item = &'static Route> {
+pub(super) fn versioned() -> impl Iterator<Item = &'static Route> {
     let of_server = |route: &&Route| matches!(route.answer, Answer::Server);
     ROUTES.iter().filter(move |route| !of_server(route))
 }
@@ -97,7 +97,7 @@ async fn nobody(store: StoreUnderTest) {
 }
 
 /// A reply but for its request's id.
-fn but_for_the_request(reply: &Reply) -> Value {
+pub(super) fn but_for_the_request(reply: &Reply) -> Value {
     let mut body = reply.body.clone();
     if let Some(fields) = body.as_object_mut() {
         fields.remove("request_id");
@@ -233,14 +233,14 @@ async fn others(world: &World) {
 }
 
 /// The schema of a request's body; none where a route takes no body.
-fn body_schema(document: &Value, route: &Route) -> Option<Value> {
+pub(super) fn body_schema(document: &Value, route: &Route) -> Option<Value> {
     let operation = &document["paths"][route.path][route.method.to_lowercase()];
     let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     schema.is_object().then(|| resolved(document, schema))
 }
 
 /// A schema itself, behind references and choices with `null`.
-fn resolved(document: &Value, schema: &Value) -> Value {
+pub(super) fn resolved(document: &Value, schema: &Value) -> Value {
     if let Some(reference) = schema["$ref"].as_str() {
         let found = document.pointer(reference.trim_start_matches('#'));
         return resolved(document, found.expect("a reference that leads somewhere"));

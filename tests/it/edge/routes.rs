@@ -2,6 +2,9 @@
 //!
 //! To add a route: its row in [`ROUTES`] and its request in [`World::fresh`].
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -240,6 +243,7 @@ const VERDICT: &[&str] = &[
 ];
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
+const PASSWORD: &str = "/v1/me/password";
 const ORG: &str = "/v1/organizations/{org}";
 const WS: &str = "/v1/workspaces/{ws}";
 const MEMBERS: &str = "/v1/workspaces/{ws}/members";
@@ -264,6 +268,7 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/v1/sessions/{id}", Nothing),
     route("GET", "/v1/me", Resource(ME)),
     route("PATCH", "/v1/me", Resource(ME)),
+    route("POST", PASSWORD, Nothing),
     route("GET", "/v1/plans", Page(PLAN)),
     route("POST", "/v1/organizations", Created(ORGANIZATION)),
     route("GET", "/v1/organizations", Page(ORGANIZATION)),
@@ -348,8 +353,9 @@ impl Route {
     pub fn takes_if_match(&self) -> bool {
         match self.answer {
             Resource(_) => self.writes() && !self.path.starts_with("/v1/invitations/"),
-            Nothing => true,
             Created(_) if self.path.ends_with("/rotate") => true,
+            // A password has no version.
+            Nothing => self.path != PASSWORD,
             Created(_) | Unversioned(_) | Page(_) | OfServer => false,
         }
     }
@@ -361,6 +367,8 @@ pub struct World {
     pub team: Team,
     /// Comes and goes as a viewer of the workspace.
     guest: Person,
+    /// Of whom a change was made ready: what their password may be by now, the newest first.
+    passwords: Mutex<HashMap<String, Vec<String>>>,
 }
 
 impl World {
@@ -371,7 +379,44 @@ impl World {
             server,
             team,
             guest,
+            passwords: Mutex::default(),
         }
+    }
+
+    /// Somebody with their present password: a request that was made ready may have changed it.
+    async fn as_now(&self, person: &Person) -> Person {
+        let known = || {
+            self.passwords
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let maybe = known().get(&person.user).cloned().unwrap_or_default();
+        let mut now = person.clone();
+        let several = maybe.len() > 1;
+        for password in maybe {
+            now.password = password;
+            if !several {
+                break;
+            }
+            let body = json!({"email": now.email, "password": now.password});
+            if self.server.post("/v1/sessions").json(body).await.status == 201 {
+                break;
+            }
+        }
+        known().insert(now.user.clone(), vec![now.password.clone()]);
+        now
+    }
+
+    /// A change of somebody's password.
+    async fn new_password(&self, person: &Person) -> Value {
+        let now = self.as_now(person).await;
+        let new = password();
+        let mut passwords = self
+            .passwords
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        passwords.insert(now.user, vec![new.clone(), now.password.clone()]);
+        json!({"current_password": now.password, "new_password": new})
     }
 
     /// Who may use a route.
@@ -405,11 +450,14 @@ impl World {
         let (path, body) = match (route.method, route.path) {
             ("POST", "/v1/signup") => (path(&[]), Some(self.new_account())),
             ("POST", "/v1/sessions") => {
-                let body = json!({"email": caller.email, "password": caller.password});
+                let now = self.as_now(caller).await;
+                let body = json!({"email": now.email, "password": now.password});
                 (path(&[]), Some(body))
             }
+            ("POST", PASSWORD) => (path(&[]), Some(self.new_password(caller).await)),
             ("DELETE", "/v1/sessions/{id}") => {
-                let session = caller.sign_in(&self.server).await.session;
+                let now = self.as_now(caller).await;
+                let session = now.sign_in(&self.server).await.session;
                 (path(&[("{id}", &session)]), None)
             }
             ("PATCH", "/v1/me") => {

@@ -40,7 +40,9 @@ impl Secrets {
                     match (name.as_str(), value.as_str()) {
                         ("token", Some(secret)) => self.keep("a token", secret),
                         ("secret", Some(secret)) => self.keep("the secret of a key", secret),
-                        ("password", Some(secret)) => self.keep("a password", secret),
+                        ("password" | "current_password" | "new_password", Some(secret)) => {
+                            self.keep("a password", secret);
+                        }
                         ("email", Some(email)) => self.keep("an e-mail address", email),
                         _ => self.keep_in(value),
                     }
@@ -176,6 +178,7 @@ async fn mistakes(world: &World, secrets: &mut Secrets) {
         let with = |body: Value| world.send(&ask.saying(body)).bearer(&caller.token);
         refused.push(with(json!({secret.clone(): email})).await);
         refused.push(with(json!({"name": {"x": secret}, "email": [email], "role": secret, "plan": secret, "token": [secret], "password": {"y": secret}})).await);
+        refused.push(with(json!({"current_password": secret, "new_password": secret})).await);
         refused.push(with(json!([secret, email])).await);
         let broken = ask
             .bare(server)
@@ -191,10 +194,14 @@ async fn mistakes(world: &World, secrets: &mut Secrets) {
         let path = format!("{}/{secret}", ask.path);
         refused.push(world.send(&ask.at(path)).bearer(&caller.token).await);
     }
-    let secret = password();
+    let (secret, other) = (password(), password());
     secrets.keep("a password", &secret);
+    secrets.keep("a password", &other);
     let wrong = json!({"email": owner.email, "password": secret});
     refused.push(server.post("/v1/sessions").json(wrong).await);
+    let wrong = json!({"current_password": secret, "new_password": other});
+    let change = server.post("/v1/me/password").bearer(&owner.token);
+    refused.push(change.json(wrong).await);
     refused.push(server.get("/v1/me").bearer(&secret).await);
     refused.push(
         server

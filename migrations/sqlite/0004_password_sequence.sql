@@ -1,0 +1,3 @@
+-- Which event set a password: whoever proved an older one has proved nothing. The first is
+-- set by the first event of an account.
+ALTER TABLE passwords ADD COLUMN sequence INTEGER NOT NULL DEFAULT 1;
