@@ -12,6 +12,7 @@
 pub mod access;
 mod app;
 pub mod audit;
+pub mod auditors;
 mod client_address;
 pub mod exchange;
 pub mod fields;
@@ -23,9 +24,12 @@ pub mod me;
 pub mod members;
 pub mod middleware;
 pub mod openapi;
+pub mod organization_members;
 pub mod organizations;
+pub mod ownership;
 pub mod paging;
 pub mod plans;
+pub mod policies;
 pub mod problem;
 pub mod query;
 pub mod request_id;
@@ -40,6 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod who_may;
 pub mod workspaces;
 
 pub use app::{Edge, PublicUrl, app, install_metrics, openapi_json};
@@ -59,6 +64,11 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(workspaces::routes())
         .merge(members::routes())
         .merge(invitations::routes())
+        .merge(organization_members::routes())
+        .merge(ownership::routes())
+        .merge(policies::routes())
+        .merge(auditors::routes())
+        .merge(who_may::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

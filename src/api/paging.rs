@@ -111,6 +111,8 @@ text_cursors! {
     WorkspaceCursor = "workspaces";
     MemberCursor = "members";
     InvitationCursor = "invitations";
+    AuditorCursor = "auditors";
+    OrganizationMemberCursor = "organization members";
 }
 
 /// The last item of the page before.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use utoipa::{
@@ -27,6 +28,7 @@ use crate::{
         ids::{EventId, InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
         name::InvalidName,
         plans::PlanName,
+        workspace::ProductionChanges,
     },
     projections::InvitationStatus,
     service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN},
@@ -72,6 +74,8 @@ word_schemas! {
         [Role::Owner.name(), Role::Admin.name(), Role::Member.name(), Role::Viewer.name()];
     OrganizationRole: "A role in an organization."
         [OrganizationRole::Owner.name(), OrganizationRole::Billing.name(), OrganizationRole::Auditor.name()];
+    ProductionChanges: "How production crews are changed."
+        [ProductionChanges::PromotionOnly.name(), ProductionChanges::Direct.name()];
     InvitationStatus: "How an invitation stands."
         [
             InvitationStatus::Pending.name(), InvitationStatus::Accepted.name(),
@@ -121,6 +125,39 @@ impl From<Timestamp> for Time {
         Self(time)
     }
 }
+
+/// A time in a body: RFC 3339. What is finer than a microsecond is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenTime(pub Timestamp);
+
+/// Longer than any time that RFC 3339 has with digits that count, in characters.
+const TIME_CHARACTERS_MAX: usize = 64;
+
+impl<'de> Deserialize<'de> for GivenTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = DateTime::parse_from_rfc3339(&text)
+            .ok()
+            .filter(|_| text.len() <= TIME_CHARACTERS_MAX);
+        let time = time
+            .ok_or_else(|| D::Error::custom("a time as RFC 3339 has it, `2026-11-24T06:30:00Z`"))?;
+        Ok(Self(Timestamp::from_datetime(time.with_timezone(&Utc))))
+    }
+}
+
+impl PartialSchema for GivenTime {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("RFC 3339, with any offset from UTC."))
+            .max_length(Some(TIME_CHARACTERS_MAX))
+            .examples(["2026-11-24T06:30:00Z"])
+            .into()
+    }
+}
+
+impl ToSchema for GivenTime {}
 
 /// A password or a token in a body. It does not print.
 #[derive(Clone)]
@@ -257,6 +294,20 @@ impl ToSchema for Position {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_taken_with_any_offset() {
+        let time = |text: &str| serde_json::from_value::<GivenTime>(text.into()).ok();
+        assert_eq!(
+            time("1970-01-01T02:00:00.0000019+02:00"),
+            Some(GivenTime(Timestamp(1)))
+        );
+        for wrong in ["", "1970-01-01", "1970-01-01T00:00:00", "tomorrow"] {
+            assert_eq!(time(wrong), None, "{wrong}");
+        }
+        let long = format!("1970-01-01T00:00:00.{}Z", "0".repeat(TIME_CHARACTERS_MAX));
+        assert_eq!(time(&long), None);
+    }
 
     #[test]
     fn passwords_have_their_lengths_and_do_not_print() {

@@ -70,7 +70,7 @@ impl From<WorkspaceDocument> for WorkspaceBody {
 }
 
 impl WorkspaceBody {
-    fn changed(written: Written<WorkspaceDocument>) -> Resource<Self> {
+    pub(super) fn changed(written: Written<WorkspaceDocument>) -> Resource<Self> {
         let version = written.value.version;
         let changed = Resource::new(version, written.position, written.value.into());
         changed.replayed(written.replayed)
@@ -153,7 +153,7 @@ pub async fn create_workspace(
     Ok(made.replayed(written.replayed))
 }
 
-/// The workspaces that the caller is in, in order of their ids.
+/// The workspaces that the caller is in or audits, in order of their ids.
 #[utoipa::path(
     get, path = "/v1/workspaces", tag = "workspaces",
     params(PageQuery<WorkspaceCursor>, MinimumPosition),

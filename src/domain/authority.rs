@@ -84,11 +84,25 @@ pub enum Permission {
     RenameWorkspace,
     /// Choose the plan.
     SelectPlan,
+    /// See who is in the workspace.
+    SeeMembers,
+    /// Read the workspace's policy.
+    SeePolicy,
+    /// Ask whether somebody may do something here, and why.
+    AskWhoMay,
+    /// Grant, see and revoke auditor grants.
+    ManageAuditors,
+    /// Change the workspace's policy.
+    ChangePolicy,
+    /// Hand the ownership over.
+    TransferOwnership,
+    /// Delete the workspace.
+    DeleteWorkspace,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -97,17 +111,55 @@ impl Permission {
         Self::ReadAudit,
         Self::RenameWorkspace,
         Self::SelectPlan,
+        Self::SeeMembers,
+        Self::SeePolicy,
+        Self::AskWhoMay,
+        Self::ManageAuditors,
+        Self::ChangePolicy,
+        Self::TransferOwnership,
+        Self::DeleteWorkspace,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Member, Owner, Viewer};
         match self {
-            Self::SeeWorkspace | Self::LeaveWorkspace => &[Owner, Admin, Member, Viewer],
-            Self::InviteMembers | Self::ChangeRoles | Self::RemoveMembers | Self::ReadAudit => {
-                &[Owner, Admin]
-            }
-            Self::RenameWorkspace | Self::SelectPlan => &[Owner],
+            Self::SeeWorkspace
+            | Self::LeaveWorkspace
+            | Self::SeeMembers
+            | Self::SeePolicy
+            | Self::AskWhoMay => &[Owner, Admin, Member, Viewer],
+            Self::InviteMembers
+            | Self::ChangeRoles
+            | Self::RemoveMembers
+            | Self::ReadAudit
+            | Self::ManageAuditors => &[Owner, Admin],
+            Self::RenameWorkspace
+            | Self::SelectPlan
+            | Self::ChangePolicy
+            | Self::TransferOwnership
+            | Self::DeleteWorkspace => &[Owner],
+        }
+    }
+
+    /// The matrix's last column: whether an auditor grant, which is for somebody who is no
+    /// member, holds this permission.
+    pub fn allows_auditor(self) -> bool {
+        match self {
+            Self::SeeWorkspace | Self::ReadAudit => true,
+            Self::LeaveWorkspace
+            | Self::InviteMembers
+            | Self::ChangeRoles
+            | Self::RemoveMembers
+            | Self::RenameWorkspace
+            | Self::SelectPlan
+            | Self::SeeMembers
+            | Self::SeePolicy
+            | Self::AskWhoMay
+            | Self::ManageAuditors
+            | Self::ChangePolicy
+            | Self::TransferOwnership
+            | Self::DeleteWorkspace => false,
         }
     }
 
@@ -128,7 +180,21 @@ impl Permission {
             Self::ReadAudit => "audit.read",
             Self::RenameWorkspace => "workspace.rename",
             Self::SelectPlan => "plan.select",
+            Self::SeeMembers => "member.read",
+            Self::SeePolicy => "policy.read",
+            Self::AskWhoMay => "permission.ask",
+            Self::ManageAuditors => "auditor.manage",
+            Self::ChangePolicy => "policy.change",
+            Self::TransferOwnership => "ownership.transfer",
+            Self::DeleteWorkspace => "workspace.delete",
         }
+    }
+
+    /// The permission of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|permission| permission.name() == name)
     }
 }
 
@@ -143,23 +209,29 @@ pub enum OrganizationPermission {
     CreateWorkspaces,
     /// Read its audit log, which leaves out what changed inside crews.
     ReadAudit,
+    /// Give people roles in it, and take them away.
+    ManageMembers,
+    /// Give up one's own role: what everybody with one may, but for the last owner.
+    Leave,
 }
 
 impl OrganizationPermission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::See,
         Self::Rename,
         Self::CreateWorkspaces,
         Self::ReadAudit,
+        Self::ManageMembers,
+        Self::Leave,
     ];
 
     /// The matrix: the roles that hold this permission.
     pub fn roles(self) -> &'static [OrganizationRole] {
         use OrganizationRole::{Auditor, Billing, Owner};
         match self {
-            Self::See => &[Owner, Billing, Auditor],
-            Self::Rename | Self::CreateWorkspaces => &[Owner],
+            Self::See | Self::Leave => &[Owner, Billing, Auditor],
+            Self::Rename | Self::CreateWorkspaces | Self::ManageMembers => &[Owner],
             Self::ReadAudit => &[Owner, Auditor],
         }
     }
@@ -176,6 +248,8 @@ impl OrganizationPermission {
             Self::Rename => "organization.rename",
             Self::CreateWorkspaces => "workspace.create",
             Self::ReadAudit => "organization_audit.read",
+            Self::ManageMembers => "organization_member.manage",
+            Self::Leave => "organization_member.leave",
         }
     }
 }
@@ -217,6 +291,8 @@ pub enum AuthorityLink {
         role: OrganizationRole,
         position: u64,
     },
+    /// An auditor grant in the workspace.
+    AuditorGrant { position: u64 },
 }
 
 #[cfg(test)]
@@ -232,17 +308,28 @@ mod tests {
     type Row = (&'static str, &'static [Permission], [bool; 4]);
 
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
-    /// first, as everybody holds it; `RenameWorkspace` with the last that changes the
-    /// workspace as a whole.
-    const TABLE: [Row; 4] = [
+    /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
+    /// `RenameWorkspace` with what changes the workspace as a whole.
+    const TABLE: [Row; 5] = [
         (
             "see the workspace, crews, dashboards, crew activity",
-            &[P::SeeWorkspace, P::LeaveWorkspace],
+            &[
+                P::SeeWorkspace,
+                P::LeaveWorkspace,
+                P::SeeMembers,
+                P::SeePolicy,
+                P::AskWhoMay,
+            ],
             [YES, YES, YES, YES],
         ),
         (
             "invite, remove, change roles up to their own",
-            &[P::InviteMembers, P::RemoveMembers, P::ChangeRoles],
+            &[
+                P::InviteMembers,
+                P::RemoveMembers,
+                P::ChangeRoles,
+                P::ManageAuditors,
+            ],
             [YES, YES, NO, NO],
         ),
         (
@@ -252,7 +339,12 @@ mod tests {
         ),
         (
             "plan, billing, usage statements, limits, policy",
-            &[P::SelectPlan, P::RenameWorkspace],
+            &[P::SelectPlan, P::RenameWorkspace, P::ChangePolicy],
+            [YES, NO, NO, NO],
+        ),
+        (
+            "delete the workspace, transfer ownership",
+            &[P::DeleteWorkspace, P::TransferOwnership],
             [YES, NO, NO, NO],
         ),
     ];
@@ -290,6 +382,24 @@ mod tests {
         assert_eq!(holders(O::Rename), [YES, NO, NO]);
         assert_eq!(holders(O::CreateWorkspaces), [YES, NO, NO]);
         assert_eq!(holders(O::ReadAudit), [YES, NO, YES]);
+        assert_eq!(holders(O::ManageMembers), [YES, NO, NO]);
+        assert_eq!(holders(O::Leave), [YES, YES, YES]);
+    }
+
+    #[test]
+    fn an_auditor_sees_the_workspace_and_reads_its_log_and_nothing_else() {
+        let held = P::ALL
+            .into_iter()
+            .filter(|permission| permission.allows_auditor());
+        assert_eq!(held.collect::<Vec<_>>(), [P::SeeWorkspace, P::ReadAudit]);
+    }
+
+    #[test]
+    fn a_permission_is_found_by_its_name() {
+        for permission in P::ALL {
+            assert_eq!(P::named(permission.name()), Some(permission));
+        }
+        assert_eq!(P::named("workspace.fly"), None);
     }
 
     #[test]

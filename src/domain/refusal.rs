@@ -70,6 +70,31 @@ pub enum Refusal {
     /// Somebody has an account with this address.
     #[error("there is an account with this e-mail address already; sign in instead")]
     EmailTaken,
+    /// An auditor, whose grant does not hold the permission.
+    #[error("an auditor may not do this; it takes the role {}", names(permission.roles()))]
+    NotPermittedToAuditor { permission: Permission },
+    /// Making one's own role last longer than whoever gave it meant it to.
+    #[error("your own role ends at {}; somebody else has to change that", until.to_rfc3339())]
+    OwnLimit { until: Timestamp },
+    /// The person is no member.
+    #[error("this person is not a member of the workspace")]
+    NotAMember,
+    /// Handing the ownership over to oneself.
+    #[error("the ownership is handed over to somebody else, not to oneself")]
+    TransferToOneself,
+    /// Nobody has an account with this address.
+    #[error("nobody has an account with this e-mail address")]
+    NoSuchAccount,
+    /// The organization would be left without an owner.
+    #[error("this is the last owner of the organization; make somebody else an owner first")]
+    LastOrganizationOwner,
+    /// A value that is right or wrong only by the newest state or the time of the decision.
+    #[error("{field}: {detail}")]
+    WrongValue {
+        /// The field of the command that has it.
+        field: &'static str,
+        detail: &'static str,
+    },
 }
 
 fn names(roles: &[Role]) -> String {
@@ -83,9 +108,11 @@ impl Refusal {
         match self {
             Self::NotFound { .. } => "not_found",
             Self::SessionEnded => "session_ended",
-            Self::NotPermitted { .. } | Self::NotPermittedInOrganization { .. } => "not_permitted",
+            Self::NotPermitted { .. }
+            | Self::NotPermittedInOrganization { .. }
+            | Self::NotPermittedToAuditor { .. } => "not_permitted",
             Self::RoleAboveOwn { .. } => "role_above_own",
-            Self::LastOwner => "last_owner",
+            Self::LastOwner | Self::LastOrganizationOwner => "last_owner",
             Self::AlreadyMember => "already_member",
             Self::AlreadyExists { .. } => "already_exists",
             Self::InvitationNotPending { .. } => "invitation_not_pending",
@@ -97,6 +124,11 @@ impl Refusal {
             Self::AlreadyClaimed { .. } => "already_claimed",
             Self::ProfileMoved => "profile_moved",
             Self::EmailTaken => "email_taken",
+            Self::OwnLimit { .. } => "own_limit",
+            Self::NotAMember => "not_a_member",
+            Self::TransferToOneself => "transfer_to_oneself",
+            Self::NoSuchAccount => "no_such_account",
+            Self::WrongValue { .. } => "invalid_body",
         }
     }
 
@@ -107,7 +139,9 @@ impl Refusal {
             Self::NotFound { hidden, .. } => *hidden,
             Self::NotPermitted { .. }
             | Self::NotPermittedInOrganization { .. }
+            | Self::NotPermittedToAuditor { .. }
             | Self::RoleAboveOwn { .. }
+            | Self::OwnLimit { .. }
             | Self::InvitationForAnother
             | Self::InvitationExceedsInviter { .. } => true,
             Self::SessionEnded
@@ -120,7 +154,12 @@ impl Refusal {
             | Self::TooManyInvitations { .. }
             | Self::AlreadyClaimed { .. }
             | Self::ProfileMoved
-            | Self::EmailTaken => false,
+            | Self::EmailTaken
+            | Self::NotAMember
+            | Self::TransferToOneself
+            | Self::NoSuchAccount
+            | Self::LastOrganizationOwner
+            | Self::WrongValue { .. } => false,
         }
     }
 }

@@ -78,7 +78,7 @@ pub struct Invitations;
 impl Projection for Invitations {
     type Document = InvitationDocument;
     const NAME: &'static str = "invitations";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         let Event::Workspace(happened) = &event.event else {
@@ -91,13 +91,24 @@ impl Projection for Invitations {
             | WorkspaceEvent::InvitationDeclined { invitation }
             | WorkspaceEvent::InvitationRevoked { invitation, .. }
             | WorkspaceEvent::InvitationExpired { invitation, .. } => vec![invitation.to_string()],
+            WorkspaceEvent::WorkspaceDeleted { invitations, .. } => {
+                invitations.iter().map(ToString::to_string).collect()
+            }
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
-            | WorkspaceEvent::MemberLeft { .. } => vec![],
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::MembershipLimited { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::MembershipLimitReached { .. } => vec![],
         }
     }
 
@@ -135,6 +146,8 @@ impl Projection for Invitations {
             WorkspaceEvent::InvitationExpired { .. } => {
                 document.status = InvitationStatus::Expired;
             }
+            // Its token then finds nothing.
+            WorkspaceEvent::WorkspaceDeleted { .. } => return Ok(None),
             WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
@@ -142,7 +155,15 @@ impl Projection for Invitations {
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
-            | WorkspaceEvent::MemberLeft { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::MembershipLimited { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::MembershipLimitReached { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

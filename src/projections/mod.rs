@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod audit_index;
+mod auditors;
 mod check;
 mod engine;
 mod indexer;
@@ -18,6 +19,7 @@ mod invitations;
 mod members;
 mod organizations;
 mod people;
+mod policies;
 mod query;
 mod rebuild;
 mod users;
@@ -27,6 +29,7 @@ use std::{any::Any, collections::BTreeMap, marker::PhantomData, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use auditors::{AuditorDocument, Auditors};
 pub use check::{CheckReport, Difference, check};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
@@ -36,6 +39,7 @@ pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
 };
 pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
+pub use policies::{Policies, PolicyDocument};
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use users::{UserDocument, Users};
@@ -207,6 +211,8 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Workspaces>(),
         one::<Members>(),
         one::<Invitations>(),
+        one::<Policies>(),
+        one::<Auditors>(),
     ]
 }
 

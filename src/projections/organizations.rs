@@ -41,7 +41,9 @@ impl Projection for Organizations {
             ) => vec![event.aggregate_id.clone()],
             Event::Organization(
                 OrganizationEvent::OrganizationMemberAdded { .. }
-                | OrganizationEvent::PersonRecorded { .. },
+                | OrganizationEvent::PersonRecorded { .. }
+                | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+                | OrganizationEvent::OrganizationMemberRemoved { .. },
             )
             | Event::User(_)
             | Event::Workspace(_)
@@ -75,7 +77,9 @@ impl Projection for Organizations {
                 Ok(Some(document))
             }
             OrganizationEvent::OrganizationMemberAdded { .. }
-            | OrganizationEvent::PersonRecorded { .. } => Ok(document),
+            | OrganizationEvent::PersonRecorded { .. }
+            | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+            | OrganizationEvent::OrganizationMemberRemoved { .. } => Ok(document),
         }
     }
 
@@ -90,7 +94,9 @@ pub struct OrganizationMemberDocument {
     pub organization: OrganizationId,
     pub user: UserId,
     pub role: OrganizationRole,
+    /// When they first had one.
     pub since: Timestamp,
+    pub updated_at: Timestamp,
     /// Sequence of the event that gave the role.
     pub version: u64,
     /// Position of the event that gave the role.
@@ -110,13 +116,15 @@ impl OrganizationMembers {
 impl Projection for OrganizationMembers {
     type Document = OrganizationMemberDocument;
     const NAME: &'static str = "organization_members";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
-            Event::Organization(OrganizationEvent::OrganizationMemberAdded { user, .. }) => {
-                vec![format!("{}/{user}", event.aggregate_id)]
-            }
+            Event::Organization(
+                OrganizationEvent::OrganizationMemberAdded { user, .. }
+                | OrganizationEvent::OrganizationMemberRoleChanged { user, .. }
+                | OrganizationEvent::OrganizationMemberRemoved { user, .. },
+            ) => vec![format!("{}/{user}", event.aggregate_id)],
             Event::Organization(
                 OrganizationEvent::OrganizationCreated { .. }
                 | OrganizationEvent::OrganizationRenamed { .. }
@@ -133,21 +141,23 @@ impl Projection for OrganizationMembers {
         key: &str,
         event: &Recorded,
     ) -> Result<Option<OrganizationMemberDocument>, CannotFold> {
-        let Event::Organization(OrganizationEvent::OrganizationMemberAdded { user, role }) =
-            &event.event
-        else {
+        let Event::Organization(happened) = &event.event else {
             return Ok(document);
         };
-        let organization = event.aggregate_id.parse();
-        Ok(Some(OrganizationMemberDocument {
-            organization: organization
-                .map_err(|_| CannotFold(format!("{key} has no organization")))?,
-            user: *user,
-            role: *role,
-            since: document.map_or(event.recorded_at, |known| known.since),
-            version: event.sequence,
-            granted_at: event.position,
-        }))
+        match happened {
+            OrganizationEvent::OrganizationMemberAdded { user, role } => {
+                given(document, key, event, *user, *role).map(Some)
+            }
+            OrganizationEvent::OrganizationMemberRoleChanged { user, to, .. } => {
+                given(document, key, event, *user, *to).map(Some)
+            }
+            OrganizationEvent::OrganizationMemberRemoved { .. } => {
+                present(document, key).map(|_| None)
+            }
+            OrganizationEvent::OrganizationCreated { .. }
+            | OrganizationEvent::OrganizationRenamed { .. }
+            | OrganizationEvent::PersonRecorded { .. } => Ok(document),
+        }
     }
 
     fn columns(document: &OrganizationMemberDocument) -> Columns {
@@ -157,4 +167,23 @@ impl Projection for OrganizationMembers {
             ..Columns::default()
         }
     }
+}
+
+fn given(
+    document: Option<OrganizationMemberDocument>,
+    key: &str,
+    event: &Recorded,
+    user: UserId,
+    role: OrganizationRole,
+) -> Result<OrganizationMemberDocument, CannotFold> {
+    let organization = event.aggregate_id.parse();
+    Ok(OrganizationMemberDocument {
+        organization: organization.map_err(|_| CannotFold(format!("{key} has no organization")))?,
+        user,
+        role,
+        since: document.map_or(event.recorded_at, |known| known.since),
+        updated_at: event.recorded_at,
+        version: event.sequence,
+        granted_at: event.position,
+    })
 }

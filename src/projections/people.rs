@@ -81,7 +81,9 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
         Event::Organization(
             OrganizationEvent::OrganizationCreated { .. }
             | OrganizationEvent::OrganizationRenamed { .. }
-            | OrganizationEvent::OrganizationMemberAdded { .. },
+            | OrganizationEvent::OrganizationMemberAdded { .. }
+            | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+            | OrganizationEvent::OrganizationMemberRemoved { .. },
         )
         | Event::Workspace(_)
         | Event::Attempts(_) => None,

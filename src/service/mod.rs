@@ -11,20 +11,26 @@
 mod acceptance;
 mod attempts;
 mod audit;
+mod auditors;
 mod authenticate;
 mod due;
 mod error;
+mod introductions;
 mod invitations;
 mod me;
 mod members;
+mod organization_members;
 mod organizations;
+mod ownership;
 mod passwords;
 mod people;
 pub mod plans;
+mod policies;
 mod secrets;
 mod sessions;
 mod sign_up;
 mod verification;
+mod who_may;
 mod workspaces;
 mod write;
 
@@ -38,12 +44,14 @@ pub use acceptance::{Acceptance, Accepted, Newcomer};
 pub use audit::{
     AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
 };
+pub use auditors::AuditorView;
 pub use authenticate::Caller;
 pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
+pub use organization_members::OrganizationMemberView;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
 pub use secrets::{Token, TokenKind};
@@ -60,8 +68,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        Documents, Engine, EngineError, Found, Indexer, Invitations, Members, OrganizationMembers,
-        Organizations, People, Projection, Users, Workspaces, audit_index,
+        Auditors, Documents, Engine, EngineError, Found, Indexer, Invitations, Members,
+        OrganizationMembers, Organizations, People, Policies, Projection, Users, Workspaces,
+        audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -70,7 +79,8 @@ use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
 
-/// How many workspaces' organizations are remembered; they never change.
+/// How many workspaces' organizations are remembered; they never change. That a workspace was
+/// deleted by another process is not remembered: whoever answers by this asks further.
 const PLACES_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// How long the question how things stand waits for the store: who asks it does not wait long.
 const READINESS_WAIT: Duration = Duration::from_secs(2);
@@ -209,6 +219,14 @@ impl Service {
         self.documents()
     }
 
+    fn auditors(&self) -> Documents<Auditors> {
+        self.documents()
+    }
+
+    fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
     fn source(&self) -> &dyn Source {
         &**self.journal.source()
     }
@@ -342,6 +360,11 @@ impl Service {
             self.places().put(workspace, organization);
         }
         Ok(organization)
+    }
+
+    /// Forgets a workspace that was deleted.
+    fn forget_place(&self, workspace: WorkspaceId) {
+        self.places().pop(&workspace);
     }
 
     fn places(&self) -> std::sync::MutexGuard<'_, LruCache<WorkspaceId, OrganizationId>> {

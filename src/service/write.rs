@@ -106,6 +106,9 @@ pub(super) enum Made {
         user: UserId,
         session: Option<SessionId>,
     },
+    Policy(WorkspaceId),
+    Auditor(WorkspaceId, UserId),
+    OrganizationMember(OrganizationId, UserId),
 }
 
 impl Made {
@@ -218,6 +221,17 @@ impl Service {
             }
         }
         Err(ServiceError::Overloaded)
+    }
+
+    /// The first answer to a request, where it was sent before: for what cannot be looked
+    /// for any more once it is done.
+    pub(super) async fn answered_before(
+        &self,
+        sender: &Sender,
+        request: &Request,
+    ) -> Result<Option<Receipt>, ServiceError> {
+        let idempotency = self.idempotency(sender, request);
+        self.first_answer(idempotency.as_ref()).await
     }
 
     async fn refuse(

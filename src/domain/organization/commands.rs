@@ -1,7 +1,7 @@
 //! What can be asked of an organization.
 
 use crate::domain::{
-    authority::Actor,
+    authority::{Actor, OrganizationRole},
     ids::{OrganizationId, UserId},
     name::Name,
     sealed::Sealed,
@@ -28,4 +28,13 @@ pub enum OrganizationCommand {
         email: Sealed,
         name: Sealed,
     },
+    /// Give somebody a role, whether or not they have one. Nothing happens where they have
+    /// this one already.
+    SetMember {
+        actor: UserId,
+        user: UserId,
+        role: OrganizationRole,
+    },
+    /// Take somebody's role away. Who removes themselves leaves.
+    RemoveMember { actor: UserId, user: UserId },
 }

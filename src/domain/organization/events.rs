@@ -34,4 +34,18 @@ pub enum OrganizationEvent {
         email: Sealed,
         name: Sealed,
     },
+    /// Somebody's role in the organization changed.
+    OrganizationMemberRoleChanged {
+        user: UserId,
+        from: OrganizationRole,
+        to: OrganizationRole,
+        changed_by: UserId,
+    },
+    /// Somebody has a role in the organization no more.
+    OrganizationMemberRemoved {
+        user: UserId,
+        role: OrganizationRole,
+        /// Who took it away; the person themselves where they left.
+        removed_by: UserId,
+    },
 }

@@ -4,11 +4,14 @@
 //! a workspace names its organization, not the other way round. It never opens a profile;
 //! it only remembers which version of it the log holds a copy of.
 //!
+//! Who has a role in it is decided in `members.rs`.
+//!
 //! To add something that can happen to an organization: an event, the command that asks
 //! for it, a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
 
 mod commands;
 mod events;
+mod members;
 #[cfg(test)]
 mod tests;
 
@@ -107,6 +110,10 @@ impl Organization {
                 email,
                 name,
             } => self.record_person(user, profile_sequence, email, name),
+            OrganizationCommand::SetMember { actor, user, role } => {
+                self.set_member(actor, user, role)
+            }
+            OrganizationCommand::RemoveMember { actor, user } => self.remove_member(actor, user),
         }
     }
 
@@ -227,6 +234,14 @@ impl Aggregate for Organization {
             } => {
                 self.persons.insert(user, profile_sequence);
             }
+            OrganizationEvent::OrganizationMemberRoleChanged { user, to: role, .. } => {
+                let granted_at = 0;
+                self.members
+                    .insert(user, OrganizationMember { role, granted_at });
+            }
+            OrganizationEvent::OrganizationMemberRemoved { user, .. } => {
+                self.members.remove(&user);
+            }
         }
     }
 }
@@ -236,14 +251,16 @@ impl Stream for Organization {
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {
-            OrganizationEvent::OrganizationMemberAdded { user, .. } => {
+            OrganizationEvent::OrganizationMemberAdded { user, .. }
+            | OrganizationEvent::OrganizationMemberRoleChanged { user, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.granted_at = position;
                 }
             }
             OrganizationEvent::OrganizationCreated { .. }
             | OrganizationEvent::OrganizationRenamed { .. }
-            | OrganizationEvent::PersonRecorded { .. } => {}
+            | OrganizationEvent::PersonRecorded { .. }
+            | OrganizationEvent::OrganizationMemberRemoved { .. } => {}
         }
     }
 
@@ -264,6 +281,8 @@ impl DomainEvent for OrganizationEvent {
             Self::OrganizationRenamed { .. } => "organization_renamed",
             Self::OrganizationMemberAdded { .. } => "organization_member_added",
             Self::PersonRecorded { .. } => "person_recorded",
+            Self::OrganizationMemberRoleChanged { .. } => "organization_member_role_changed",
+            Self::OrganizationMemberRemoved { .. } => "organization_member_removed",
         }
         .to_owned()
     }

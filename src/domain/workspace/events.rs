@@ -10,6 +10,8 @@ use crate::domain::{
     time::Timestamp,
 };
 
+use super::policy::Policy;
+
 /// Events of the stream `workspace`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -34,7 +36,7 @@ pub enum WorkspaceEvent {
         role: Role,
         source: MembershipSource,
     },
-    /// A member's role changed.
+    /// A member's role changed; a limit of the role before is gone with it.
     MemberRoleChanged {
         user: UserId,
         from: Role,
@@ -84,6 +86,65 @@ pub enum WorkspaceEvent {
         invitation: InvitationId,
         expires_at: Timestamp,
     },
+    /// An owner handed the workspace over; the changed roles follow in the same unit.
+    OwnershipTransferred { from: UserId, to: UserId },
+    /// The workspace was deleted, and with it every access that is named here.
+    WorkspaceDeleted {
+        name: String,
+        organization: OrganizationId,
+        deleted_by: UserId,
+        /// Everybody who was a member.
+        members: Vec<UserId>,
+        /// Every invitation that could still be accepted, or whose end no event has said.
+        invitations: Vec<InvitationId>,
+        /// Everybody who had an auditor grant.
+        auditors: Vec<UserId>,
+    },
+    /// The owners decided otherwise about how it is worked in.
+    PolicyChanged { from: Policy, to: Policy },
+    /// A member's role, or their membership, ends by itself.
+    MembershipLimited {
+        user: UserId,
+        role: Role,
+        /// First moment at which the role is held no more.
+        until: Timestamp,
+        /// The role from then on; none where the membership ends.
+        afterwards: Option<Role>,
+        /// The moment that this replaces.
+        previous: Option<Timestamp>,
+        limited_by: UserId,
+    },
+    /// A role, or a membership, that would have ended by itself lasts.
+    MembershipLimitLifted {
+        user: UserId,
+        role: Role,
+        until: Timestamp,
+        afterwards: Option<Role>,
+        lifted_by: UserId,
+    },
+    /// The moment came: they have the role `afterwards`, or are a member no more.
+    MembershipLimitReached {
+        user: UserId,
+        role: Role,
+        until: Timestamp,
+        afterwards: Option<Role>,
+    },
+    /// Somebody who is no member may read the audit log.
+    AuditorGranted {
+        user: UserId,
+        /// First moment at which they may no more.
+        expires_at: Timestamp,
+        granted_by: UserId,
+    },
+    /// A grant was taken back before its time.
+    AuditorRevoked {
+        user: UserId,
+        expires_at: Timestamp,
+        /// Who took it back; the person themselves where they became a member.
+        revoked_by: UserId,
+    },
+    /// A grant's time ran out.
+    AuditorExpired { user: UserId, expires_at: Timestamp },
 }
 
 /// What made somebody a member.
