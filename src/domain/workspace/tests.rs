@@ -1,5 +1,7 @@
 //! The rules of a workspace: given what happened, when it is asked, then this happens.
 
+mod access;
+
 use cqrs_es::test::{AggregateTestExecutor, TestFramework};
 
 use super::*;
