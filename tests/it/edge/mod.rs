@@ -6,7 +6,7 @@
 //! - a new route gets its row in [`routes`], which succeeds with it in every way that it can; the
 //!   walks over all routes ([`answers`], [`refusals`], [`permissions`]) then hold it to the
 //!   contract without more ado, and fail where the row is missing;
-//! - a rule of the state gets its story in [`flow`], what the audit log says of it goes to
+//! - a rule of the state gets its story in [`flow`] or [`rules`], what the audit log says of it goes to
 //!   [`audit`], and what time alone does to [`time`].
 
 mod answers;
@@ -18,6 +18,7 @@ mod permissions;
 mod races;
 mod refusals;
 mod routes;
+mod rules;
 mod secrets;
 mod team;
 mod time;
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Case> {
         permissions::trials(),
         races::trials(),
         refusals::trials(),
+        rules::trials(),
         secrets::trials(),
         time::trials(),
     ]
