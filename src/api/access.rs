@@ -27,7 +27,8 @@ pub enum Access {
     Own,
     /// The same, and an API key on what is its own.
     Principal,
-    /// Members of the workspace in the path whose role has the permission.
+    /// Members of the workspace in the path whose role has the permission, and auditors of it
+    /// where a grant has it.
     Workspace(InWorkspace),
     /// Who has a role in the organization in the path that has the permission.
     Organization(InOrganization),
@@ -91,6 +92,7 @@ use Access::{Organization, Own, Principal, Public, Session, Workspace};
 
 const UP_TO_OWN_ROLE: &str = "roles up to one's own";
 const OR_LEAVE: &str = "roles up to one's own; oneself: `member.leave`";
+const OR_LEAVE_ORGANIZATION: &str = "oneself: `organization_member.leave`";
 const BY_TOKEN: &str = "whoever holds the invitation's token";
 const OF_ADDRESS: &str =
     "whoever holds the invitation's token: with a session of the invited address, or none";
@@ -270,6 +272,74 @@ pub const ROUTES: &[Route] = &[
     noted(route("POST", "/v1/invitations/decline", Public), BY_TOKEN),
     route(
         "GET",
+        "/v1/organizations/{org}/members",
+        Organization(InOrganization::SeeMembers),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/members/{user}",
+        Organization(InOrganization::SeeMembers),
+    ),
+    route(
+        "PUT",
+        "/v1/organizations/{org}/members/{user}",
+        Organization(InOrganization::ManageMembers),
+    ),
+    noted(
+        route(
+            "DELETE",
+            "/v1/organizations/{org}/members/{user}",
+            Organization(InOrganization::ManageMembers),
+        ),
+        OR_LEAVE_ORGANIZATION,
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/transfer-ownership",
+        Workspace(InWorkspace::TransferOwnership),
+    ),
+    route(
+        "DELETE",
+        "/v1/workspaces/{ws}",
+        Workspace(InWorkspace::DeleteWorkspace),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/policy",
+        Workspace(InWorkspace::SeePolicy),
+    ),
+    route(
+        "PUT",
+        "/v1/workspaces/{ws}/policy",
+        Workspace(InWorkspace::ChangePolicy),
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/auditors",
+        Workspace(InWorkspace::ManageAuditors),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/auditors",
+        Workspace(InWorkspace::ManageAuditors),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/auditors/{user}",
+        Workspace(InWorkspace::ManageAuditors),
+    ),
+    route(
+        "DELETE",
+        "/v1/workspaces/{ws}/auditors/{user}",
+        Workspace(InWorkspace::ManageAuditors),
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/can",
+        Workspace(InWorkspace::AskWhoMay),
+    ),
+    route(
+        "GET",
         "/v1/workspaces/{ws}/audit",
         Workspace(InWorkspace::ReadAudit),
     ),
@@ -393,12 +463,14 @@ mod tests {
             "# Permissions\n\nMade from `src/domain/authority.rs` and `src/api/access.rs`; do not edit by hand.\n\n\
              ## In a workspace\n\n",
         );
-        let roles = Role::ALL.map(Role::name);
+        let [owner, admin, member, viewer] = Role::ALL.map(Role::name);
+        let columns = [owner, admin, member, viewer, "auditor grant"];
         let rows = InWorkspace::ALL.map(|permission| {
-            let may = Role::ALL.map(|role| permission.allows(role)).to_vec();
+            let mut may = Role::ALL.map(|role| permission.allows(role)).to_vec();
+            may.push(permission.allows_auditor());
             (permission.name(), may, permission.of_keys())
         });
-        push_matrix(&mut page, &roles, &rows);
+        push_matrix(&mut page, &columns, &rows);
         page.push_str("\n## In an organization\n\n");
         let roles = OrganizationRole::ALL.map(OrganizationRole::name);
         let rows = InOrganization::ALL.map(|permission| {
@@ -408,7 +480,7 @@ mod tests {
         push_matrix(&mut page, &roles, &rows);
         page.push_str(
             "\n## By route\n\nWhat somebody may not know of is answered as if it were not there (`404`); \
-             a member without the permission is told so (`403`). Both are kept in the audit log.\n\n\
+             a member, or an auditor, without the permission is told so (`403`). Both are kept in the audit log.\n\n\
              | route | who may | note |\n|---|---|---|\n",
         );
         for row in ROUTES {

@@ -610,7 +610,7 @@ pub struct VerifyBody {
     crew: Option<CrewId>,
     scope: Option<KeyScope>,
     /// Where the caller of the gateway is.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 45)]
     ip: Option<IpAddr>,
 }
 

@@ -17,7 +17,7 @@ use super::{
     problem::Problem,
     query::Path,
     respond::{NoContent, Page, Resource},
-    values::{ReasonOnly, Time, wrong},
+    values::{GivenTime, ReasonOnly, Time, wrong},
 };
 use crate::{
     domain::{
@@ -52,6 +52,12 @@ pub struct MemberBody {
     /// `null` for who made the workspace.
     #[schema(required)]
     invited_by: Option<UserId>,
+    /// First moment at which the role, or the membership, is over; `null` where it lasts.
+    #[schema(required)]
+    until: Option<Time>,
+    /// The role from then on; `null` where the membership ends, or the role lasts.
+    #[schema(required)]
+    afterwards: Option<Role>,
 }
 
 impl From<MemberView> for MemberBody {
@@ -67,6 +73,8 @@ impl From<MemberView> for MemberBody {
             role: member.role,
             since: member.since.into(),
             invited_by: member.invited_by,
+            until: member.until.map(Into::into),
+            afterwards: member.afterwards,
         }
     }
 }
@@ -77,6 +85,10 @@ impl From<MemberView> for MemberBody {
 #[schema(as = ChangeRole)]
 pub struct ChangeRoleBody {
     role: Role,
+    /// First moment at which it is over. With another role than their lasting one, that one
+    /// holds again from then on; with the same, the membership ends. Without it, the role
+    /// lasts.
+    until: Option<GivenTime>,
     /// Why; kept in the audit log.
     #[schema(max_length = 500)]
     reason: Option<String>,
@@ -143,7 +155,7 @@ pub async fn read_member(
     Ok(Resource::new(version, found.position, found.value.into()))
 }
 
-/// Gives a member another role, up to the caller's own.
+/// Gives a member a role, up to the caller's own: for good, or until a time.
 #[utoipa::path(
     patch, path = "/v1/workspaces/{ws}/members/{user}", tag = "team",
     params(("ws" = WorkspaceId, Path), ("user" = UserId, Path), IfMatch, IdempotencyKey),
@@ -160,8 +172,10 @@ pub async fn change_role(
     body: Json<ChangeRoleBody>,
 ) -> Result<Resource<MemberBody>, Problem> {
     let (request, caller) = writer.changing(&body)?;
+    let ChangeRoleBody { role, until, .. } = body.value;
+    let until = until.map(|GivenTime(until)| until);
     let written = service
-        .change_role(&request, &caller, workspace, user, body.value.role)
+        .change_role(&request, &caller, workspace, user, role, until)
         .await?;
     let version = written.value.version;
     let member = Resource::new(version, written.position, written.value.into());

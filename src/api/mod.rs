@@ -13,6 +13,7 @@ pub mod access;
 pub mod api_keys;
 mod app;
 pub mod audit;
+pub mod auditors;
 mod client_address;
 pub mod exchange;
 pub mod fields;
@@ -24,10 +25,13 @@ pub mod me;
 pub mod members;
 pub mod middleware;
 pub mod openapi;
+pub mod organization_members;
 pub mod organizations;
+pub mod ownership;
 pub mod paging;
 pub mod password;
 pub mod plans;
+pub mod policies;
 pub mod problem;
 pub mod query;
 pub mod request_id;
@@ -43,6 +47,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod who_may;
 pub mod workspaces;
 
 pub use app::{Edge, PublicUrl, app, install_metrics, openapi_json};
@@ -64,6 +69,11 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(members::routes())
         .merge(invitations::routes())
         .merge(api_keys::routes())
+        .merge(organization_members::routes())
+        .merge(ownership::routes())
+        .merge(policies::routes())
+        .merge(auditors::routes())
+        .merge(who_may::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -122,6 +122,8 @@ text_cursors! {
     MemberCursor = "members";
     InvitationCursor = "invitations";
     ApiKeyCursor = "api_keys";
+    AuditorCursor = "auditors";
+    OrganizationMemberCursor = "organization members";
 }
 
 /// The last item of the page before.

@@ -88,6 +88,8 @@ problems! {
         "Its `allowed_cidrs` say from where it may. The attempt is in the audit log.";
     RoleAboveOwn = "role_above_own" FORBIDDEN "The role is above your own"
         "Nobody gives, takes or touches a role above their own. Ask somebody who holds it.";
+    OwnLimit = "own_limit" FORBIDDEN "Your own role ends by itself"
+        "Nobody makes their own role last longer, or hands over what is theirs for a time. Ask somebody whose role lasts.";
     InvitationForAnother = "invitation_for_another" FORBIDDEN "The invitation is somebody else's"
         "Sign in with the e-mail address that the invitation was sent to.";
     WrongPassword = "wrong_password" FORBIDDEN "The present password is another one"
@@ -100,6 +102,12 @@ problems! {
         "Make somebody else an owner first, or hand the ownership over.";
     AlreadyMember = "already_member" CONFLICT "This person is a member already"
         "Change the member's role instead.";
+    NotAMember = "not_a_member" CONFLICT "This person is not a member"
+        "Invite them, and try again once they have come in.";
+    TransferToOneself = "transfer_to_oneself" CONFLICT "The ownership is yours already"
+        "Name another member of the workspace.";
+    NoSuchAccount = "no_such_account" CONFLICT "Nobody has an account with this e-mail address"
+        "Ask them to sign up first, or check the address.";
     AlreadyExists = "already_exists" CONFLICT "It exists already"
         "Read it with `GET`, or choose another id.";
     InvitationNotPending = "invitation_not_pending" CONFLICT "The invitation is not pending any more"
@@ -132,6 +140,8 @@ problems! {
         "Send `Content-Type: application/json`, uncompressed.";
     InvalidBody = "invalid_body" UNPROCESSABLE_ENTITY "Something in the body is wrong"
         "Each entry of `errors` points at a place in the body (RFC 6901), and says what is wrong there.";
+    UnknownAction = "unknown_action" UNPROCESSABLE_ENTITY "There is no action of this name"
+        "The detail names those there are; they are the permissions of `docs/permissions.md`.";
     IdempotencyKeyReused = "idempotency_key_reused" UNPROCESSABLE_ENTITY "The Idempotency-Key was used for another request"
         "Use a new key for every new request, and the same key only to repeat the same one.";
     TooManyAttempts = "too_many_attempts" TOO_MANY_REQUESTS "Too many attempts"
@@ -189,9 +199,10 @@ impl From<&Refusal> for ProblemCode {
             Refusal::SessionEnded => Self::SessionEnded,
             Refusal::NotPermitted { .. }
             | Refusal::NotPermittedInOrganization { .. }
-            | Refusal::NotForApiKeys => Self::NotPermitted,
+            | Refusal::NotForApiKeys
+            | Refusal::NotPermittedToAuditor { .. } => Self::NotPermitted,
             Refusal::RoleAboveOwn { .. } => Self::RoleAboveOwn,
-            Refusal::LastOwner => Self::LastOwner,
+            Refusal::LastOwner | Refusal::LastOrganizationOwner => Self::LastOwner,
             Refusal::AlreadyMember => Self::AlreadyMember,
             Refusal::AlreadyExists { .. } => Self::AlreadyExists,
             Refusal::InvitationNotPending { .. } => Self::InvitationNotPending,
@@ -209,6 +220,11 @@ impl From<&Refusal> for ProblemCode {
             Refusal::AddressNotAllowed => Self::IpNotAllowed,
             Refusal::TooManyApiKeys { .. } => Self::TooManyApiKeys,
             Refusal::WrongPassword => Self::WrongPassword,
+            Refusal::OwnLimit { .. } => Self::OwnLimit,
+            Refusal::NotAMember => Self::NotAMember,
+            Refusal::TransferToOneself => Self::TransferToOneself,
+            Refusal::NoSuchAccount => Self::NoSuchAccount,
+            Refusal::WrongValue { .. } => Self::InvalidBody,
         }
     }
 }
@@ -349,6 +365,9 @@ impl Problem {
 /// A refusal says why in its own words, which never tell hidden from missing.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
+        if let Refusal::WrongValue { field, detail } = refusal {
+            return FieldError::invalid(format!("/{field}"), detail).into();
+        }
         Self::new(ProblemCode::from(&refusal), refusal.to_string())
     }
 }
@@ -481,6 +500,12 @@ mod tests {
             role: Role::Owner,
             own: role,
         };
+        let wrong_value = Refusal::WrongValue {
+            field: "until",
+            detail: "no",
+        };
+        let problem = Problem::from(wrong_value.clone());
+        assert_eq!(problem.errors()[0].pointer(), "/until");
         for (refusal, status) in [
             (hidden(true), 404),
             (hidden(false), 404),
@@ -501,6 +526,13 @@ mod tests {
             (Refusal::EmailTaken, 409),
             (Refusal::ProfileMoved, 409),
             (Refusal::WrongPassword, 403),
+            (Refusal::NotPermittedToAuditor { permission }, 403),
+            (Refusal::OwnLimit { until: expires_at }, 403),
+            (Refusal::NotAMember, 409),
+            (Refusal::TransferToOneself, 409),
+            (Refusal::NoSuchAccount, 409),
+            (Refusal::LastOrganizationOwner, 409),
+            (wrong_value, 422),
         ] {
             let kind = ProblemCode::from(&refusal).kind();
             assert_eq!((kind.code, kind.status.as_u16()), (refusal.code(), status));

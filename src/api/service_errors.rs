@@ -24,6 +24,9 @@ impl From<ServiceError> for Problem {
             ServiceError::InvalidValue { pointer, detail } => {
                 FieldError::invalid(pointer, detail).into()
             }
+            ServiceError::UnknownAction { .. } => {
+                Self::new(ProblemCode::UnknownAction, error.to_string())
+            }
             ServiceError::Overloaded => Self::of(ProblemCode::Overloaded),
             ServiceError::PositionNotReached { position, .. } => Self::new(
                 ProblemCode::PositionNotReached,
@@ -78,6 +81,13 @@ mod tests {
                 ServiceError::IdempotencyInProgress,
                 "idempotency_in_progress",
                 409,
+            ),
+            (
+                ServiceError::UnknownAction {
+                    known: vec!["plan.select"],
+                },
+                "unknown_action",
+                422,
             ),
             (ServiceError::Overloaded, "overloaded", 503),
             (ServiceError::Unavailable(String::new()), "unavailable", 503),

@@ -33,6 +33,7 @@ use crate::{
         },
         name::InvalidName,
         plans::PlanName,
+        workspace::ProductionChanges,
     },
     projections::{InvitationStatus, KeyStatus},
     service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
@@ -78,6 +79,8 @@ word_schemas! {
         [Role::Owner.name(), Role::Admin.name(), Role::Member.name(), Role::Viewer.name()];
     OrganizationRole: "A role in an organization."
         [OrganizationRole::Owner.name(), OrganizationRole::Billing.name(), OrganizationRole::Auditor.name()];
+    ProductionChanges: "How production crews are changed."
+        [ProductionChanges::PromotionOnly.name(), ProductionChanges::Direct.name()];
     InvitationStatus: "How an invitation stands."
         [
             InvitationStatus::Pending.name(), InvitationStatus::Accepted.name(),
@@ -379,6 +382,20 @@ impl ToSchema for Position {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_taken_with_any_offset() {
+        let time = |text: &str| serde_json::from_value::<GivenTime>(text.into()).ok();
+        assert_eq!(
+            time("1970-01-01T02:00:00.0000019+02:00"),
+            Some(GivenTime(Timestamp(1)))
+        );
+        for wrong in ["", "1970-01-01", "1970-01-01T00:00:00", "tomorrow"] {
+            assert_eq!(time(wrong), None, "{wrong}");
+        }
+        let long = format!("1970-01-01T00:00:00.{}Z", "0".repeat(TIME_CHARACTERS_MAX));
+        assert_eq!(time(&long), None);
+    }
 
     #[test]
     fn passwords_have_their_lengths_and_do_not_print() {

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Writer},
+    exchange::{Command, PrincipalReader, PrincipalWriter, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -27,7 +27,7 @@ use crate::{
         plans::PlanName,
     },
     projections::WorkspaceDocument,
-    service::{Service, Written},
+    service::{Principal, Service, Written},
 };
 
 /// The routes of this file.
@@ -70,7 +70,7 @@ impl From<WorkspaceDocument> for WorkspaceBody {
 }
 
 impl WorkspaceBody {
-    fn changed(written: Written<WorkspaceDocument>) -> Resource<Self> {
+    pub(super) fn changed(written: Written<WorkspaceDocument>) -> Resource<Self> {
         let version = written.value.version;
         let changed = Resource::new(version, written.position, written.value.into());
         changed.replayed(written.replayed)
@@ -86,6 +86,9 @@ pub struct NewWorkspaceBody {
     name: String,
     /// `free` where nobody says.
     plan: Option<PlanName>,
+    /// Who becomes the owner: for API keys of the organization, which must name somebody. A
+    /// person owns what they make.
+    owner: Option<UserId>,
     /// Why; kept in the audit log.
     #[schema(max_length = 500)]
     reason: Option<String>,
@@ -129,7 +132,7 @@ impl Command for SelectPlanBody {
     }
 }
 
-/// Makes a workspace in an organization; the caller becomes its owner.
+/// Makes a workspace in an organization; the caller becomes its owner, or whom an API key names.
 #[utoipa::path(
     post, path = "/v1/organizations/{org}/workspaces", tag = "workspaces",
     params(("org" = OrganizationId, Path), IdempotencyKey), request_body = NewWorkspaceBody,
@@ -137,23 +140,38 @@ impl Command for SelectPlanBody {
 )]
 pub async fn create_workspace(
     State(service): State<Arc<Service>>,
-    writer: Writer,
+    writer: PrincipalWriter,
     Path(organization): Path<OrganizationId>,
     body: Json<NewWorkspaceBody>,
 ) -> Result<Created<WorkspaceBody>, Problem> {
-    let (request, caller) = writer.making(&body)?;
+    let (request, principal) = writer.making(&body)?;
     let name = values::name("/name", &body.value.name)?;
     let plan = plan_or_default("/plan", body.value.plan)?;
-    let written = service
-        .create_workspace(&request, &caller, organization, name, plan)
-        .await?;
+    let owner = body.value.owner;
+    let written = match &principal {
+        Principal::Person(_) if owner.is_some() => {
+            let detail = "a person owns what they make; hand it over afterwards";
+            return Err(FieldError::invalid("/owner", detail).into());
+        }
+        Principal::Person(caller) => {
+            service
+                .create_workspace(&request, caller, organization, name, plan)
+                .await?
+        }
+        Principal::Key(key) => {
+            service
+                .create_workspace_for(&request, key, organization, (name, plan), owner)
+                .await?
+        }
+    };
     let workspace = WorkspaceBody::from(written.value);
     let location = format!("/v1/workspaces/{}", workspace.id);
     let made = Created::new(location, workspace.version, written.position, workspace);
     Ok(made.replayed(written.replayed))
 }
 
-/// The workspaces that the caller is in, or that an API key is for, in order of their ids.
+/// The workspaces that the caller is in or audits, or that an API key is for, in order of
+/// their ids.
 #[utoipa::path(
     get, path = "/v1/workspaces", tag = "workspaces",
     params(PageQuery<WorkspaceCursor>, MinimumPosition),

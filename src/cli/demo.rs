@@ -350,7 +350,7 @@ impl Builder<'_> {
     ) -> Result<(), Failure> {
         let reason = request(Some("Looks after the appointments from now on"));
         self.service
-            .change_role(&reason, admin, workspace, viewer.user, Role::Member)
+            .change_role(&reason, admin, workspace, viewer.user, Role::Member, None)
             .await?;
         let reason = request(Some("Left the company"));
         self.service
@@ -368,7 +368,7 @@ impl Builder<'_> {
     ) -> Result<(), Failure> {
         let attempt = self
             .service
-            .change_role(&request(None), member, workspace, owner, Role::Viewer)
+            .change_role(&request(None), member, workspace, owner, Role::Viewer, None)
             .await;
         match attempt {
             Err(ServiceError::Refused(_)) => Ok(()),

@@ -87,17 +87,29 @@ pub enum Permission {
     RenameWorkspace,
     /// Choose the plan.
     SelectPlan,
-    /// See who is in it.
-    SeeMembers,
     /// See which API keys there are.
     SeeKeys,
     /// Make, change, rotate and revoke API keys.
     ManageKeys,
+    /// See who is in the workspace.
+    SeeMembers,
+    /// Read the workspace's policy.
+    SeePolicy,
+    /// Ask whether somebody may do something here, and why.
+    AskWhoMay,
+    /// Grant, see and revoke auditor grants.
+    ManageAuditors,
+    /// Change the workspace's policy.
+    ChangePolicy,
+    /// Hand the ownership over.
+    TransferOwnership,
+    /// Delete the workspace.
+    DeleteWorkspace,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -109,22 +121,58 @@ impl Permission {
         Self::SeeMembers,
         Self::SeeKeys,
         Self::ManageKeys,
+        Self::SeePolicy,
+        Self::AskWhoMay,
+        Self::ManageAuditors,
+        Self::ChangePolicy,
+        Self::TransferOwnership,
+        Self::DeleteWorkspace,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Member, Owner, Viewer};
         match self {
-            Self::SeeWorkspace | Self::LeaveWorkspace | Self::SeeMembers => {
-                &[Owner, Admin, Member, Viewer]
-            }
+            Self::SeeWorkspace
+            | Self::LeaveWorkspace
+            | Self::SeeMembers
+            | Self::SeePolicy
+            | Self::AskWhoMay => &[Owner, Admin, Member, Viewer],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
             | Self::ReadAudit
             | Self::SeeKeys
-            | Self::ManageKeys => &[Owner, Admin],
-            Self::RenameWorkspace | Self::SelectPlan => &[Owner],
+            | Self::ManageKeys
+            | Self::ManageAuditors => &[Owner, Admin],
+            Self::RenameWorkspace
+            | Self::SelectPlan
+            | Self::ChangePolicy
+            | Self::TransferOwnership
+            | Self::DeleteWorkspace => &[Owner],
+        }
+    }
+
+    /// The matrix's last column: whether an auditor grant, which is for somebody who is no
+    /// member, holds this permission.
+    pub fn allows_auditor(self) -> bool {
+        match self {
+            Self::SeeWorkspace | Self::ReadAudit => true,
+            Self::LeaveWorkspace
+            | Self::InviteMembers
+            | Self::ChangeRoles
+            | Self::RemoveMembers
+            | Self::RenameWorkspace
+            | Self::SelectPlan
+            | Self::SeeMembers
+            | Self::SeePolicy
+            | Self::AskWhoMay
+            | Self::ManageAuditors
+            | Self::ChangePolicy
+            | Self::TransferOwnership
+            | Self::DeleteWorkspace
+            | Self::SeeKeys
+            | Self::ManageKeys => false,
         }
     }
 
@@ -138,6 +186,7 @@ impl Permission {
         match self {
             Self::SeeWorkspace => KeyRight::Every,
             Self::SeeMembers => KeyRight::Scope(KeyScope::MembersRead),
+            Self::SeePolicy => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::LeaveWorkspace
@@ -146,7 +195,12 @@ impl Permission {
             | Self::RemoveMembers
             | Self::RenameWorkspace
             | Self::SelectPlan
-            | Self::ManageKeys => KeyRight::Never,
+            | Self::ManageKeys
+            | Self::AskWhoMay
+            | Self::ManageAuditors
+            | Self::ChangePolicy
+            | Self::TransferOwnership
+            | Self::DeleteWorkspace => KeyRight::Never,
         }
     }
 
@@ -165,7 +219,20 @@ impl Permission {
             Self::SeeMembers => "member.read",
             Self::SeeKeys => "api_key.read",
             Self::ManageKeys => "api_key.manage",
+            Self::SeePolicy => "policy.read",
+            Self::AskWhoMay => "permission.ask",
+            Self::ManageAuditors => "auditor.manage",
+            Self::ChangePolicy => "policy.change",
+            Self::TransferOwnership => "ownership.transfer",
+            Self::DeleteWorkspace => "workspace.delete",
         }
+    }
+
+    /// The permission of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|permission| permission.name() == name)
     }
 }
 
@@ -186,11 +253,17 @@ pub enum OrganizationPermission {
     SeeKeys,
     /// Make, rotate and revoke the organization's keys.
     ManageKeys,
+    /// See who has a role in it.
+    SeeMembers,
+    /// Give people roles in it, and take them away.
+    ManageMembers,
+    /// Give up one's own role: what everybody with one may, but for the last owner.
+    Leave,
 }
 
 impl OrganizationPermission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::See,
         Self::Rename,
         Self::CreateWorkspaces,
@@ -198,14 +271,21 @@ impl OrganizationPermission {
         Self::SeeWorkspaces,
         Self::SeeKeys,
         Self::ManageKeys,
+        Self::SeeMembers,
+        Self::ManageMembers,
+        Self::Leave,
     ];
 
     /// The matrix: the roles that hold this permission.
     pub fn roles(self) -> &'static [OrganizationRole] {
         use OrganizationRole::{Auditor, Billing, Owner};
         match self {
-            Self::See => &[Owner, Billing, Auditor],
-            Self::Rename | Self::CreateWorkspaces | Self::SeeKeys | Self::ManageKeys => &[Owner],
+            Self::See | Self::SeeMembers | Self::Leave => &[Owner, Billing, Auditor],
+            Self::Rename
+            | Self::CreateWorkspaces
+            | Self::ManageMembers
+            | Self::SeeKeys
+            | Self::ManageKeys => &[Owner],
             Self::ReadAudit => &[Owner, Auditor],
             Self::SeeWorkspaces => &[],
         }
@@ -217,9 +297,13 @@ impl OrganizationPermission {
             Self::See => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeWorkspaces => KeyRight::Scope(KeyScope::WorkspacesRead),
-            Self::Rename | Self::CreateWorkspaces | Self::SeeKeys | Self::ManageKeys => {
-                KeyRight::Never
-            }
+            Self::CreateWorkspaces => KeyRight::Scope(KeyScope::WorkspacesCreate),
+            Self::Rename
+            | Self::SeeMembers
+            | Self::ManageMembers
+            | Self::Leave
+            | Self::SeeKeys
+            | Self::ManageKeys => KeyRight::Never,
         }
     }
 
@@ -238,6 +322,9 @@ impl OrganizationPermission {
             Self::SeeWorkspaces => "organization_workspace.read",
             Self::SeeKeys => "organization_key.read",
             Self::ManageKeys => "organization_key.manage",
+            Self::SeeMembers => "organization_member.read",
+            Self::ManageMembers => "organization_member.manage",
+            Self::Leave => "organization_member.leave",
         }
     }
 }
@@ -304,6 +391,8 @@ pub enum AuthorityLink {
     },
     /// An API key with its scopes.
     ApiKey { id: KeyId, position: u64 },
+    /// An auditor grant in the workspace.
+    AuditorGrant { position: u64 },
 }
 
 #[cfg(test)]
@@ -319,17 +408,28 @@ mod tests {
     type Row = (&'static str, &'static [Permission], [bool; 4]);
 
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
-    /// first, as everybody holds it; `RenameWorkspace` with the last that changes the
-    /// workspace as a whole.
-    const TABLE: [Row; 5] = [
+    /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
+    /// `RenameWorkspace` with what changes the workspace as a whole.
+    const TABLE: [Row; 6] = [
         (
             "see the workspace, crews, dashboards, crew activity",
-            &[P::SeeWorkspace, P::LeaveWorkspace, P::SeeMembers],
+            &[
+                P::SeeWorkspace,
+                P::LeaveWorkspace,
+                P::SeeMembers,
+                P::SeePolicy,
+                P::AskWhoMay,
+            ],
             [YES, YES, YES, YES],
         ),
         (
             "invite, remove, change roles up to their own",
-            &[P::InviteMembers, P::RemoveMembers, P::ChangeRoles],
+            &[
+                P::InviteMembers,
+                P::RemoveMembers,
+                P::ChangeRoles,
+                P::ManageAuditors,
+            ],
             [YES, YES, NO, NO],
         ),
         (
@@ -344,7 +444,12 @@ mod tests {
         ),
         (
             "plan, billing, usage statements, limits, policy",
-            &[P::SelectPlan, P::RenameWorkspace],
+            &[P::SelectPlan, P::RenameWorkspace, P::ChangePolicy],
+            [YES, NO, NO, NO],
+        ),
+        (
+            "delete the workspace, transfer ownership",
+            &[P::DeleteWorkspace, P::TransferOwnership],
             [YES, NO, NO, NO],
         ),
     ];
@@ -385,6 +490,9 @@ mod tests {
         assert_eq!(holders(O::SeeWorkspaces), [NO, NO, NO]);
         assert_eq!(holders(O::SeeKeys), [YES, NO, NO]);
         assert_eq!(holders(O::ManageKeys), [YES, NO, NO]);
+        assert_eq!(holders(O::SeeMembers), [YES, YES, YES]);
+        assert_eq!(holders(O::ManageMembers), [YES, NO, NO]);
+        assert_eq!(holders(O::Leave), [YES, YES, YES]);
     }
 
     #[test]
@@ -393,7 +501,13 @@ mod tests {
         let given: Vec<_> = Permission::ALL.into_iter().filter(of_keys).collect();
         assert_eq!(
             given,
-            [P::SeeWorkspace, P::ReadAudit, P::SeeMembers, P::SeeKeys]
+            [
+                P::SeeWorkspace,
+                P::ReadAudit,
+                P::SeeMembers,
+                P::SeeKeys,
+                P::SeePolicy
+            ]
         );
         for permission in Permission::ALL {
             if let KeyRight::Scope(scope) = permission.of_keys() {
@@ -405,6 +519,22 @@ mod tests {
                 assert!(KeyScope::OF_ORGANIZATION.contains(&scope), "{scope}");
             }
         }
+    }
+
+    #[test]
+    fn an_auditor_sees_the_workspace_and_reads_its_log_and_nothing_else() {
+        let held = P::ALL
+            .into_iter()
+            .filter(|permission| permission.allows_auditor());
+        assert_eq!(held.collect::<Vec<_>>(), [P::SeeWorkspace, P::ReadAudit]);
+    }
+
+    #[test]
+    fn a_permission_is_found_by_its_name() {
+        for permission in P::ALL {
+            assert_eq!(P::named(permission.name()), Some(permission));
+        }
+        assert_eq!(P::named("workspace.fly"), None);
     }
 
     #[test]

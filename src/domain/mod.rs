@@ -20,6 +20,7 @@ pub mod organization;
 pub mod plans;
 mod refusal;
 pub mod sealed;
+pub mod standing;
 mod stream;
 #[cfg(test)]
 mod testing;

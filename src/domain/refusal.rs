@@ -95,6 +95,31 @@ pub enum Refusal {
     /// The present password is another one.
     #[error("the present password is another one")]
     WrongPassword,
+    /// An auditor, whose grant does not hold the permission.
+    #[error("an auditor may not do this; it takes the role {}", names(permission.roles()))]
+    NotPermittedToAuditor { permission: Permission },
+    /// Making one's own role last longer than whoever gave it meant it to.
+    #[error("your own role ends at {}; somebody else has to change that", until.to_rfc3339())]
+    OwnLimit { until: Timestamp },
+    /// The person is no member.
+    #[error("this person is not a member of the workspace")]
+    NotAMember,
+    /// Handing the ownership over to oneself.
+    #[error("the ownership is handed over to somebody else, not to oneself")]
+    TransferToOneself,
+    /// Nobody has an account with this address.
+    #[error("nobody has an account with this e-mail address")]
+    NoSuchAccount,
+    /// The organization would be left without an owner.
+    #[error("this is the last owner of the organization; make somebody else an owner first")]
+    LastOrganizationOwner,
+    /// A value that is right or wrong only by the newest state or the time of the decision.
+    #[error("{field}: {detail}")]
+    WrongValue {
+        /// The field of the command that has it.
+        field: &'static str,
+        detail: &'static str,
+    },
 }
 
 fn names(roles: &[Role]) -> String {
@@ -110,9 +135,10 @@ impl Refusal {
             Self::SessionEnded => "session_ended",
             Self::NotPermitted { .. }
             | Self::NotPermittedInOrganization { .. }
-            | Self::NotForApiKeys => "not_permitted",
+            | Self::NotForApiKeys
+            | Self::NotPermittedToAuditor { .. } => "not_permitted",
             Self::RoleAboveOwn { .. } => "role_above_own",
-            Self::LastOwner => "last_owner",
+            Self::LastOwner | Self::LastOrganizationOwner => "last_owner",
             Self::AlreadyMember => "already_member",
             Self::AlreadyExists { .. } => "already_exists",
             Self::InvitationNotPending { .. } => "invitation_not_pending",
@@ -130,6 +156,11 @@ impl Refusal {
             Self::AddressNotAllowed => "ip_not_allowed",
             Self::TooManyApiKeys { .. } => "too_many_api_keys",
             Self::WrongPassword => "wrong_password",
+            Self::OwnLimit { .. } => "own_limit",
+            Self::NotAMember => "not_a_member",
+            Self::TransferToOneself => "transfer_to_oneself",
+            Self::NoSuchAccount => "no_such_account",
+            Self::WrongValue { .. } => "invalid_body",
         }
     }
 
@@ -140,7 +171,9 @@ impl Refusal {
             Self::NotFound { hidden, .. } => *hidden,
             Self::NotPermitted { .. }
             | Self::NotPermittedInOrganization { .. }
+            | Self::NotPermittedToAuditor { .. }
             | Self::RoleAboveOwn { .. }
+            | Self::OwnLimit { .. }
             | Self::InvitationForAnother
             | Self::InvitationExceedsInviter { .. }
             | Self::NotForApiKeys
@@ -160,7 +193,12 @@ impl Refusal {
             | Self::ApiKeyEnded
             | Self::ApiKeyNotActive { .. }
             | Self::TooManyApiKeys { .. }
-            | Self::WrongPassword => false,
+            | Self::WrongPassword
+            | Self::NotAMember
+            | Self::TransferToOneself
+            | Self::NoSuchAccount
+            | Self::LastOrganizationOwner
+            | Self::WrongValue { .. } => false,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         environment::Environment,
         event::Event,
         ids::{KeyId, OrganizationId, UserId, WorkspaceId},
+        workspace::WorkspaceEvent,
     },
     journal::Recorded,
 };
@@ -103,12 +104,23 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
     }
 }
 
+/// The keys that ended with their workspace.
+fn ended_with_workspace(event: &Recorded) -> Option<&[KeyId]> {
+    match &event.event {
+        Event::Workspace(WorkspaceEvent::WorkspaceDeleted { api_keys, .. }) => Some(api_keys),
+        Event::Workspace(_) | Event::Organization(_) | Event::User(_) | Event::Attempts(_) => None,
+    }
+}
+
 impl Projection for ApiKeys {
     type Document = ApiKeyDocument;
     const NAME: &'static str = "api_keys";
     const VERSION: i64 = 1;
 
     fn keys(event: &Recorded) -> Vec<String> {
+        if let Some(ended) = ended_with_workspace(event) {
+            return ended.iter().map(ToString::to_string).collect();
+        }
         let happened = of_key(event).into_iter();
         happened
             .map(|happened| happened.key().to_string())
@@ -120,6 +132,14 @@ impl Projection for ApiKeys {
         key: &str,
         event: &Recorded,
     ) -> Result<Option<ApiKeyDocument>, CannotFold> {
+        if ended_with_workspace(event).is_some() {
+            return Ok(Some(ApiKeyDocument {
+                ended: Some(KeyEnd::Revoked),
+                version: event.sequence,
+                updated_at: event.recorded_at,
+                ..present(document, key)?
+            }));
+        }
         let Some(happened) = of_key(event) else {
             return Ok(document);
         };

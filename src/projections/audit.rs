@@ -226,6 +226,18 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
         } => Description::of(event, "person.recorded", user_target(user))
             .sealed("email", email)
             .sealed("name", name),
+        OrganizationEvent::OrganizationMemberRoleChanged { user, from, to, .. } => Description::of(
+            event,
+            "organization_member.role_changed",
+            user_target(user),
+        )
+        .changed("role", from.name(), to.name()),
+        OrganizationEvent::OrganizationMemberRemoved { user, role, .. } => Description::of(
+            event,
+            "organization_member.removed",
+            user_target(user),
+        )
+        .changed("role", role.name(), Json::Null),
     }
 }
 
@@ -290,7 +302,125 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::ApiKeyExpired(expired) => {
             key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
         }
+        WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
+        WorkspaceEvent::OwnershipTransferred { .. }
+        | WorkspaceEvent::WorkspaceDeleted { .. }
+        | WorkspaceEvent::MembershipLimited { .. }
+        | WorkspaceEvent::MembershipLimitLifted { .. }
+        | WorkspaceEvent::MembershipLimitReached { .. }
+        | WorkspaceEvent::AuditorGranted { .. }
+        | WorkspaceEvent::AuditorRevoked { .. }
+        | WorkspaceEvent::AuditorExpired { .. } => describe_access(event, happened),
     }
+}
+
+/// What ends access, or gives it to others or for a time.
+fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
+    let workspace = ("workspace", event.aggregate_id.clone());
+    let of_user = |action, user| Description::of(event, action, user_target(user));
+    let time = |time: &Timestamp| Json::from(time.to_rfc3339());
+    let maybe = |moment: &Option<Timestamp>| moment.as_ref().map_or(Json::Null, time);
+    match happened {
+        WorkspaceEvent::OwnershipTransferred { from, to } => Description::of(
+            event,
+            "ownership.transferred",
+            workspace,
+        )
+        .changed("owner", json!(from), json!(to)),
+        WorkspaceEvent::WorkspaceDeleted { name, .. } => {
+            Description::of(event, "workspace.deleted", workspace)
+                .changed("name", name.as_str(), Json::Null)
+                .named(&[name])
+        }
+        WorkspaceEvent::MembershipLimited {
+            user,
+            until,
+            afterwards,
+            previous,
+            ..
+        } => of_user("member.limited", user)
+            .changed("until", maybe(previous), time(until))
+            .changed("afterwards", Json::Null, json!(afterwards)),
+        WorkspaceEvent::MembershipLimitLifted {
+            user,
+            until,
+            afterwards,
+            ..
+        } => of_user("member.limit_lifted", user)
+            .changed("until", time(until), Json::Null)
+            .changed("afterwards", json!(afterwards), Json::Null),
+        WorkspaceEvent::MembershipLimitReached {
+            user,
+            role,
+            until,
+            afterwards,
+        } => of_user("member.limit_reached", user)
+            .changed("role", role.name(), json!(afterwards))
+            .changed("until", time(until), Json::Null),
+        WorkspaceEvent::AuditorGranted {
+            user, expires_at, ..
+        } => of_user("auditor.granted", user).changed("expires_at", Json::Null, time(expires_at)),
+        WorkspaceEvent::AuditorRevoked {
+            user, expires_at, ..
+        } => of_user("auditor.revoked", user).changed("expires_at", time(expires_at), Json::Null),
+        WorkspaceEvent::AuditorExpired { user, expires_at } => {
+            of_user("auditor.expired", user).changed("expires_at", time(expires_at), Json::Null)
+        }
+        WorkspaceEvent::WorkspaceCreated { .. }
+        | WorkspaceEvent::WorkspaceRenamed { .. }
+        | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::MemberJoined { .. }
+        | WorkspaceEvent::MemberRoleChanged { .. }
+        | WorkspaceEvent::MemberRemoved { .. }
+        | WorkspaceEvent::MemberLeft { .. }
+        | WorkspaceEvent::MemberInvited { .. }
+        | WorkspaceEvent::InvitationResent { .. }
+        | WorkspaceEvent::InvitationAccepted { .. }
+        | WorkspaceEvent::InvitationDeclined { .. }
+        | WorkspaceEvent::InvitationRevoked { .. }
+        | WorkspaceEvent::InvitationExpired { .. }
+        | WorkspaceEvent::PolicyChanged { .. }
+        | WorkspaceEvent::ApiKeyCreated(_)
+        | WorkspaceEvent::ApiKeyUpdated(_)
+        | WorkspaceEvent::ApiKeyRotated(_)
+        | WorkspaceEvent::ApiKeyRevoked(_)
+        | WorkspaceEvent::ApiKeyExpired(_) => describe_workspace(event, happened),
+    }
+}
+
+/// One change for each decision of the policy that is another than before.
+fn describe_policy(event: &Recorded, happened: &WorkspaceEvent) -> Description {
+    let WorkspaceEvent::PolicyChanged { from, to } = happened else {
+        return describe_workspace(event, happened);
+    };
+    let workspace = ("workspace", event.aggregate_id.clone());
+    let decisions = [
+        (
+            "production_changes",
+            json!(from.production_changes),
+            json!(to.production_changes),
+        ),
+        (
+            "approvals_needed",
+            json!(from.approvals_needed),
+            json!(to.approvals_needed),
+        ),
+        (
+            "self_approval",
+            json!(from.self_approval),
+            json!(to.self_approval),
+        ),
+        (
+            "key_rotation_days",
+            json!(from.key_rotation_days),
+            json!(to.key_rotation_days),
+        ),
+    ];
+    let changed = decisions.into_iter().filter(|(_, from, to)| from != to);
+    changed.fold(
+        Description::of(event, "policy.changed", workspace),
+        |description, (path, from, to)| description.changed(path, from, to),
+    )
 }
 
 fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Description {
@@ -343,7 +473,16 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::ApiKeyUpdated(_)
         | WorkspaceEvent::ApiKeyRotated(_)
         | WorkspaceEvent::ApiKeyRevoked(_)
-        | WorkspaceEvent::ApiKeyExpired(_) => describe_workspace(event, happened),
+        | WorkspaceEvent::ApiKeyExpired(_)
+        | WorkspaceEvent::OwnershipTransferred { .. }
+        | WorkspaceEvent::WorkspaceDeleted { .. }
+        | WorkspaceEvent::PolicyChanged { .. }
+        | WorkspaceEvent::MembershipLimited { .. }
+        | WorkspaceEvent::MembershipLimitLifted { .. }
+        | WorkspaceEvent::MembershipLimitReached { .. }
+        | WorkspaceEvent::AuditorGranted { .. }
+        | WorkspaceEvent::AuditorRevoked { .. }
+        | WorkspaceEvent::AuditorExpired { .. } => describe_workspace(event, happened),
     }
 }
 

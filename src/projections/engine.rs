@@ -548,8 +548,10 @@ impl Fold for Engine {
     }
 
     fn noticed(&self, event: &StoredEvent) {
-        // Every other event is of no key: their names say so without their being decoded.
-        if event.event_type.contains("_key_") {
+        // What is about keys says so in its name, so that nothing else need be decoded.
+        if event.event_type == "workspace_deleted" {
+            self.keys.forget(event.position);
+        } else if event.event_type.contains("_key_") {
             let key = event.decode().ok().and_then(|event| of_key(&event));
             match key {
                 Some(happened) => self.keys.changed(happened.key(), event.position),

@@ -78,7 +78,7 @@ pub struct Invitations;
 impl Projection for Invitations {
     type Document = InvitationDocument;
     const NAME: &'static str = "invitations";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         let Event::Workspace(happened) = &event.event else {
@@ -91,6 +91,9 @@ impl Projection for Invitations {
             | WorkspaceEvent::InvitationDeclined { invitation }
             | WorkspaceEvent::InvitationRevoked { invitation, .. }
             | WorkspaceEvent::InvitationExpired { invitation, .. } => vec![invitation.to_string()],
+            WorkspaceEvent::WorkspaceDeleted { invitations, .. } => {
+                invitations.iter().map(ToString::to_string).collect()
+            }
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
@@ -102,7 +105,15 @@ impl Projection for Invitations {
             | WorkspaceEvent::ApiKeyUpdated(_)
             | WorkspaceEvent::ApiKeyRotated(_)
             | WorkspaceEvent::ApiKeyRevoked(_)
-            | WorkspaceEvent::ApiKeyExpired(_) => vec![],
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::MembershipLimited { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::MembershipLimitReached { .. } => vec![],
         }
     }
 
@@ -140,6 +151,8 @@ impl Projection for Invitations {
             WorkspaceEvent::InvitationExpired { .. } => {
                 document.status = InvitationStatus::Expired;
             }
+            // Its token then finds nothing.
+            WorkspaceEvent::WorkspaceDeleted { .. } => return Ok(None),
             WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
@@ -152,7 +165,15 @@ impl Projection for Invitations {
             | WorkspaceEvent::ApiKeyUpdated(_)
             | WorkspaceEvent::ApiKeyRotated(_)
             | WorkspaceEvent::ApiKeyRevoked(_)
-            | WorkspaceEvent::ApiKeyExpired(_) => return Ok(Some(document)),
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::MembershipLimited { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::MembershipLimitReached { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

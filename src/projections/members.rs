@@ -9,7 +9,7 @@ use crate::{
         authority::Role,
         event::Event,
         ids::{OrganizationId, UserId, WorkspaceId},
-        workspace::{MembershipSource, WorkspaceEvent},
+        workspace::{Limit, Member, MembershipSource, WorkspaceEvent},
     },
     journal::Recorded,
 };
@@ -25,10 +25,43 @@ pub struct MemberDocument {
     pub since: Timestamp,
     pub updated_at: Timestamp,
     pub invited_by: Option<UserId>,
-    /// Sequence of the event that gave the role.
+    /// Sequence of the event that gave the role, or changed when it ends.
     pub version: u64,
     /// Position of the event that gave the role.
     pub granted_at: u64,
+    /// When it ends by itself, where it does. It counts from its moment on, whether or not
+    /// the event that says so has been written: ask [`MemberDocument::at`].
+    pub limit: Option<Limit>,
+}
+
+impl MemberDocument {
+    /// The membership as it is at `now`; none where it has ended by then.
+    pub fn at(&self, now: Timestamp) -> Option<Member> {
+        let member = Member {
+            role: self.role,
+            granted_at: self.granted_at,
+            limit: self.limit,
+        };
+        member.at(now)
+    }
+
+    /// The document as it is at `now`; none where the membership has ended by then.
+    pub fn settled(mut self, now: Timestamp) -> Option<Self> {
+        let member = self.at(now)?;
+        self.role = member.role;
+        self.granted_at = member.granted_at;
+        self.limit = member.limit;
+        Some(self)
+    }
+
+    /// Takes over what an event has made of the membership.
+    fn become_of(&mut self, member: Member, event: &Recorded) {
+        self.role = member.role;
+        self.granted_at = member.granted_at;
+        self.limit = member.limit;
+        self.updated_at = event.recorded_at;
+        self.version = event.sequence;
+    }
 }
 
 /// See the module.
@@ -44,7 +77,7 @@ impl Members {
 impl Projection for Members {
     type Document = MemberDocument;
     const NAME: &'static str = "members";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         let Event::Workspace(happened) = &event.event else {
@@ -54,9 +87,16 @@ impl Projection for Members {
             WorkspaceEvent::MemberJoined { user, .. }
             | WorkspaceEvent::MemberRoleChanged { user, .. }
             | WorkspaceEvent::MemberRemoved { user, .. }
-            | WorkspaceEvent::MemberLeft { user, .. } => {
+            | WorkspaceEvent::MemberLeft { user, .. }
+            | WorkspaceEvent::MembershipLimited { user, .. }
+            | WorkspaceEvent::MembershipLimitLifted { user, .. }
+            | WorkspaceEvent::MembershipLimitReached { user, .. } => {
                 vec![format!("{}/{user}", event.aggregate_id)]
             }
+            WorkspaceEvent::WorkspaceDeleted { members, .. } => members
+                .iter()
+                .map(|user| format!("{}/{user}", event.aggregate_id))
+                .collect(),
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
@@ -70,7 +110,12 @@ impl Projection for Members {
             | WorkspaceEvent::ApiKeyUpdated(_)
             | WorkspaceEvent::ApiKeyRotated(_)
             | WorkspaceEvent::ApiKeyRevoked(_)
-            | WorkspaceEvent::ApiKeyExpired(_) => vec![],
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. } => vec![],
         }
     }
 
@@ -88,15 +133,37 @@ impl Projection for Members {
             }
             WorkspaceEvent::MemberRoleChanged { to, .. } => {
                 let mut member = present(document, key)?;
-                member.role = *to;
-                member.updated_at = event.recorded_at;
-                member.version = event.sequence;
-                member.granted_at = event.position;
+                let given = Member {
+                    role: *to,
+                    granted_at: event.position,
+                    limit: None,
+                };
+                member.become_of(given, event);
                 Ok(Some(member))
             }
-            WorkspaceEvent::MemberRemoved { .. } | WorkspaceEvent::MemberLeft { .. } => {
-                present(document, key).map(|_| None)
+            WorkspaceEvent::MembershipLimited {
+                until, afterwards, ..
+            } => {
+                let limit = Limit {
+                    until: *until,
+                    afterwards: *afterwards,
+                    decided_at: event.position,
+                };
+                limited(document, key, event, Some(limit)).map(Some)
             }
+            WorkspaceEvent::MembershipLimitLifted { .. } => {
+                limited(document, key, event, None).map(Some)
+            }
+            WorkspaceEvent::MembershipLimitReached { until, .. } => {
+                let mut member = present(document, key)?;
+                Ok(member.at(*until).map(|then| {
+                    member.become_of(then, event);
+                    member
+                }))
+            }
+            WorkspaceEvent::MemberRemoved { .. }
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::WorkspaceDeleted { .. } => present(document, key).map(|_| None),
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
@@ -110,7 +177,12 @@ impl Projection for Members {
             | WorkspaceEvent::ApiKeyUpdated(_)
             | WorkspaceEvent::ApiKeyRotated(_)
             | WorkspaceEvent::ApiKeyRevoked(_)
-            | WorkspaceEvent::ApiKeyExpired(_) => Ok(document),
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. } => Ok(document),
         }
     }
 
@@ -119,9 +191,25 @@ impl Projection for Members {
             workspace: Some(document.workspace.to_string()),
             parent: Some(document.workspace.to_string()),
             lookup: Some(document.user.to_string()),
-            deadline: None,
+            deadline: document.limit.map(|limit| limit.until.0),
         }
     }
+}
+
+fn limited(
+    document: Option<MemberDocument>,
+    key: &str,
+    event: &Recorded,
+    limit: Option<Limit>,
+) -> Result<MemberDocument, CannotFold> {
+    let mut member = present(document, key)?;
+    let then = Member {
+        role: member.role,
+        granted_at: member.granted_at,
+        limit,
+    };
+    member.become_of(then, event);
+    Ok(member)
 }
 
 fn joined(
@@ -145,5 +233,6 @@ fn joined(
         },
         version: event.sequence,
         granted_at: event.position,
+        limit: None,
     })
 }

@@ -12,6 +12,7 @@
 mod api_keys;
 pub mod audit;
 pub mod audit_index;
+mod auditors;
 mod check;
 mod engine;
 mod indexer;
@@ -20,6 +21,7 @@ mod key_index;
 mod members;
 mod organizations;
 mod people;
+mod policies;
 mod query;
 mod rebuild;
 mod users;
@@ -30,6 +32,7 @@ use std::{any::Any, collections::BTreeMap, marker::PhantomData, sync::Arc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use api_keys::{ApiKeyDocument, ApiKeys, KeyStatus};
+pub use auditors::{AuditorDocument, Auditors};
 pub use check::{CheckReport, Difference, check};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
@@ -40,6 +43,7 @@ pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
 };
 pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
+pub use policies::{Policies, PolicyDocument};
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use users::{UserDocument, Users};
@@ -212,6 +216,8 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Members>(),
         one::<Invitations>(),
         one::<ApiKeys>(),
+        one::<Policies>(),
+        one::<Auditors>(),
     ]
 }
 

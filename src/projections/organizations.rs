@@ -46,7 +46,9 @@ impl Projection for Organizations {
                 | OrganizationEvent::OrganizationKeyUpdated(_)
                 | OrganizationEvent::OrganizationKeyRotated(_)
                 | OrganizationEvent::OrganizationKeyRevoked(_)
-                | OrganizationEvent::OrganizationKeyExpired(_),
+                | OrganizationEvent::OrganizationKeyExpired(_)
+                | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+                | OrganizationEvent::OrganizationMemberRemoved { .. },
             )
             | Event::User(_)
             | Event::Workspace(_)
@@ -85,7 +87,9 @@ impl Projection for Organizations {
             | OrganizationEvent::OrganizationKeyUpdated(_)
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
-            | OrganizationEvent::OrganizationKeyExpired(_) => Ok(document),
+            | OrganizationEvent::OrganizationKeyExpired(_)
+            | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+            | OrganizationEvent::OrganizationMemberRemoved { .. } => Ok(document),
         }
     }
 
@@ -100,7 +104,9 @@ pub struct OrganizationMemberDocument {
     pub organization: OrganizationId,
     pub user: UserId,
     pub role: OrganizationRole,
+    /// When they first had one.
     pub since: Timestamp,
+    pub updated_at: Timestamp,
     /// Sequence of the event that gave the role.
     pub version: u64,
     /// Position of the event that gave the role.
@@ -120,13 +126,15 @@ impl OrganizationMembers {
 impl Projection for OrganizationMembers {
     type Document = OrganizationMemberDocument;
     const NAME: &'static str = "organization_members";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
-            Event::Organization(OrganizationEvent::OrganizationMemberAdded { user, .. }) => {
-                vec![format!("{}/{user}", event.aggregate_id)]
-            }
+            Event::Organization(
+                OrganizationEvent::OrganizationMemberAdded { user, .. }
+                | OrganizationEvent::OrganizationMemberRoleChanged { user, .. }
+                | OrganizationEvent::OrganizationMemberRemoved { user, .. },
+            ) => vec![format!("{}/{user}", event.aggregate_id)],
             Event::Organization(
                 OrganizationEvent::OrganizationCreated { .. }
                 | OrganizationEvent::OrganizationRenamed { .. }
@@ -148,21 +156,28 @@ impl Projection for OrganizationMembers {
         key: &str,
         event: &Recorded,
     ) -> Result<Option<OrganizationMemberDocument>, CannotFold> {
-        let Event::Organization(OrganizationEvent::OrganizationMemberAdded { user, role }) =
-            &event.event
-        else {
+        let Event::Organization(happened) = &event.event else {
             return Ok(document);
         };
-        let organization = event.aggregate_id.parse();
-        Ok(Some(OrganizationMemberDocument {
-            organization: organization
-                .map_err(|_| CannotFold(format!("{key} has no organization")))?,
-            user: *user,
-            role: *role,
-            since: document.map_or(event.recorded_at, |known| known.since),
-            version: event.sequence,
-            granted_at: event.position,
-        }))
+        match happened {
+            OrganizationEvent::OrganizationMemberAdded { user, role } => {
+                given(document, key, event, *user, *role).map(Some)
+            }
+            OrganizationEvent::OrganizationMemberRoleChanged { user, to, .. } => {
+                given(document, key, event, *user, *to).map(Some)
+            }
+            OrganizationEvent::OrganizationMemberRemoved { .. } => {
+                present(document, key).map(|_| None)
+            }
+            OrganizationEvent::OrganizationCreated { .. }
+            | OrganizationEvent::OrganizationRenamed { .. }
+            | OrganizationEvent::PersonRecorded { .. }
+            | OrganizationEvent::OrganizationKeyCreated(_)
+            | OrganizationEvent::OrganizationKeyUpdated(_)
+            | OrganizationEvent::OrganizationKeyRotated(_)
+            | OrganizationEvent::OrganizationKeyRevoked(_)
+            | OrganizationEvent::OrganizationKeyExpired(_) => Ok(document),
+        }
     }
 
     fn columns(document: &OrganizationMemberDocument) -> Columns {
@@ -172,4 +187,23 @@ impl Projection for OrganizationMembers {
             ..Columns::default()
         }
     }
+}
+
+fn given(
+    document: Option<OrganizationMemberDocument>,
+    key: &str,
+    event: &Recorded,
+    user: UserId,
+    role: OrganizationRole,
+) -> Result<OrganizationMemberDocument, CannotFold> {
+    let organization = event.aggregate_id.parse();
+    Ok(OrganizationMemberDocument {
+        organization: organization.map_err(|_| CannotFold(format!("{key} has no organization")))?,
+        user,
+        role,
+        since: document.map_or(event.recorded_at, |known| known.since),
+        updated_at: event.recorded_at,
+        version: event.sequence,
+        granted_at: event.position,
+    })
 }

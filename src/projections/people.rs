@@ -87,7 +87,9 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
             | OrganizationEvent::OrganizationKeyUpdated(_)
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
-            | OrganizationEvent::OrganizationKeyExpired(_),
+            | OrganizationEvent::OrganizationKeyExpired(_)
+            | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+            | OrganizationEvent::OrganizationMemberRemoved { .. },
         )
         | Event::Workspace(_)
         | Event::Attempts(_) => None,

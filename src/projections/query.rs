@@ -145,6 +145,37 @@ impl<P: Projection> Documents<P> {
         self.page("lookup", lookup, after, limit).await
     }
 
+    /// [`Documents::page_of_parent`] of those that `keep` lets through, as it leaves them: a
+    /// page that more follows is not empty.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page_of_parent_where(
+        &self,
+        parent: &str,
+        after: Option<&str>,
+        limit: u64,
+        keep: impl Fn(P::Document) -> Option<P::Document>,
+    ) -> Result<Page<P::Document>, StoreError> {
+        let mut after = after.map(str::to_owned);
+        loop {
+            let page = self.page("parent", parent, after.as_deref(), limit).await?;
+            after = page.items.last().map(|(key, _)| key.clone());
+            let kept = page
+                .items
+                .into_iter()
+                .filter_map(|(key, document)| Some((key, keep(document)?)));
+            let items: Vec<_> = kept.collect();
+            if !items.is_empty() || !page.more {
+                return Ok(Page {
+                    items,
+                    more: page.more,
+                    position: page.position,
+                });
+            }
+        }
+    }
+
     async fn page(
         &self,
         column: &str,

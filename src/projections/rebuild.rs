@@ -384,6 +384,16 @@ fn view_columns(name: &str) -> &'static [&'static str] {
             "successor",
             "ended",
         ],
+        "policies" => &["workspace", "version", "created_at", "updated_at"],
+        "auditors" => &[
+            "workspace",
+            "organization",
+            "user",
+            "since",
+            "expires_at",
+            "granted_by",
+            "granted_at",
+        ],
         "people" => &["realm", "user", "field", "since"],
         _ => &[],
     }

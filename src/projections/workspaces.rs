@@ -1,4 +1,4 @@
-//! Workspaces as they are now.
+//! Workspaces as they are now; one that was deleted is there no more.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,14 +35,15 @@ pub struct Workspaces;
 impl Projection for Workspaces {
     type Document = WorkspaceDocument;
     const NAME: &'static str = "workspaces";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
             Event::Workspace(
                 WorkspaceEvent::WorkspaceCreated { .. }
                 | WorkspaceEvent::WorkspaceRenamed { .. }
-                | WorkspaceEvent::PlanSelected { .. },
+                | WorkspaceEvent::PlanSelected { .. }
+                | WorkspaceEvent::WorkspaceDeleted { .. },
             ) => vec![event.aggregate_id.clone()],
             Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
                 vec![]
@@ -80,6 +81,7 @@ impl Projection for Workspaces {
         match happened {
             WorkspaceEvent::WorkspaceRenamed { to, .. } => document.name.clone_from(to),
             WorkspaceEvent::PlanSelected { to, .. } => document.plan = Some(to.clone()),
+            WorkspaceEvent::WorkspaceDeleted { .. } => return Ok(None),
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
@@ -95,7 +97,15 @@ impl Projection for Workspaces {
             | WorkspaceEvent::ApiKeyUpdated(_)
             | WorkspaceEvent::ApiKeyRotated(_)
             | WorkspaceEvent::ApiKeyRevoked(_)
-            | WorkspaceEvent::ApiKeyExpired(_) => return Ok(Some(document)),
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::AuditorGranted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::MembershipLimited { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::MembershipLimitReached { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -79,7 +79,7 @@ impl Service {
             .page_of_lookup(&token_hash, None, 1)
             .await?;
         let (_, document) = page.items.into_iter().next().ok_or(MISSING)?;
-        let place = self.known_place(document.workspace).await?;
+        let place = self.present_place(document.workspace).await?;
         Ok(FoundInvitation {
             document,
             place,

@@ -6,8 +6,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Service, ServiceError};
-use crate::journal::stores::Statement;
+use super::{Service, ServiceError, write::Made};
+use crate::{
+    domain::{
+        Refusal,
+        ids::WorkspaceId,
+        workspace::{Workspace, WorkspaceCommand},
+    },
+    journal::{Origin, StreamRef, Unit, stores::Statement},
+};
 
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +34,9 @@ pub struct DueReport {
     pub failed_sign_ins_written: u64,
     pub keys_expired: u64,
     pub key_uses_written: u64,
+    /// Roles and memberships that have ended by themselves.
+    pub limits_reached: u64,
+    pub auditors_expired: u64,
 }
 
 const DELETE_TOKENS: &str = "
@@ -66,6 +76,18 @@ impl Service {
             self.expire_invitation(&invitation).await?;
             report.invitations_expired += 1;
         }
+        for (_, member) in self.members().due(now, AT_ONCE).await? {
+            let user = member.user;
+            self.note(member.workspace, WorkspaceCommand::ReachLimit { user })
+                .await?;
+            report.limits_reached += 1;
+        }
+        for (_, grant) in self.auditors().due(now, AT_ONCE).await? {
+            let user = grant.user;
+            self.note(grant.workspace, WorkspaceCommand::ExpireAuditor { user })
+                .await?;
+            report.auditors_expired += 1;
+        }
         for (_, account) in self.users().due(now, AT_ONCE).await? {
             self.share_profile(account.id).await?;
             report.profiles_shared += 1;
@@ -78,6 +100,34 @@ impl Service {
         report.attempts_written = self.write_repeated_attempts().await?;
         report.failed_sign_ins_written = self.write_failed_sign_ins().await?;
         Ok(report)
+    }
+
+    /// Has a workspace note what time has done; it accepts that once, whoever asks.
+    async fn note(
+        &self,
+        workspace: WorkspaceId,
+        command: WorkspaceCommand,
+    ) -> Result<(), ServiceError> {
+        let Some(organization) = self.place(workspace).await? else {
+            // It was deleted meanwhile, and every access with it.
+            return Ok(());
+        };
+        let stream = StreamRef::of::<Workspace>(workspace, workspace);
+        let unit = Unit {
+            lane: organization.to_string(),
+            streams: vec![stream.clone()],
+            lookups: vec![],
+            origin: Origin::system(),
+            idempotency: None,
+            decide: Box::new(move |desk| {
+                match desk.execute::<Workspace>(&stream, command.clone(), &[]) {
+                    Ok(()) | Err(Refusal::NotFound { .. }) => Ok(Made::Nothing.outcome(0)),
+                    Err(refusal) => Err(refusal.into()),
+                }
+            }),
+        };
+        self.journal.submit(unit).await?;
+        Ok(())
     }
 
     /// Deletes what has outlived its use beside the log.

@@ -40,6 +40,9 @@ pub enum ServiceError {
         pointer: &'static str,
         detail: String,
     },
+    /// No permission has this name.
+    #[error("there is no action of this name; there are: {}", known.join(", "))]
+    UnknownAction { known: Vec<&'static str> },
     /// Too much is waiting; nothing was done.
     #[error("too many commands are waiting")]
     Overloaded,

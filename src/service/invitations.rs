@@ -145,7 +145,7 @@ impl Service {
             })?;
             return Ok((key, known.subject.to_string(), vec![]));
         }
-        let made = self.new_subject(realm, None, lookup);
+        let made = self.new_subject(realm, None, Some(lookup));
         Ok((made.key, made.subject.to_string(), made.statements.to_vec()))
     }
 

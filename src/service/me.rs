@@ -124,7 +124,9 @@ impl Service {
             .await?
             .into_iter()
             .collect();
+        let now = self.source().now();
         let memberships = page.items.into_iter().filter_map(|(_, member)| {
+            let member = member.settled(now)?;
             let workspace = names.remove(&member.workspace.to_string())?;
             Some(Membership {
                 workspace: member.workspace,

@@ -28,6 +28,10 @@ pub struct MemberView {
     pub since: Timestamp,
     pub updated_at: Timestamp,
     pub invited_by: Option<UserId>,
+    /// First moment at which the role, or the membership, is over.
+    pub until: Option<Timestamp>,
+    /// The role from then on; none where the membership ends.
+    pub afterwards: Option<Role>,
     pub version: u64,
 }
 
@@ -56,6 +60,8 @@ impl Service {
             since: member.since,
             updated_at: member.updated_at,
             invited_by: member.invited_by,
+            until: member.limit.map(|limit| limit.until),
+            afterwards: member.limit.and_then(|limit| limit.afterwards),
             version: member.version,
         });
         Ok(views.collect())
@@ -77,9 +83,12 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, "member.read")
             .await?;
+        let now = self.source().now();
         let page = self
             .members()
-            .page_of_parent(&workspace.to_string(), after, limit)
+            .page_of_parent_where(&workspace.to_string(), after, limit, |member| {
+                member.settled(now)
+            })
             .await?;
         let (keys, members): (Vec<_>, Vec<_>) = page.items.into_iter().unzip();
         let views = self
@@ -109,7 +118,9 @@ impl Service {
             .may_in_workspace(request, principal, workspace, permission, "member.read")
             .await?;
         let found = self.members().get(&Members::key(&workspace, &user)).await?;
-        let member = found.value.ok_or(Refusal::NotFound {
+        let now = self.source().now();
+        let member = found.value.and_then(|member| member.settled(now));
+        let member = member.ok_or(Refusal::NotFound {
             what: "member",
             hidden: false,
         })?;
@@ -151,11 +162,13 @@ impl Service {
             .await
     }
 
-    /// Gives a member another role.
+    /// Gives a member a role: for good, or until a moment. With another role than their
+    /// lasting one, that one holds again from then on; with the same, the membership ends.
     ///
     /// # Errors
     /// A refusal unless the caller may, up to their own role; [`Refusal::LastOwner`] when
-    /// nobody would own the workspace.
+    /// nobody would own the workspace for good; [`Refusal::WrongValue`] for a moment that is
+    /// not in the future.
     pub async fn change_role(
         &self,
         request: &Request,
@@ -163,12 +176,18 @@ impl Service {
         workspace: WorkspaceId,
         user: UserId,
         role: Role,
+        until: Option<Timestamp>,
     ) -> Result<Written<MemberView>, ServiceError> {
         let place = self.known_place(workspace).await?;
-        let command = WorkspaceCommand::ChangeRole {
-            actor: caller.user,
-            user,
-            role,
+        let actor = caller.user;
+        let command = match until {
+            None => WorkspaceCommand::ChangeRole { actor, user, role },
+            Some(until) => WorkspaceCommand::ChangeRoleUntil {
+                actor,
+                user,
+                role,
+                until,
+            },
         };
         let made = Made::Member(workspace, user);
         let receipt = self

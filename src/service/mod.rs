@@ -12,23 +12,29 @@ mod acceptance;
 mod api_keys;
 mod attempts;
 mod audit;
+mod auditors;
 mod authenticate;
 mod due;
 mod error;
+mod introductions;
 mod invitations;
 mod key_uses;
 mod me;
 mod members;
+mod organization_members;
 mod organizations;
+mod ownership;
 mod password_change;
 mod passwords;
 mod people;
 pub mod plans;
+mod policies;
 mod secrets;
 mod sessions;
 mod sign_up;
 mod throttle;
 mod verification;
+mod who_may;
 mod workspaces;
 mod write;
 
@@ -43,12 +49,14 @@ pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
     AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
 };
+pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
 pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
+pub use organization_members::OrganizationMemberView;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
@@ -66,8 +74,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Documents, Engine, EngineError, Found, Indexer, Invitations, Members,
-        OrganizationMembers, Organizations, People, Projection, Users, Workspaces, audit_index,
+        ApiKeys, Auditors, Documents, Engine, EngineError, Found, Indexer, Invitations, Members,
+        OrganizationMembers, Organizations, People, Policies, Projection, Users, Workspaces,
+        audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -77,7 +86,8 @@ use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
 
-/// How many workspaces' organizations are remembered; they never change.
+/// How many workspaces' organizations are remembered; they never change. That a workspace was
+/// deleted by another process is not remembered: whoever answers by this asks further.
 const PLACES_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// How long the question how things stand waits for the store: who asks it does not wait long.
 const READINESS_WAIT: Duration = Duration::from_secs(2);
@@ -222,6 +232,14 @@ impl Service {
         self.documents()
     }
 
+    fn auditors(&self) -> Documents<Auditors> {
+        self.documents()
+    }
+
+    fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
     fn source(&self) -> &dyn Source {
         &**self.journal.source()
     }
@@ -355,6 +373,11 @@ impl Service {
             self.places().put(workspace, organization);
         }
         Ok(organization)
+    }
+
+    /// Forgets a workspace that was deleted.
+    fn forget_place(&self, workspace: WorkspaceId) {
+        self.places().pop(&workspace);
     }
 
     fn places(&self) -> std::sync::MutexGuard<'_, LruCache<WorkspaceId, OrganizationId>> {

@@ -166,7 +166,7 @@ impl Service {
     }
 
     /// The caller's role in an organization, where it holds the permission.
-    async fn organization_role_for(
+    pub(super) async fn organization_role_for(
         &self,
         caller: &Caller,
         organization: OrganizationId,

@@ -180,12 +180,12 @@ impl Service {
         }
     }
 
-    /// A new subject in a realm, with its key.
+    /// A new subject in a realm, with its key; found by an address where one is given.
     pub(super) fn new_subject(
         &self,
         realm: impl ToString,
         user: Option<UserId>,
-        email_lookup: &str,
+        email_lookup: Option<&str>,
     ) -> NewSubject {
         let subject = SubjectId::from_uuid(self.source().uuid());
         let (key, keep_key) = self.keyring.create(KeyOwner::Subject(subject));
@@ -193,7 +193,7 @@ impl Service {
             subject.to_string().into(),
             realm.to_string().into(),
             Value::Text(user.map(|user| user.to_string())),
-            email_lookup.into(),
+            Value::Text(email_lookup.map(str::to_owned)),
             self.source().now().0.into(),
         ];
         let keep_subject = Statement::new(INSERT_SUBJECT, parameters);

@@ -179,9 +179,15 @@ impl Service {
         token: Token,
     ) -> Result<SessionView, ServiceError> {
         let key = user.to_string();
-        let account = self
+        let mut account = self
             .shown::<Users, User>(self.users(), receipt, &key, &key)
             .await?;
+        if !account.sessions.contains_key(&session) {
+            // It has ended already: a new password came right after it.
+            let users = self.users();
+            let then = users.as_of::<User>(&key, &key, receipt.position).await?;
+            account = then.unwrap_or(account);
+        }
         let known = account.sessions.get(&session);
         let known = known.ok_or_else(|| {
             ServiceError::Internal(format!("session {session} is not in its account"))

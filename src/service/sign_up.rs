@@ -149,7 +149,7 @@ impl Service {
     ) -> NewAccount {
         let NewSubject {
             key, statements, ..
-        } = self.new_subject(ACCOUNT, Some(user), lookup);
+        } = self.new_subject(ACCOUNT, Some(user), Some(lookup));
         let signed_up = EventId::from_uuid(self.source().uuid());
         let seal = |field, value| key.seal(self.source(), signed_up, field, value);
         let command = UserCommand::SignUp {
@@ -293,6 +293,7 @@ impl NewOrganization {
 
 /// A workspace that is being made.
 pub(super) struct NewWorkspace {
+    pub id: WorkspaceId,
     pub stream: StreamRef,
     create: WorkspaceCommand,
     keep_key: Statement,
@@ -316,7 +317,7 @@ impl Service {
         lookup: &str,
     ) -> NewOrganization {
         let (_, keep_key) = self.keyring.create(KeyOwner::Organization(id));
-        let subject = self.new_subject(id, Some(owner), lookup);
+        let subject = self.new_subject(id, Some(owner), Some(lookup));
         let recorded = EventId::from_uuid(self.source().uuid());
         let seal = |field, value| subject.key.seal(self.source(), recorded, field, value);
         let mut statements = subject.statements.to_vec();
@@ -350,6 +351,7 @@ impl Service {
     ) -> NewWorkspace {
         let (_, keep_key) = self.keyring.create(KeyOwner::Workspace(id));
         NewWorkspace {
+            id,
             stream: StreamRef::of::<Workspace>(id, id),
             create: WorkspaceCommand::Create {
                 workspace: id,

@@ -1,23 +1,27 @@
-//! Workspaces: made, read, renamed, put on a plan; and who may read in one.
+//! Workspaces: made, read, listed, renamed, put on a plan; and who may read in one.
+
+use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
 
 use super::{
     Caller, Condition, KeyCaller, Principal, Request, Service, ServiceError, Written,
     plans::Plan,
+    sign_up::NewWorkspace,
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
 };
 use crate::{
     domain::{
         Name, Refusal,
-        authority::{OrganizationPermission, Permission, Role},
-        ids::{OrganizationId, WorkspaceId},
+        authority::{OrganizationPermission, Permission},
+        ids::{OrganizationId, UserId, WorkspaceId},
         organization::Organization,
         plans::PlanName,
+        standing::Standing,
         workspace::{Workspace, WorkspaceCommand},
     },
     journal::{Desk, Rejection, StreamRef},
-    projections::{Found, Members, Page, WorkspaceDocument, Workspaces},
+    projections::{Auditors, Found, Members, Page, WorkspaceDocument, Workspaces},
 };
 
 /// A workspace that a command is sent to, with its organization.
@@ -63,6 +67,23 @@ impl Service {
         }
     }
 
+    /// A workspace that exists now: asked anew, for what must not be said of one that another
+    /// process has deleted.
+    pub(super) async fn present_place(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Place, ServiceError> {
+        let found = self.workspaces().get(&workspace.to_string()).await?.value;
+        let document = found.ok_or(Refusal::NotFound {
+            what: "workspace",
+            hidden: false,
+        })?;
+        Ok(Place {
+            workspace,
+            organization: document.organization,
+        })
+    }
+
     /// A unit on one workspace by a person: their session and their role for `permission`
     /// are the chain, and `decide` sends the command.
     #[expect(
@@ -91,9 +112,10 @@ impl Service {
             origin,
             decide: Box::new(move |desk| {
                 caller.is_live(desk)?;
-                let link = desk
-                    .read::<Workspace>(&stream)
-                    .authorise(caller.user, permission)?;
+                let now = desk.now();
+                let link =
+                    desk.read::<Workspace>(&stream)
+                        .authorise(caller.user, permission, now)?;
                 desk.stand_on(link);
                 unmoved(desk, &stream, sequence)?;
                 Ok(decide(desk, &stream)?.outcome(status))
@@ -173,6 +195,98 @@ impl Service {
         ))
     }
 
+    /// Makes a workspace with a key of its organization, which names who becomes its owner.
+    ///
+    /// # Errors
+    /// A refusal unless the key may; an invalid value when the plan is not in the catalogue,
+    /// or nobody has the owner's account.
+    pub async fn create_workspace_for(
+        &self,
+        request: &Request,
+        key: &KeyCaller,
+        organization: OrganizationId,
+        (name, plan): (Name, PlanName),
+        owner: Option<UserId>,
+    ) -> Result<Written<WorkspaceDocument>, ServiceError> {
+        let permission = OrganizationPermission::CreateWorkspaces;
+        let action = "workspace.created";
+        self.may_in_organization(request, key, organization, permission, action)
+            .await?;
+        self.plan_named("/plan", &plan)?;
+        let owner = self.owner_named(owner).await?;
+        let aim = Aim {
+            action,
+            target: organization.to_string(),
+            organization,
+            workspace: None,
+        };
+        let id = WorkspaceId::from_uuid(self.source().uuid());
+        let sender = Sender::Key(key.clone());
+        let receipt = self
+            .submit(&sender, request, Some(&aim), || {
+                let made = self.new_workspace(id, organization, name.clone(), owner, plan.clone());
+                self.compose_workspace_for(request, key, organization, made, owner)
+                    .boxed()
+            })
+            .await?;
+        let Made::Workspace(id) = receipt.made else {
+            return Err(ServiceError::Internal(
+                "the kept answer is no workspace".to_owned(),
+            ));
+        };
+        Ok(Written::of(
+            &receipt,
+            self.workspace_shown(&receipt, id).await?,
+        ))
+    }
+
+    async fn owner_named(&self, owner: Option<UserId>) -> Result<UserId, ServiceError> {
+        let wrong = |detail: &str| ServiceError::InvalidValue {
+            pointer: "/owner",
+            detail: detail.to_owned(),
+        };
+        let owner = owner.ok_or_else(|| wrong("an API key must name who becomes the owner"))?;
+        match self.users().get(&owner.to_string()).await?.value {
+            Some(_) => Ok(owner),
+            None => Err(wrong("nobody has this account")),
+        }
+    }
+
+    async fn compose_workspace_for(
+        &self,
+        request: &Request,
+        key: &KeyCaller,
+        organization: OrganizationId,
+        made: NewWorkspace,
+        owner: UserId,
+    ) -> Result<Composed, ServiceError> {
+        let origin = self
+            .origin_of(&key.into(), request, Some(organization), None)
+            .await?;
+        // The organization knows the people in its workspaces by name.
+        let introduction = self.introduction(owner, organization).await?;
+        let (holder, id, key) = (organization_stream(organization), made.id, key.id());
+        Ok(Composed {
+            lane: organization.to_string(),
+            streams: vec![
+                introduction.person.clone(),
+                holder.clone(),
+                made.stream.clone(),
+            ],
+            lookups: vec![introduction.address.clone()],
+            origin,
+            decide: Box::new(move |desk| {
+                let (permission, now) = (OrganizationPermission::CreateWorkspaces, desk.now());
+                let organization = desk.read::<Organization>(&holder);
+                let link = organization.authorise_key(key, permission, now)?;
+                desk.stand_on(link);
+                introduction.decide(desk)?;
+                made.decide(desk)?;
+                Ok(Made::Workspace(id).outcome(201))
+            }),
+        })
+    }
+
     pub(super) async fn workspace_shown(
         &self,
         receipt: &Receipt,
@@ -224,14 +338,16 @@ impl Service {
     ) -> Result<Place, ServiceError> {
         let principal = principal.into();
         let place = self.known_place(workspace).await?;
-        match self.is_allowed(&principal, place, permission).await {
-            Err(ServiceError::Refused(refusal)) => {
-                let aim = place.aim(action, workspace);
-                self.keep_attempt(&principal, request, &aim, &refusal).await;
-                Err(refusal.into())
-            }
-            allowed => allowed.map(|()| place),
+        let refusal = match self.is_allowed(&principal, place, permission).await {
+            Ok(()) => return Ok(place),
+            Err(ServiceError::Refused(refusal)) => refusal,
+            Err(error) => return Err(error),
+        };
+        if refusal.is_denial() {
+            let aim = place.aim(action, workspace);
+            self.keep_attempt(&principal, request, &aim, &refusal).await;
         }
+        Err(refusal.into())
     }
 
     async fn is_allowed(
@@ -245,10 +361,7 @@ impl Service {
             hidden: true,
         };
         match principal {
-            Principal::Person(caller) => {
-                let role = self.role_for(caller, place.workspace, permission);
-                role.await.map(drop)
-            }
+            Principal::Person(caller) => self.may_now(caller, place.workspace, permission).await,
             Principal::Key(key) if key.0.workspace == Some(place.workspace) => {
                 Ok(permission.of_keys().allows(key.0.scopes())?)
             }
@@ -264,26 +377,47 @@ impl Service {
         }
     }
 
-    /// The caller's role in a workspace that exists, where it holds the permission.
-    async fn role_for(
+    /// That the caller may do something in a workspace now.
+    pub(super) async fn may_now(
         &self,
         caller: &Caller,
         workspace: WorkspaceId,
         permission: Permission,
-    ) -> Result<Role, ServiceError> {
-        let key = Members::key(&workspace, &caller.user);
-        let refusal = match self.members().get(&key).await?.value {
-            Some(member) if permission.allows(member.role) => return Ok(member.role),
-            Some(member) => Refusal::NotPermitted {
-                permission,
-                role: member.role,
-            },
-            None => Refusal::NotFound {
-                what: "workspace",
-                hidden: true,
-            },
-        };
-        Err(refusal.into())
+    ) -> Result<(), ServiceError> {
+        if let Some(standing) = self.standing_in(workspace, caller.user).await?.value {
+            return Ok(standing.permits(permission).map(drop)?);
+        }
+        // Another process may have deleted it since this one has learned of it.
+        let known = self.workspaces().get(&workspace.to_string()).await?;
+        Err(Refusal::NotFound {
+            what: "workspace",
+            hidden: known.value.is_some(),
+        }
+        .into())
+    }
+
+    /// What gives somebody rights in a workspace now, if anything does.
+    pub(super) async fn standing_in(
+        &self,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> Result<Found<Option<Standing>>, ServiceError> {
+        let now = self.source().now();
+        let found = self.members().get(&Members::key(&workspace, &user)).await?;
+        if let Some(member) = found.value.and_then(|member| member.at(now)) {
+            return Ok(Found {
+                position: found.position,
+                value: Some(member.standing()),
+            });
+        }
+        let found = self
+            .auditors()
+            .get(&Auditors::key(&workspace, &user))
+            .await?;
+        Ok(Found {
+            position: found.position,
+            value: found.value.and_then(|grant| grant.standing_at(now)),
+        })
     }
 
     /// [`Service::checked_sequence`] of a workspace, for whoever may: a failed condition
@@ -297,16 +431,16 @@ impl Service {
         version: impl Future<Output = Result<Option<u64>, ServiceError>>,
     ) -> Result<Option<u64>, ServiceError> {
         if request.condition != Condition::None {
-            self.role_for(caller, place.workspace, permission).await?;
+            self.may_now(caller, place.workspace, permission).await?;
         }
         self.checked_sequence(request, &place.stream(), version)
             .await
     }
 
-    /// A workspace that the caller is in.
+    /// A workspace that the caller is in or audits.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] when it does not exist or they are not.
+    /// [`Refusal::NotFound`] when it does not exist or they do neither.
     pub async fn workspace(
         &self,
         request: &Request,
@@ -327,20 +461,20 @@ impl Service {
         })
     }
 
-    /// The workspaces that the caller is in, in order of their ids. Keys of the page are
-    /// what `after` takes.
+    /// The workspaces that the caller is in or audits, in order of their ids. Keys of the
+    /// page are what `after` takes.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn workspaces_of(
         &self,
-        principal: &Principal,
+        principal: impl Into<Principal>,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<WorkspaceDocument>, ServiceError> {
-        match principal {
-            Principal::Person(caller) => self.workspaces_of_person(caller, after, limit).await,
-            Principal::Key(key) => self.workspaces_of_key(key, after, limit).await,
+        match principal.into() {
+            Principal::Person(caller) => self.workspaces_of_person(&caller, after, limit).await,
+            Principal::Key(key) => self.workspaces_of_key(&key, after, limit).await,
         }
     }
 
@@ -379,29 +513,60 @@ impl Service {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<WorkspaceDocument>, ServiceError> {
-        let members = self.members();
-        let page = members
-            .page_of_lookup(&caller.user.to_string(), after, limit)
-            .await?;
-        let ids: Vec<_> = page
-            .items
-            .iter()
-            .map(|(_, member)| member.workspace.to_string())
-            .collect();
-        let mut documents: std::collections::HashMap<_, _> = self
-            .workspaces()
-            .get_many(&ids)
-            .await?
+        let mut after = after.map(str::to_owned);
+        loop {
+            let (page, last) = self
+                .some_workspaces_of(caller.user, after.as_deref(), limit)
+                .await?;
+            // All of a page may have ended by itself: then the list goes on behind it.
+            match last {
+                Some(last) if page.items.is_empty() && page.more => after = Some(last),
+                Some(_) | None => return Ok(page),
+            }
+        }
+    }
+
+    /// A page of workspaces, without those where the time of a membership or grant is over;
+    /// and the last key that was looked at.
+    async fn some_workspaces_of(
+        &self,
+        user: UserId,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<(Page<WorkspaceDocument>, Option<String>), ServiceError> {
+        let (now, user) = (self.source().now(), user.to_string());
+        let members = self.members().page_of_lookup(&user, after, limit).await?;
+        let grants = self.auditors().page_of_lookup(&user, after, limit).await?;
+        // Keys of both are alike, and sort by the workspace.
+        let mut found: BTreeMap<String, (WorkspaceId, bool)> = BTreeMap::new();
+        for (key, member) in members.items {
+            let counts = member.at(now).is_some();
+            found.insert(key, (member.workspace, counts));
+        }
+        for (key, grant) in grants.items {
+            let entry = found.entry(key).or_insert((grant.workspace, false));
+            entry.1 |= grant.is_live(now);
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = members.more || grants.more || found.len() > limit;
+        let looked_at: Vec<_> = found.into_iter().take(limit).collect();
+        let last = looked_at.last().map(|(key, _)| key.clone());
+        let counting = looked_at.into_iter().filter(|(_, (_, counts))| *counts);
+        let (keys, ids): (Vec<_>, Vec<_>) = counting
+            .map(|(key, (workspace, _))| (key, workspace.to_string()))
+            .unzip();
+        let documents = self.workspaces().get_many(&ids).await?.into_iter();
+        let mut documents: HashMap<_, _> = documents.collect();
+        let items = keys
             .into_iter()
-            .collect();
-        let items = page.items.into_iter().filter_map(|(key, member)| {
-            Some((key, documents.remove(&member.workspace.to_string())?))
-        });
-        Ok(Page {
+            .zip(ids)
+            .filter_map(|(key, id)| Some((key, documents.remove(&id)?)));
+        let page = Page {
             items: items.collect(),
-            more: page.more,
-            position: page.position,
-        })
+            more,
+            position: members.position.min(grants.position),
+        };
+        Ok((page, last))
     }
 
     /// Renames a workspace.
@@ -453,7 +618,7 @@ impl Service {
             .await
     }
 
-    async fn change_workspace(
+    pub(super) async fn change_workspace(
         &self,
         request: &Request,
         caller: &Caller,

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{Caller, Principal, Service, ServiceError};
+use super::{Caller, KeyCaller, Principal, Service, ServiceError};
 use crate::{
     domain::{
         Refusal, Stream,
@@ -123,6 +123,9 @@ pub(super) enum Made {
         user: UserId,
         session: Option<SessionId>,
     },
+    Policy(WorkspaceId),
+    Auditor(WorkspaceId, UserId),
+    OrganizationMember(OrganizationId, UserId),
 }
 
 impl Made {
@@ -159,6 +162,7 @@ pub(super) struct Aim {
 #[derive(Debug, Clone)]
 pub(super) enum Sender {
     Person(Caller),
+    Key(KeyCaller),
     /// Nobody is signed in; the name keeps their idempotency keys apart.
     Anonymous(String),
 }
@@ -167,6 +171,7 @@ impl Sender {
     fn principal(&self) -> String {
         match self {
             Self::Person(caller) => caller.user.to_string(),
+            Self::Key(key) => key.id().to_string(),
             Self::Anonymous(name) => name.clone(),
         }
     }
@@ -246,6 +251,7 @@ impl Service {
     ) -> ServiceError {
         let principal = match sender {
             Sender::Person(caller) => Some(Principal::from(caller)),
+            Sender::Key(key) => Some(Principal::from(key)),
             Sender::Anonymous(_) => None,
         };
         if let (Some(principal), Some(aim), true) = (principal, aim, refusal.is_denial()) {
@@ -262,8 +268,9 @@ impl Service {
         })
     }
 
-    /// The first answer to a repeated request, for what must be proven before it is submitted:
-    /// the proof of the first time may be none any more.
+    /// The first answer to a repeated request, for what must be proven or looked for before it
+    /// is submitted: the proof of the first time may be none any more, and what was done may
+    /// have taken away what is looked for.
     pub(super) async fn answered_before(
         &self,
         sender: &Sender,

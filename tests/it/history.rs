@@ -21,14 +21,18 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use cqrs_es::DomainEvent;
 use crewlog::domain::api_keys::{KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret};
 use crewlog::domain::attempts::{Attempts, AttemptsCommand, AttemptsEvent};
-use crewlog::domain::authority::{Actor, AuthorityLink, OrganizationPermission, Permission, Role};
+use crewlog::domain::authority::{
+    Actor, AuthorityLink, OrganizationPermission, OrganizationRole, Permission, Role,
+};
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{KeyId, SessionId, SubjectId};
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
-use crewlog::domain::workspace::{MembershipSource, Workspace, WorkspaceCommand, WorkspaceEvent};
+use crewlog::domain::workspace::{
+    MembershipSource, Policy, ProductionChanges, Workspace, WorkspaceCommand, WorkspaceEvent,
+};
 use crewlog::journal::entry::{CONTEXT, REASON};
 use crewlog::journal::sealing::{DataKey, Keyring, RootKey};
 use crewlog::journal::stores::sqlite::SqliteStore;
@@ -256,7 +260,7 @@ async fn write_history(fixture: &Fixture) {
     let team = fixture
         .workspace(&ada, "Crew \u{e9}\u{1f680} \"one\"")
         .await;
-    fixture
+    let second = fixture
         .workspace_in(team.organization, &ada, "second")
         .await;
     write_changes_of_names(fixture, &ada, team).await;
@@ -266,8 +270,12 @@ async fn write_history(fixture: &Fixture) {
     write_members(fixture, [&ada, &bob, &cyd], team).await;
     write_invitations(fixture, &ada, team).await;
     write_sessions(fixture, &bob).await;
-    write_password(fixture, &cyd).await;
     let key = write_keys(fixture, &ada, team).await;
+    write_organization_members(fixture, &ada, &bob, team).await;
+    write_rules(fixture, [&ada, &bob, &cyd], second).await;
+    write_audit(fixture, [&ada, &bob, &cyd], second).await;
+    // It ends their sessions, which what is before it stands on.
+    write_password(fixture, &cyd).await;
     for (scope, count, actor) in [
         (team.workspace.to_string(), 1, cyd.actor()),
         (team.workspace.to_string(), 1, Actor::ApiKey { id: key }),
@@ -404,6 +412,110 @@ async fn write_members(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: T
     ];
     fixture
         .commit(commands::<Workspace>(team.stream(), changes))
+        .await;
+}
+
+async fn write_organization_members(fixture: &Fixture, ada: &Person, bob: &Person, team: Team) {
+    let (actor, user) = (ada.user, bob.user);
+    let set = |role| OrganizationCommand::SetMember { actor, user, role };
+    let changes = vec![
+        set(OrganizationRole::Billing),
+        set(OrganizationRole::Auditor),
+        OrganizationCommand::RemoveMember { actor, user },
+    ];
+    let stream = organization_stream(team.organization);
+    fixture
+        .commit(commands::<Organization>(stream, changes))
+        .await;
+}
+
+/// A policy, roles that end by themselves, and another owner.
+async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Team) {
+    fixture.join(team, ada, bob, Role::Member).await;
+    fixture.join(team, ada, cyd, Role::Viewer).await;
+    let actor = ada.user;
+    let until = fixture.source.now().plus(chrono::TimeDelta::hours(4));
+    let limit = |user, role| WorkspaceCommand::ChangeRoleUntil {
+        actor,
+        user,
+        role,
+        until,
+    };
+    let policy = Policy {
+        production_changes: ProductionChanges::Direct,
+        key_rotation_days: Some(90),
+        ..Policy::default()
+    };
+    let lasting = WorkspaceCommand::ChangeRole {
+        actor,
+        user: bob.user,
+        role: Role::Admin,
+    };
+    let changes = vec![
+        WorkspaceCommand::ChangePolicy { actor, policy },
+        limit(bob.user, Role::Admin),
+        lasting,
+        limit(bob.user, Role::Member),
+        limit(cyd.user, Role::Viewer),
+    ];
+    fixture
+        .commit(commands::<Workspace>(team.stream(), changes))
+        .await;
+    fixture.source.pass(Duration::from_secs(5 * 3600));
+    let reached = [bob, cyd].map(|person| WorkspaceCommand::ReachLimit { user: person.user });
+    fixture
+        .commit(commands::<Workspace>(team.stream(), reached.into()))
+        .await;
+    let transfer = WorkspaceCommand::TransferOwnership {
+        actor,
+        to: bob.user,
+    };
+    fixture
+        .commit(command::<Workspace>(team.stream(), transfer))
+        .await;
+}
+
+/// Auditors, one of whom does something on that authority, and the end of the workspace.
+async fn write_audit(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Team) {
+    let (actor, user) = (ada.user, cyd.user);
+    let grant = WorkspaceCommand::GrantAuditor {
+        actor,
+        user,
+        expires_at: fixture.source.now().plus(chrono::TimeDelta::days(30)),
+    };
+    let revoke = WorkspaceCommand::RevokeAuditor { actor, user };
+    let changes = vec![grant.clone(), revoke, grant];
+    fixture
+        .commit(commands::<Workspace>(team.stream(), changes))
+        .await;
+    let auditor = cyd.clone();
+    let streams = vec![cyd.stream(), team.stream(), team.attempts()];
+    let tried = unit(team.organization, streams, move |desk| {
+        stand_on_role(desk, team, &auditor, Permission::ReadAudit)?;
+        let refused = AttemptsCommand::Record {
+            organization: team.organization,
+            actor: auditor.actor(),
+            action: "member.read".to_owned(),
+            target: team.workspace.to_string(),
+            code: "not_permitted".to_owned(),
+            minute: desk.now().minute(),
+            count: 1,
+            repeats: false,
+        };
+        desk.execute::<Attempts>(&team.attempts(), refused, &[])?;
+        Ok(done())
+    });
+    fixture.commit(tried).await;
+    fixture.source.pass(Duration::from_secs(31 * 24 * 3600));
+    let ends = vec![
+        WorkspaceCommand::ExpireAuditor { user },
+        WorkspaceCommand::Delete {
+            actor: bob.user,
+            confirm: "second".to_owned(),
+        },
+    ];
+    fixture
+        .commit(commands::<Workspace>(team.stream(), ends))
         .await;
 }
 
@@ -610,6 +722,8 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<Actor>(json!({"type": "?"})),
         variants_of::<AuthorityLink>(json!({"type": "?"})),
         variants_of::<Role>(json!("?")),
+        variants_of::<OrganizationRole>(json!("?")),
+        variants_of::<ProductionChanges>(json!("?")),
     ] {
         let missing = variants
             .iter()

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crewlog::domain::Timestamp;
 use crewlog::domain::attempts::{Attempts, AttemptsCommand};
-use crewlog::domain::authority::Role;
+use crewlog::domain::authority::{OrganizationRole, Role};
 use crewlog::domain::ids::{EventId, InvitationId, SessionId};
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
-use crewlog::domain::workspace::{Workspace, WorkspaceCommand};
+use crewlog::domain::workspace::{Policy, Workspace, WorkspaceCommand};
 use crewlog::journal::stores::{Statement, Store, StoreKind};
 use crewlog::journal::{JournalSettings, Source, SubmitError, Unit};
 use crewlog::projections::audit_index::{self, Column, Order, Search};
@@ -144,6 +144,33 @@ impl Naive {
         change(documents.get_mut(key).expect(key));
     }
 
+    fn remove(&mut self, projection: &str, key: &str) {
+        let documents = self.documents.get_mut(projection).expect(projection);
+        documents.remove(key).expect(key);
+    }
+
+    /// Whatever gives access to a workspace goes; how invitations ended stays.
+    fn workspace_deleted(&mut self, entry: &Entry) {
+        let workspace = entry.stream.as_str();
+        let keys = self.documents.get_mut("api_keys").expect("keys");
+        let of_workspace =
+            |key: &&mut Value| key["workspace"] == workspace && key["ended"].is_null();
+        for key in keys.values_mut().filter(of_workspace) {
+            key["ended"] = json!("revoked");
+            entry.stamp(key);
+        }
+        self.remove("workspaces", workspace);
+        self.remove("policies", workspace);
+        for projection in ["members", "auditors"] {
+            let documents = self.documents.get_mut(projection).expect(projection);
+            documents.retain(|_, document| document["workspace"] != workspace);
+        }
+        let invitations = self.documents.get_mut("invitations").expect("invitations");
+        invitations.retain(|_, document| {
+            document["workspace"] != workspace || document["status"] != "pending"
+        });
+    }
+
     fn person(&mut self, entry: &Entry, realm: &str, user: &str, field: &str) {
         let key = format!("{realm}/{user}/{field}/{:020}", entry.position);
         let document = json!({
@@ -215,14 +242,26 @@ impl Naive {
                 let user = text(&body["user"]);
                 let document = json!({
                     "organization": organization, "user": user, "role": body["role"],
-                    "since": entry.recorded_at, "version": entry.sequence,
-                    "granted_at": entry.position,
+                    "since": entry.recorded_at, "updated_at": entry.recorded_at,
+                    "version": entry.sequence, "granted_at": entry.position,
                 });
                 self.put(
                     "organization_members",
                     format!("{organization}/{user}"),
                     document,
                 );
+            }
+            "organization_member_role_changed" => {
+                let key = format!("{organization}/{}", text(&body["user"]));
+                self.change("organization_members", &key, |document| {
+                    document["role"] = body["to"].clone();
+                    document["granted_at"] = json!(entry.position);
+                    entry.stamp(document);
+                });
+            }
+            "organization_member_removed" => {
+                let key = format!("{organization}/{}", text(&body["user"]));
+                self.remove("organization_members", &key);
             }
             "person_recorded" => {
                 for field in ["name", "email"] {
@@ -246,6 +285,15 @@ impl Naive {
                     "name": body["name"], "plan": null, "created_by": body["created_by"],
                 });
                 self.put("workspaces", workspace, document);
+                let policy = json!({
+                    "production_changes": "promotion_only", "approvals_needed": 1,
+                    "self_approval": false, "key_rotation_days": null,
+                });
+                let document = json!({
+                    "workspace": workspace, "version": 1, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "policy": policy,
+                });
+                self.put("policies", workspace, document);
             }
             "workspace_renamed" | "plan_selected" => {
                 let what = if entry.event_type == "plan_selected" {
@@ -264,19 +312,53 @@ impl Naive {
                     "user": body["user"], "role": body["role"], "since": entry.recorded_at,
                     "updated_at": entry.recorded_at, "version": entry.sequence,
                     "invited_by": body["source"]["invitation"]["invited_by"],
-                    "granted_at": entry.position,
+                    "granted_at": entry.position, "limit": null,
                 });
                 self.put("members", member, document);
             }
             "member_role_changed" => self.change("members", &member, |document| {
                 document["role"] = body["to"].clone();
                 document["granted_at"] = json!(entry.position);
+                document["limit"] = Value::Null;
                 entry.stamp(document);
             }),
-            "member_removed" | "member_left" => {
-                let members = self.documents.get_mut("members").expect("members");
-                members.remove(&member).expect("a member");
+            "member_removed" | "member_left" => self.remove("members", &member),
+            "membership_limited" => self.change("members", &member, |document| {
+                document["limit"] = json!({
+                    "until": body["until"], "afterwards": body["afterwards"],
+                    "decided_at": entry.position,
+                });
+                entry.stamp(document);
+            }),
+            "membership_limit_lifted" => self.change("members", &member, |document| {
+                document["limit"] = Value::Null;
+                entry.stamp(document);
+            }),
+            "membership_limit_reached" if body["afterwards"].is_null() => {
+                self.remove("members", &member);
             }
+            "membership_limit_reached" => self.change("members", &member, |document| {
+                document["role"] = body["afterwards"].clone();
+                document["granted_at"] = document["limit"]["decided_at"].clone();
+                document["limit"] = Value::Null;
+                entry.stamp(document);
+            }),
+            "auditor_granted" => {
+                let document = json!({
+                    "workspace": workspace, "organization": entry.metadata["organization"],
+                    "user": body["user"], "since": entry.recorded_at,
+                    "expires_at": body["expires_at"], "granted_by": body["granted_by"],
+                    "version": entry.sequence, "granted_at": entry.position,
+                });
+                self.put("auditors", member, document);
+            }
+            "auditor_revoked" | "auditor_expired" => self.remove("auditors", &member),
+            "policy_changed" => self.change("policies", workspace, |document| {
+                document["policy"] = body["to"].clone();
+                entry.stamp(document);
+            }),
+            "ownership_transferred" => {}
+            "workspace_deleted" => self.workspace_deleted(entry),
             "member_invited" => {
                 let document = json!({
                     "id": invitation, "version": entry.sequence, "created_at": entry.recorded_at,
@@ -370,6 +452,19 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "organization_renamed" => ("organization.renamed", entry.stream.clone()),
         "organization_member_added" => ("organization_member.added", text(&body["user"])),
         "person_recorded" => ("person.recorded", text(&body["user"])),
+        "organization_member_role_changed" => {
+            ("organization_member.role_changed", text(&body["user"]))
+        }
+        "organization_member_removed" => ("organization_member.removed", text(&body["user"])),
+        "ownership_transferred" => ("ownership.transferred", entry.stream.clone()),
+        "workspace_deleted" => ("workspace.deleted", entry.stream.clone()),
+        "policy_changed" => ("policy.changed", entry.stream.clone()),
+        "membership_limited" => ("member.limited", text(&body["user"])),
+        "membership_limit_lifted" => ("member.limit_lifted", text(&body["user"])),
+        "membership_limit_reached" => ("member.limit_reached", text(&body["user"])),
+        "auditor_granted" => ("auditor.granted", text(&body["user"])),
+        "auditor_revoked" => ("auditor.revoked", text(&body["user"])),
+        "auditor_expired" => ("auditor.expired", text(&body["user"])),
         "workspace_created" => ("workspace.created", entry.stream.clone()),
         "workspace_renamed" => ("workspace.renamed", entry.stream.clone()),
         "plan_selected" => ("plan.selected", entry.stream.clone()),
@@ -649,7 +744,7 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     let other = source.one_of(&world.people).clone();
     let role = *source.one_of(&Role::ALL);
     let label = format!("name {}", source.below(1_000));
-    let mut unit = match source.below(12) {
+    let mut unit = match source.below(18) {
         0 | 1 => {
             let invitation = fixture.invitation_id();
             world.invitations.push((team, invitation));
@@ -681,6 +776,11 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
                 name: name(&label),
             },
         ),
+        12 => command::<Organization>(
+            organization_stream(team.organization),
+            organization_member_command(fixture, &actor, &other),
+        ),
+        13..=17 => command::<Workspace>(team.stream(), rule_command(fixture, &actor, &other)),
         number => command::<Workspace>(
             team.stream(),
             match number {
@@ -706,6 +806,60 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     };
     unit.origin.actor = actor.actor();
     unit
+}
+
+fn organization_member_command(
+    fixture: &Fixture,
+    actor: &Person,
+    other: &Person,
+) -> OrganizationCommand {
+    let (actor, user) = (actor.user, other.user);
+    match fixture.source.below(3) {
+        0 => OrganizationCommand::RemoveMember { actor, user },
+        _ => OrganizationCommand::SetMember {
+            actor,
+            user,
+            role: *fixture.source.one_of(&OrganizationRole::ALL),
+        },
+    }
+}
+
+/// One of the rules of a workspace: roles for a time, auditors, policy, handing over, deletion.
+fn rule_command(fixture: &Fixture, actor: &Person, other: &Person) -> WorkspaceCommand {
+    let source = &fixture.source;
+    let (actor, user) = (actor.user, other.user);
+    let days = chrono::TimeDelta::days(source.below(10) as i64 - 1);
+    let moment = source.now().plus(days);
+    match source.below(16) {
+        0..=4 => WorkspaceCommand::ChangeRoleUntil {
+            actor,
+            user,
+            role: *source.one_of(&Role::ALL),
+            until: moment,
+        },
+        5 | 6 => WorkspaceCommand::ReachLimit { user },
+        7..=9 => WorkspaceCommand::GrantAuditor {
+            actor,
+            user,
+            expires_at: moment,
+        },
+        10 => WorkspaceCommand::RevokeAuditor { actor, user },
+        11 => WorkspaceCommand::ExpireAuditor { user },
+        12 | 13 => WorkspaceCommand::ChangePolicy {
+            actor,
+            policy: Policy {
+                approvals_needed: u8::try_from(source.below(11)).expect("ten at most"),
+                self_approval: source.below(2) == 0,
+                ..Policy::default()
+            },
+        },
+        14 => WorkspaceCommand::TransferOwnership { actor, to: user },
+        // Of those that were not renamed, so that some are deleted, and not all.
+        _ => WorkspaceCommand::Delete {
+            actor,
+            confirm: "second".to_owned(),
+        },
+    }
 }
 
 fn invitation_unit(

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     api_keys::KeyCommand,
-    authority::Actor,
+    authority::{Actor, OrganizationRole},
     ids::{OrganizationId, UserId},
     name::Name,
     sealed::Sealed,
@@ -31,4 +31,13 @@ pub enum OrganizationCommand {
     },
     /// Something about one of its API keys.
     Key(KeyCommand),
+    /// Give somebody a role, whether or not they have one. Nothing happens where they have
+    /// this one already.
+    SetMember {
+        actor: UserId,
+        user: UserId,
+        role: OrganizationRole,
+    },
+    /// Take somebody's role away. Who removes themselves leaves.
+    RemoveMember { actor: UserId, user: UserId },
 }

@@ -45,6 +45,20 @@ pub enum OrganizationEvent {
     OrganizationKeyRevoked(KeyRevoked),
     /// A key's time ran out.
     OrganizationKeyExpired(KeyExpired),
+    /// Somebody's role in the organization changed.
+    OrganizationMemberRoleChanged {
+        user: UserId,
+        from: OrganizationRole,
+        to: OrganizationRole,
+        changed_by: UserId,
+    },
+    /// Somebody has a role in the organization no more.
+    OrganizationMemberRemoved {
+        user: UserId,
+        role: OrganizationRole,
+        /// Who took it away; the person themselves where they left.
+        removed_by: UserId,
+    },
 }
 
 impl OrganizationEvent {
@@ -59,7 +73,9 @@ impl OrganizationEvent {
             Self::OrganizationCreated { .. }
             | Self::OrganizationRenamed { .. }
             | Self::OrganizationMemberAdded { .. }
-            | Self::PersonRecorded { .. } => None,
+            | Self::PersonRecorded { .. }
+            | Self::OrganizationMemberRoleChanged { .. }
+            | Self::OrganizationMemberRemoved { .. } => None,
         }
     }
 }

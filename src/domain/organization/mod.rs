@@ -4,11 +4,14 @@
 //! a workspace names its organization, not the other way round. It never opens a profile;
 //! it only remembers which version of it the log holds a copy of.
 //!
+//! Who has a role in it is decided in `members.rs`.
+//!
 //! To add something that can happen to an organization: an event, the command that asks
 //! for it, a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
 
 mod commands;
 mod events;
+mod members;
 #[cfg(test)]
 mod tests;
 
@@ -132,6 +135,10 @@ impl Organization {
                 name,
             } => self.record_person(user, profile_sequence, email, name),
             OrganizationCommand::Key(command) => self.decide_key(command, now),
+            OrganizationCommand::SetMember { actor, user, role } => {
+                self.set_member(actor, user, role)
+            }
+            OrganizationCommand::RemoveMember { actor, user } => self.remove_member(actor, user),
         }
     }
 
@@ -273,6 +280,14 @@ impl Aggregate for Organization {
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
             | OrganizationEvent::OrganizationKeyExpired(_) => {}
+            OrganizationEvent::OrganizationMemberRoleChanged { user, to: role, .. } => {
+                let granted_at = 0;
+                self.members
+                    .insert(user, OrganizationMember { role, granted_at });
+            }
+            OrganizationEvent::OrganizationMemberRemoved { user, .. } => {
+                self.members.remove(&user);
+            }
         }
     }
 }
@@ -282,7 +297,8 @@ impl Stream for Organization {
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {
-            OrganizationEvent::OrganizationMemberAdded { user, .. } => {
+            OrganizationEvent::OrganizationMemberAdded { user, .. }
+            | OrganizationEvent::OrganizationMemberRoleChanged { user, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.granted_at = position;
                 }
@@ -296,7 +312,8 @@ impl Stream for Organization {
             | OrganizationEvent::PersonRecorded { .. }
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
-            | OrganizationEvent::OrganizationKeyExpired(_) => {}
+            | OrganizationEvent::OrganizationKeyExpired(_)
+            | OrganizationEvent::OrganizationMemberRemoved { .. } => {}
         }
     }
 
@@ -325,6 +342,8 @@ impl DomainEvent for OrganizationEvent {
             Self::OrganizationKeyRotated(_) => "organization_key_rotated",
             Self::OrganizationKeyRevoked(_) => "organization_key_revoked",
             Self::OrganizationKeyExpired(_) => "organization_key_expired",
+            Self::OrganizationMemberRoleChanged { .. } => "organization_member_role_changed",
+            Self::OrganizationMemberRemoved { .. } => "organization_member_removed",
         }
         .to_owned()
     }

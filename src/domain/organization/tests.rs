@@ -216,3 +216,138 @@ fn an_event_is_named_as_its_payload_is_tagged() {
         assert!(payload.get(event.event_type()).is_some(), "{payload}");
     }
 }
+
+const OWNER: u128 = 1;
+const BILLING: u128 = 2;
+const AUDITOR: u128 = 3;
+const STRANGER: u128 = 9;
+
+fn set(actor: u128, number: u128, role: OrganizationRole) -> OrganizationCommand {
+    OrganizationCommand::SetMember {
+        actor: user(actor),
+        user: user(number),
+        role,
+    }
+}
+
+fn remove(actor: u128, number: u128) -> OrganizationCommand {
+    OrganizationCommand::RemoveMember {
+        actor: user(actor),
+        user: user(number),
+    }
+}
+
+fn changed(number: u128, from: OrganizationRole, to: OrganizationRole) -> OrganizationEvent {
+    OrganizationEvent::OrganizationMemberRoleChanged {
+        user: user(number),
+        from,
+        to,
+        changed_by: user(OWNER),
+    }
+}
+
+fn removed(number: u128, role: OrganizationRole, by: u128) -> OrganizationEvent {
+    OrganizationEvent::OrganizationMemberRemoved {
+        user: user(number),
+        role,
+        removed_by: user(by),
+    }
+}
+
+#[test]
+fn an_owner_gives_roles_and_takes_them() {
+    use OrganizationRole::{Auditor, Billing, Owner};
+    given(acme())
+        .when(set(OWNER, STRANGER, Billing))
+        .then_expect_events(vec![added(STRANGER, Billing)]);
+    given(acme())
+        .when(set(OWNER, BILLING, Auditor))
+        .then_expect_events(vec![changed(BILLING, Billing, Auditor)]);
+    given(acme())
+        .when(set(OWNER, BILLING, Billing))
+        .then_expect_events(vec![]);
+    given(acme())
+        .when(remove(OWNER, BILLING))
+        .then_expect_events(vec![removed(BILLING, Billing, OWNER)]);
+    given(acme())
+        .when(remove(OWNER, STRANGER))
+        .then_expect_error(Refusal::NotFound {
+            what: "member",
+            hidden: false,
+        });
+    let mut events = acme();
+    events.push(changed(BILLING, Billing, Owner));
+    events.push(removed(AUDITOR, Auditor, OWNER));
+    let mut state = fold(events);
+    state.positioned(&changed(BILLING, Billing, Owner), 17);
+    state.positioned(&removed(AUDITOR, Auditor, OWNER), 18);
+    let link = AuthorityLink::OrganizationRole {
+        role: Owner,
+        position: 17,
+    };
+    let may = |number| state.authorise(user(number), OrganizationPermission::Rename);
+    assert_eq!(may(BILLING), Ok(link));
+    assert_eq!(may(AUDITOR), Err(not_found(true)));
+}
+
+#[test]
+fn nobody_else_gives_or_takes_roles() {
+    let permission = OrganizationPermission::ManageMembers;
+    for (number, role) in [
+        (BILLING, OrganizationRole::Billing),
+        (AUDITOR, OrganizationRole::Auditor),
+    ] {
+        let refused = Refusal::NotPermittedInOrganization { permission, role };
+        for command in [
+            set(number, number, OrganizationRole::Owner),
+            set(number, STRANGER, OrganizationRole::Billing),
+            remove(number, OWNER),
+            remove(number, STRANGER),
+        ] {
+            given(acme())
+                .when(command)
+                .then_expect_error(refused.clone());
+        }
+    }
+    for command in [
+        set(STRANGER, STRANGER, OrganizationRole::Owner),
+        remove(STRANGER, OWNER),
+        remove(STRANGER, STRANGER),
+    ] {
+        given(acme())
+            .when(command.clone())
+            .then_expect_error(not_found(true));
+        given(vec![])
+            .when(command)
+            .then_expect_error(not_found(false));
+    }
+}
+
+#[test]
+fn everybody_leaves_but_the_last_owner() {
+    given(acme())
+        .when(remove(BILLING, BILLING))
+        .then_expect_events(vec![removed(BILLING, OrganizationRole::Billing, BILLING)]);
+    for command in [
+        remove(OWNER, OWNER),
+        set(OWNER, OWNER, OrganizationRole::Billing),
+        set(OWNER, OWNER, OrganizationRole::Auditor),
+    ] {
+        given(acme())
+            .when(command)
+            .then_expect_error(Refusal::LastOrganizationOwner);
+    }
+    let second = added(STRANGER, OrganizationRole::Owner);
+    given(acme())
+        .and(vec![second.clone()])
+        .when(remove(OWNER, OWNER))
+        .then_expect_events(vec![removed(OWNER, OrganizationRole::Owner, OWNER)]);
+    given(acme())
+        .and(vec![second])
+        .when(set(OWNER, OWNER, OrganizationRole::Auditor))
+        .then_expect_events(vec![changed(
+            OWNER,
+            OrganizationRole::Owner,
+            OrganizationRole::Auditor,
+        )]);
+}

@@ -10,6 +10,8 @@ use crate::domain::{
     time::Timestamp,
 };
 
+use super::policy::Policy;
+
 /// Commands to the stream `workspace`. `actor` is the person who asks; what they may is
 /// decided on the newest state, when the command is.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +29,7 @@ pub enum WorkspaceCommand {
     Rename { actor: UserId, name: Name },
     /// Change its plan. Nothing happens where that is its plan already.
     SelectPlan { actor: UserId, plan: PlanName },
-    /// Give a member another role. Nothing happens where that is their role already.
+    /// Give a member a role for good. Nothing happens where they have it already.
     ChangeRole {
         actor: UserId,
         user: UserId,
@@ -82,4 +84,39 @@ pub enum WorkspaceCommand {
     ExpireInvitation { invitation: InvitationId },
     /// Something about one of its API keys.
     ApiKey(KeyCommand),
+    /// Give a member a role until a moment. With another role than their lasting one, that
+    /// one holds again from then on; with the same, the membership ends.
+    ChangeRoleUntil {
+        actor: UserId,
+        user: UserId,
+        role: Role,
+        /// First moment at which it is held no more.
+        until: Timestamp,
+    },
+    /// Note that a role or a membership has ended by itself. Due work; accepted once, and
+    /// nothing happens where it is noted, or too early.
+    ReachLimit { user: UserId },
+    /// Make a member the owner, and the caller an admin.
+    TransferOwnership { actor: UserId, to: UserId },
+    /// End the workspace and every access to it.
+    Delete {
+        actor: UserId,
+        /// Its name, as the caller wrote it.
+        confirm: String,
+    },
+    /// Decide otherwise about how it is worked in. Nothing happens where that is the policy
+    /// already.
+    ChangePolicy { actor: UserId, policy: Policy },
+    /// Let somebody who is no member read the audit log.
+    GrantAuditor {
+        actor: UserId,
+        user: UserId,
+        /// First moment at which they may no more.
+        expires_at: Timestamp,
+    },
+    /// Take a grant back.
+    RevokeAuditor { actor: UserId, user: UserId },
+    /// Note that a grant has run out. Due work; accepted once, and nothing happens where it
+    /// is noted, or too early.
+    ExpireAuditor { user: UserId },
 }

@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::Role,
-    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
+    ids::{InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
     sealed::Sealed,
     time::Timestamp,
 };
+
+use super::policy::Policy;
 
 /// Events of the stream `workspace`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub enum WorkspaceEvent {
         role: Role,
         source: MembershipSource,
     },
-    /// A member's role changed.
+    /// A member's role changed; a limit of the role before is gone with it.
     MemberRoleChanged {
         user: UserId,
         from: Role,
@@ -95,6 +97,67 @@ pub enum WorkspaceEvent {
     ApiKeyRevoked(KeyRevoked),
     /// A key's time ran out.
     ApiKeyExpired(KeyExpired),
+    /// An owner handed the workspace over; the changed roles follow in the same unit.
+    OwnershipTransferred { from: UserId, to: UserId },
+    /// The workspace was deleted, and with it every access that is named here.
+    WorkspaceDeleted {
+        name: String,
+        organization: OrganizationId,
+        deleted_by: UserId,
+        /// Everybody who was a member.
+        members: Vec<UserId>,
+        /// Every invitation that could still be accepted, or whose end no event has said.
+        invitations: Vec<InvitationId>,
+        /// Everybody who had an auditor grant.
+        auditors: Vec<UserId>,
+        /// Every API key that no event had ended.
+        api_keys: Vec<KeyId>,
+    },
+    /// The owners decided otherwise about how it is worked in.
+    PolicyChanged { from: Policy, to: Policy },
+    /// A member's role, or their membership, ends by itself.
+    MembershipLimited {
+        user: UserId,
+        role: Role,
+        /// First moment at which the role is held no more.
+        until: Timestamp,
+        /// The role from then on; none where the membership ends.
+        afterwards: Option<Role>,
+        /// The moment that this replaces.
+        previous: Option<Timestamp>,
+        limited_by: UserId,
+    },
+    /// A role, or a membership, that would have ended by itself lasts.
+    MembershipLimitLifted {
+        user: UserId,
+        role: Role,
+        until: Timestamp,
+        afterwards: Option<Role>,
+        lifted_by: UserId,
+    },
+    /// The moment came: they have the role `afterwards`, or are a member no more.
+    MembershipLimitReached {
+        user: UserId,
+        role: Role,
+        until: Timestamp,
+        afterwards: Option<Role>,
+    },
+    /// Somebody who is no member may read the audit log.
+    AuditorGranted {
+        user: UserId,
+        /// First moment at which they may no more.
+        expires_at: Timestamp,
+        granted_by: UserId,
+    },
+    /// A grant was taken back before its time.
+    AuditorRevoked {
+        user: UserId,
+        expires_at: Timestamp,
+        /// Who took it back; the person themselves where they became a member.
+        revoked_by: UserId,
+    },
+    /// A grant's time ran out.
+    AuditorExpired { user: UserId, expires_at: Timestamp },
 }
 
 impl WorkspaceEvent {
@@ -118,7 +181,16 @@ impl WorkspaceEvent {
             | Self::InvitationAccepted { .. }
             | Self::InvitationDeclined { .. }
             | Self::InvitationRevoked { .. }
-            | Self::InvitationExpired { .. } => None,
+            | Self::InvitationExpired { .. }
+            | Self::OwnershipTransferred { .. }
+            | Self::WorkspaceDeleted { .. }
+            | Self::PolicyChanged { .. }
+            | Self::MembershipLimited { .. }
+            | Self::MembershipLimitLifted { .. }
+            | Self::MembershipLimitReached { .. }
+            | Self::AuditorGranted { .. }
+            | Self::AuditorRevoked { .. }
+            | Self::AuditorExpired { .. } => None,
         }
     }
 }

@@ -1,19 +1,23 @@
-//! A workspace: its name, plan, members and invitations.
+//! A workspace: its name, plan, policy, members, invitations and auditor grants.
 //!
 //! It is where almost every right comes from. Who may what is asked of the newest state
 //! inside `handle`, so no command is decided on a role that was taken away before it. It
 //! never sees an opened e-mail address or an invitation's token, only a seal and a hash.
 //!
-//! State and queries are here, the decisions in `rules.rs`.
+//! State and queries are here, the decisions in `rules.rs` and the files beside it.
 //!
 //! To add something that can happen to a workspace: an event, the command that asks for
-//! it, a function in `rules.rs` that decides it, its arm in `apply`, its rule in
+//! it, a function in `rules.rs` or beside it that decides it, its arm in `apply`, its rule in
 //! `tests.rs`, and, where it touches membership, its step in `model.rs`.
 
+mod auditors;
 mod commands;
 mod events;
+mod limits;
 #[cfg(test)]
 mod model;
+mod ownership;
+mod policy;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -23,8 +27,11 @@ use std::collections::{BTreeMap, VecDeque};
 use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 
+pub use auditors::{AuditorGrant, GRANT_AWAY_MAX};
 pub use commands::WorkspaceCommand;
 pub use events::{MembershipSource, WorkspaceEvent};
+pub use limits::{LIMIT_AWAY_MAX, Limit};
+pub use policy::{Policy, ProductionChanges};
 
 use super::{
     Moment, Refusal, Stream, Timestamp,
@@ -33,6 +40,7 @@ use super::{
     ids::{InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
     sealed::KeyOwner,
+    standing::Standing,
 };
 
 /// The most invitations of one workspace that can be accepted at once.
@@ -43,7 +51,9 @@ const FINISHED_INVITATIONS_MAX: usize = 1_000;
 
 /// A workspace, folded from its events.
 ///
-/// From its creation on it has a plan and at least one owner. An invitation is in
+/// From its creation until it is deleted it has a plan and at least one owner whose role
+/// lasts; `members` and `auditors` hold those whose time is over until the event that says
+/// so, and nobody is in both at once. Once deleted, it has nobody. An invitation is in
 /// `pending` or, for a while, in `finished`, never in both; `pending` holds those whose
 /// deadline has passed until the event that says so.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +67,9 @@ pub struct Workspace {
     /// The last [`FINISHED_INVITATIONS_MAX`], oldest first.
     finished: VecDeque<(InvitationId, InvitationStatus)>,
     keys: KeyRing,
+    policy: Policy,
+    auditors: BTreeMap<UserId, AuditorGrant>,
+    is_deleted: bool,
 }
 
 /// A role in a workspace, and the event that gave it.
@@ -66,6 +79,8 @@ pub struct Member {
     pub role: Role,
     /// Position of the event that gave the role; 0 until the log has given it one.
     pub granted_at: u64,
+    /// When it ends by itself, where it does.
+    pub limit: Option<Limit>,
 }
 
 /// An invitation that was not answered, revoked or ended by an event.
@@ -116,6 +131,18 @@ impl InvitationStatus {
     }
 }
 
+impl Member {
+    /// What gives them rights, as long as it has not ended by itself.
+    pub fn standing(self) -> Standing {
+        Standing::Member {
+            role: self.role,
+            position: self.granted_at,
+            until: self.limit.map(|limit| limit.until),
+            afterwards: self.limit.and_then(|limit| limit.afterwards),
+        }
+    }
+}
+
 impl Workspace {
     /// Whether it was made.
     pub fn exists(&self) -> bool {
@@ -132,32 +159,57 @@ impl Workspace {
         self.plan.as_ref()
     }
 
-    /// The role of `user`, if they are a member.
-    pub fn role(&self, user: UserId) -> Option<Role> {
-        self.members.get(&user).map(|member| member.role)
+    /// What its owners have decided about how it is worked in.
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
-    /// Who is in it, in the order of their ids.
+    /// Whether it was deleted: its history stays, and nobody has access.
+    pub fn is_deleted(&self) -> bool {
+        self.is_deleted
+    }
+
+    /// The membership of `user` at `now`, if they are a member then.
+    pub fn member_at(&self, user: UserId, now: Timestamp) -> Option<Member> {
+        self.members.get(&user).and_then(|member| member.at(now))
+    }
+
+    /// What gives `user` rights here at `now`, if anything does.
+    pub fn standing(&self, user: UserId, now: Timestamp) -> Option<Standing> {
+        if let Some(member) = self.member_at(user, now) {
+            return Some(member.standing());
+        }
+        let grant = self.auditor_at(user, now)?;
+        Some(Standing::Auditor {
+            position: grant.granted_at,
+            until: grant.expires_at,
+        })
+    }
+
+    /// Who is in it, in the order of their ids; also those whose membership has ended by
+    /// itself and no event says so yet: ask [`Member::at`].
     pub fn members(&self) -> impl Iterator<Item = (UserId, Member)> {
         self.members.iter().map(|(user, member)| (*user, *member))
     }
 
-    /// That `user` may do what `permission` names, and what gave them that.
+    /// That `user` may do what `permission` names at `now`, and what gave them that.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] when there is no workspace, and, marked as hidden, when they
-    /// are no member of it; [`Refusal::NotPermitted`] when their role does not hold the
-    /// permission.
+    /// are neither a member nor an auditor of it; [`Refusal::NotPermitted`] or
+    /// [`Refusal::NotPermittedToAuditor`] when what they have does not hold the permission.
     pub fn authorise(
         &self,
         user: UserId,
         permission: Permission,
+        now: Timestamp,
     ) -> Result<AuthorityLink, Refusal> {
-        let member = self.permitted(user, permission)?;
-        Ok(AuthorityLink::Role {
-            role: member.role,
-            position: member.granted_at,
-        })
+        self.existing()?;
+        let standing = self.standing(user, now).ok_or(Refusal::NotFound {
+            what: "workspace",
+            hidden: true,
+        })?;
+        standing.permits(permission)
     }
 
     /// That `key` may do at `now` what `permission` names, and what gave it that.
@@ -217,10 +269,14 @@ impl Workspace {
         }
     }
 
-    /// Gives `user` the role; the log has not said at which position yet.
+    /// Gives `user` the role for good; the log has not said at which position yet.
     fn grant(&mut self, user: UserId, role: Role) {
-        let granted_at = 0;
-        self.members.insert(user, Member { role, granted_at });
+        let given = Member {
+            role,
+            granted_at: 0,
+            limit: None,
+        };
+        self.members.insert(user, given);
     }
 
     fn replace_token(&mut self, invitation: InvitationId, hash: String, expires_at: Timestamp) {
@@ -315,6 +371,37 @@ impl Aggregate for Workspace {
             | E::ApiKeyRotated(_)
             | E::ApiKeyRevoked(_)
             | E::ApiKeyExpired(_) => {}
+            E::OwnershipTransferred { .. } => {}
+            E::WorkspaceDeleted { .. } => self.end_every_access(),
+            E::PolicyChanged { from: _, to } => self.policy = to,
+            E::MembershipLimited {
+                user,
+                until,
+                afterwards,
+                ..
+            } => {
+                let limit = Limit {
+                    until,
+                    afterwards,
+                    decided_at: 0,
+                };
+                self.set_limit(user, Some(limit));
+            }
+            E::MembershipLimitLifted { user, .. } => self.set_limit(user, None),
+            E::MembershipLimitReached { user, until, .. } => self.end_limit(user, until),
+            E::AuditorGranted {
+                user, expires_at, ..
+            } => {
+                let granted_at = 0;
+                let grant = AuditorGrant {
+                    expires_at,
+                    granted_at,
+                };
+                self.auditors.insert(user, grant);
+            }
+            E::AuditorRevoked { user, .. } | E::AuditorExpired { user, .. } => {
+                self.auditors.remove(&user);
+            }
         }
     }
 }
@@ -337,8 +424,19 @@ impl Stream for Workspace {
             // What a key may stays as it was given.
             WorkspaceEvent::ApiKeyRotated(_)
             | WorkspaceEvent::ApiKeyRevoked(_)
-            | WorkspaceEvent::ApiKeyExpired(_)
-            | WorkspaceEvent::WorkspaceCreated { .. }
+            | WorkspaceEvent::ApiKeyExpired(_) => {}
+            WorkspaceEvent::MembershipLimited { user, .. } => {
+                let member = self.members.get_mut(user);
+                if let Some(limit) = member.and_then(|member| member.limit.as_mut()) {
+                    limit.decided_at = position;
+                }
+            }
+            WorkspaceEvent::AuditorGranted { user, .. } => {
+                if let Some(grant) = self.auditors.get_mut(user) {
+                    grant.granted_at = position;
+                }
+            }
+            WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -348,7 +446,14 @@ impl Stream for Workspace {
             | WorkspaceEvent::InvitationAccepted { .. }
             | WorkspaceEvent::InvitationDeclined { .. }
             | WorkspaceEvent::InvitationRevoked { .. }
-            | WorkspaceEvent::InvitationExpired { .. } => {}
+            | WorkspaceEvent::InvitationExpired { .. }
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::WorkspaceDeleted { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::MembershipLimitReached { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. } => {}
         }
     }
 
@@ -360,7 +465,7 @@ impl Stream for Workspace {
         // An entry with its share of the node; a pending invitation has its hash besides.
         size_of::<Self>()
             + self.name.len()
-            + self.members.len() * 48
+            + (self.members.len() + self.auditors.len()) * 72
             + self.pending.len() * 192
             + self.finished.len() * 24
             + self.keys.weight_bytes()
@@ -388,6 +493,15 @@ impl DomainEvent for WorkspaceEvent {
             Self::ApiKeyRotated(_) => "api_key_rotated",
             Self::ApiKeyRevoked(_) => "api_key_revoked",
             Self::ApiKeyExpired(_) => "api_key_expired",
+            Self::OwnershipTransferred { .. } => "ownership_transferred",
+            Self::WorkspaceDeleted { .. } => "workspace_deleted",
+            Self::PolicyChanged { .. } => "policy_changed",
+            Self::MembershipLimited { .. } => "membership_limited",
+            Self::MembershipLimitLifted { .. } => "membership_limit_lifted",
+            Self::MembershipLimitReached { .. } => "membership_limit_reached",
+            Self::AuditorGranted { .. } => "auditor_granted",
+            Self::AuditorRevoked { .. } => "auditor_revoked",
+            Self::AuditorExpired { .. } => "auditor_expired",
         }
         .to_owned()
     }

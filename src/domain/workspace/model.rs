@@ -1,5 +1,6 @@
 //! Memberships against a model: whatever people try, in whatever order, nobody ever has a
-//! right that nobody gave them, and the workspace always has an owner.
+//! right that nobody gave them, or has it longer, and the workspace always has an owner whose
+//! role lasts.
 //!
 //! The model is naive on purpose and shares no rule with the code: it keeps the whole
 //! history of invitations, and compares ranks that are written down here again.
@@ -68,6 +69,36 @@ enum Attempt {
     SelectPlan {
         actor: u8,
     },
+    /// Sometimes with a moment that is past.
+    ChangeRoleUntil {
+        actor: u8,
+        user: u8,
+        role: Role,
+        lifetime: i64,
+    },
+    ReachLimit {
+        user: u8,
+    },
+    Transfer {
+        actor: u8,
+        to: u8,
+    },
+    Delete {
+        actor: u8,
+        is_confirmed: bool,
+    },
+    Grant {
+        actor: u8,
+        user: u8,
+        lifetime: i64,
+    },
+    RevokeGrant {
+        actor: u8,
+        user: u8,
+    },
+    ExpireGrant {
+        user: u8,
+    },
 }
 
 fn a_role() -> impl Strategy<Value = Role> {
@@ -105,6 +136,17 @@ fn an_attempt() -> impl Strategy<Value = Attempt> {
         1 => which().prop_map(|which| Attempt::Expire { which }),
         1 => actor().prop_map(|actor| Attempt::Rename { actor }),
         1 => actor().prop_map(|actor| Attempt::SelectPlan { actor }),
+        5 => (actor(), person(), a_role(), -3..40_i64).prop_map(|(actor, user, role, lifetime)| {
+            Attempt::ChangeRoleUntil { actor, user, role, lifetime }
+        }),
+        2 => person().prop_map(|user| Attempt::ReachLimit { user }),
+        2 => (actor(), person()).prop_map(|(actor, to)| Attempt::Transfer { actor, to }),
+        1 => (actor(), prop::bool::weighted(0.2))
+            .prop_map(|(actor, is_confirmed)| Attempt::Delete { actor, is_confirmed }),
+        3 => (actor(), person(), -3..40_i64)
+            .prop_map(|(actor, user, lifetime)| Attempt::Grant { actor, user, lifetime }),
+        1 => (actor(), person()).prop_map(|(actor, user)| Attempt::RevokeGrant { actor, user }),
+        1 => person().prop_map(|user| Attempt::ExpireGrant { user }),
     ]
 }
 
@@ -121,16 +163,28 @@ fn rank(role: Role) -> u8 {
 /// The least rank that holds a permission, written down once more.
 fn least_rank(permission: Permission) -> u8 {
     match permission {
-        Permission::SeeWorkspace | Permission::LeaveWorkspace | Permission::SeeMembers => 1,
+        Permission::SeeWorkspace
+        | Permission::LeaveWorkspace
+        | Permission::SeeMembers
+        | Permission::SeePolicy
+        | Permission::AskWhoMay => 1,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers
         | Permission::ReadAudit
         | Permission::SeeKeys
-        | Permission::ManageKeys => 3,
-        Permission::RenameWorkspace | Permission::SelectPlan => 4,
+        | Permission::ManageKeys
+        | Permission::ManageAuditors => 3,
+        Permission::RenameWorkspace
+        | Permission::SelectPlan
+        | Permission::ChangePolicy
+        | Permission::TransferOwnership
+        | Permission::DeleteWorkspace => 4,
     }
 }
+
+/// What an auditor may, written down once more.
+const AUDITS: [Permission; 2] = [Permission::SeeWorkspace, Permission::ReadAudit];
 
 const MANAGES_PEOPLE: u8 = 3;
 const OWNS: u8 = 4;
@@ -142,12 +196,41 @@ struct Model {
     invitations: Vec<Invited>,
     renames: u32,
     plans: u32,
+    /// Until when, and by which event.
+    grants: BTreeMap<u8, (i64, u64)>,
+    is_deleted: bool,
+    transfers: u32,
+    ended_by_time: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Given {
     role: Role,
     position: u64,
+    end: Option<End>,
+}
+
+/// When a role ends by itself, what comes then, and by which event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct End {
+    at: i64,
+    then: Option<Role>,
+    position: u64,
+}
+
+impl Given {
+    fn for_good(role: Role, position: u64) -> Self {
+        Self {
+            role,
+            position,
+            end: None,
+        }
+    }
+
+    /// The role that no time takes away.
+    fn lasting(self) -> Option<Role> {
+        self.end.map_or(Some(self.role), |end| end.then)
+    }
 }
 
 struct Invited {
@@ -165,9 +248,49 @@ impl Model {
         self.roles.get(&person).map_or(0, |given| rank(given.role))
     }
 
+    /// Lets time do what it does by itself.
+    fn pass_to(&mut self, now: i64) {
+        for (person, given) in std::mem::take(&mut self.roles) {
+            let over = given.end.filter(|end| end.at <= now);
+            self.ended_by_time += u32::from(over.is_some());
+            let left = match over {
+                None => Some(given),
+                Some(end) => end.then.map(|role| Given::for_good(role, end.position)),
+            };
+            self.roles.extend(left.map(|given| (person, given)));
+        }
+        self.grants.retain(|_, (expires_at, _)| *expires_at > now);
+    }
+
+    /// The rank of the strongest role that somebody has, or will have again.
+    fn strongest(&self, person: u8) -> u8 {
+        let lasting = self.roles.get(&person).and_then(|given| given.lasting());
+        lasting.map_or(0, rank).max(self.rank_of(person))
+    }
+
     fn is_last_owner(&self, person: u8) -> bool {
-        let owners = (0..PEOPLE).filter(|other| self.rank_of(*other) == OWNS);
-        self.rank_of(person) == OWNS && owners.count() == 1
+        let owns = |person: u8| {
+            let given = self.roles.get(&person);
+            given.is_some_and(|given| rank(given.role) == OWNS && given.end.is_none())
+        };
+        owns(person) && (0..PEOPLE).filter(|other| owns(*other)).count() == 1
+    }
+
+    fn may_change(&self, (actor, user): (u8, u8), role: Role, until: Option<i64>) -> bool {
+        let keeps_own_end = self
+            .roles
+            .get(&actor)
+            .and_then(|given| given.end)
+            .is_none_or(|end| {
+                until.is_some_and(|until| until <= end.at)
+                    || end.then.is_some_and(|then| rank(then) >= rank(role))
+            });
+        self.rank_of(actor) >= MANAGES_PEOPLE
+            && rank(role) <= self.rank_of(actor)
+            && self.roles.contains_key(&user)
+            && self.strongest(user) <= self.rank_of(actor)
+            && (actor != user || keeps_own_end)
+            && (!self.is_last_owner(user) || (rank(role) == OWNS && until.is_none()))
     }
 
     /// The invitation that is meant, counted back from the newest; and its index.
@@ -185,11 +308,37 @@ impl Model {
         };
         match *attempt {
             Attempt::Wait { .. } => true,
-            Attempt::ChangeRole { actor, user, role } => {
-                manages(actor, role)
-                    && self.roles.contains_key(&user)
-                    && self.rank_of(user) <= self.rank_of(actor)
-                    && (rank(role) == OWNS || !self.is_last_owner(user))
+            Attempt::ChangeRole { actor, user, role } => self.may_change((actor, user), role, None),
+            Attempt::ChangeRoleUntil {
+                actor,
+                user,
+                role,
+                lifetime,
+            } => lifetime > 0 && self.may_change((actor, user), role, Some(now + lifetime)),
+            Attempt::ReachLimit { .. } | Attempt::ExpireGrant { .. } => !self.is_deleted,
+            Attempt::Transfer { actor, to } => {
+                let owner = self.roles.get(&actor);
+                actor != to
+                    && self.rank_of(actor) == OWNS
+                    && owner.is_some_and(|given| given.end.is_none())
+                    && self.rank_of(to) > 0
+            }
+            Attempt::Delete {
+                actor,
+                is_confirmed,
+            } => is_confirmed && self.rank_of(actor) == OWNS,
+            Attempt::Grant {
+                actor,
+                user,
+                lifetime,
+            } => {
+                self.rank_of(actor) >= MANAGES_PEOPLE
+                    && lifetime > 0
+                    && self.rank_of(user) == 0
+                    && !self.grants.contains_key(&user)
+            }
+            Attempt::RevokeGrant { actor, user } => {
+                self.rank_of(actor) >= MANAGES_PEOPLE && self.grants.contains_key(&user)
             }
             Attempt::Remove { actor, user } if actor == user => {
                 self.rank_of(user) > 0 && !self.is_last_owner(user)
@@ -197,7 +346,8 @@ impl Model {
             Attempt::Remove { actor, user } => {
                 self.rank_of(actor) >= MANAGES_PEOPLE
                     && self.rank_of(user) > 0
-                    && self.rank_of(user) <= self.rank_of(actor)
+                    && self.strongest(user) <= self.rank_of(actor)
+                    && !self.is_last_owner(user)
             }
             Attempt::Leave { user } => self.rank_of(user) > 0 && !self.is_last_owner(user),
             Attempt::Invite {
@@ -314,7 +464,55 @@ impl Model {
                 actor: person(actor),
                 plan: plan(&format!("plan-{}", self.plans)),
             },
+            Attempt::ChangeRoleUntil {
+                actor,
+                user: whom,
+                role,
+                lifetime,
+            } => C::ChangeRoleUntil {
+                actor: person(actor),
+                user: person(whom),
+                role,
+                until: Timestamp(now + lifetime),
+            },
+            Attempt::ReachLimit { user: whom } => C::ReachLimit { user: person(whom) },
+            Attempt::Transfer { actor, to } => C::TransferOwnership {
+                actor: person(actor),
+                to: person(to),
+            },
+            Attempt::Delete {
+                actor,
+                is_confirmed,
+            } => C::Delete {
+                actor: person(actor),
+                confirm: match is_confirmed {
+                    true => self.name(),
+                    false => "another".to_owned(),
+                },
+            },
+            Attempt::Grant {
+                actor,
+                user: whom,
+                lifetime,
+            } => C::GrantAuditor {
+                actor: person(actor),
+                user: person(whom),
+                expires_at: Timestamp(now + lifetime),
+            },
+            Attempt::RevokeGrant { actor, user: whom } => C::RevokeAuditor {
+                actor: person(actor),
+                user: person(whom),
+            },
+            Attempt::ExpireGrant { user: whom } => C::ExpireAuditor { user: person(whom) },
         })
+    }
+
+    /// What the workspace is called.
+    fn name(&self) -> String {
+        match self.renames.checked_sub(1) {
+            None => "Crew".to_owned(),
+            Some(last) => format!("Crew {last}"),
+        }
     }
 
     fn next_token(&self) -> String {
@@ -329,9 +527,43 @@ impl Model {
             Attempt::Wait { .. } => {}
             Attempt::ChangeRole { actor, user, role } => {
                 assert!(rank(role) <= self.rank_of(actor), "more than the giver has");
-                if self.roles[&user].role != role {
-                    self.roles.insert(user, Given { role, position });
+                let given = self.roles.get_mut(&user).expect("a member");
+                if given.role != role {
+                    *given = Given::for_good(role, position);
                 }
+                given.end = None;
+            }
+            Attempt::ChangeRoleUntil {
+                actor,
+                user,
+                role,
+                lifetime,
+            } => {
+                assert!(rank(role) <= self.rank_of(actor), "more than the giver has");
+                self.accept_until(user, role, now + lifetime, position);
+            }
+            Attempt::ReachLimit { .. } | Attempt::ExpireGrant { .. } => {}
+            Attempt::Transfer { actor, to } => {
+                let heir = self.roles.get_mut(&to).expect("a member");
+                if rank(heir.role) < OWNS {
+                    *heir = Given::for_good(Role::Owner, position - 1);
+                }
+                heir.end = None;
+                self.roles
+                    .insert(actor, Given::for_good(Role::Admin, position));
+                self.transfers += 1;
+            }
+            Attempt::Delete { .. } => {
+                self.is_deleted = true;
+                self.roles.clear();
+                self.grants.clear();
+                self.invitations.iter_mut().for_each(|one| one.over = true);
+            }
+            Attempt::Grant { user, lifetime, .. } => {
+                self.grants.insert(user, (now + lifetime, position));
+            }
+            Attempt::RevokeGrant { user, .. } => {
+                self.grants.remove(&user);
             }
             Attempt::Remove { user, .. } | Attempt::Leave { user } => {
                 self.roles.remove(&user);
@@ -362,13 +594,29 @@ impl Model {
                     (invited.by, invited.role)
                 };
                 assert!(rank(role) <= self.rank_of(by), "more than the giver has");
-                self.roles.insert(user, Given { role, position });
+                self.roles.insert(user, Given::for_good(role, position));
+                // Whoever is in needs no grant.
+                self.grants.remove(&user);
             }
             Attempt::Revoke { which, .. }
             | Attempt::Decline { which, .. }
             | Attempt::Expire { which } => self.meant_mut(which).over = true,
             Attempt::Rename { .. } => self.renames += 1,
             Attempt::SelectPlan { .. } => self.plans += 1,
+        }
+    }
+
+    /// Notes a role until a moment; the event of the end comes after that of the role.
+    fn accept_until(&mut self, user: u8, role: Role, at: i64, position: u64) {
+        let given = self.roles.get_mut(&user).expect("a member");
+        let then = given.lasting().filter(|lasting| *lasting != role);
+        let is_new_role = given.role != role;
+        if is_new_role {
+            *given = Given::for_good(role, position - 1);
+        }
+        let same = |end: &End| (end.at, end.then) == (at, then);
+        if !given.end.as_ref().is_some_and(same) {
+            given.end = Some(End { at, then, position });
         }
     }
 
@@ -432,17 +680,20 @@ fn created(model: &mut Model) -> Log {
     };
     log.submit(create, 0).unwrap();
     // The second of its three events is what made them the owner.
-    let (role, position) = (Role::Owner, 2);
-    model.roles.insert(0, Given { role, position });
+    model.roles.insert(0, Given::for_good(Role::Owner, 2));
     log
 }
 
-fn check_rights(state: &Workspace, model: &Model) {
-    assert!(
-        state
-            .members()
-            .any(|(_, member)| member.role == Role::Owner),
-        "there is always an owner"
+fn check_rights(state: &Workspace, model: &Model, now: i64) {
+    let now = Timestamp(now);
+    let owners = state
+        .members()
+        .filter_map(|(_, member)| member.at(now))
+        .filter(|member| member.role == Role::Owner && member.limit.is_none());
+    let is_owned = owners.count() > 0;
+    assert_eq!(
+        is_owned, !model.is_deleted,
+        "there is always an owner whose role lasts, until it is deleted"
     );
     let given: BTreeMap<_, _> = model
         .roles
@@ -451,16 +702,22 @@ fn check_rights(state: &Workspace, model: &Model) {
         .collect();
     let held: BTreeMap<_, _> = state
         .members()
+        .filter_map(|(user, member)| Some((user, member.at(now)?)))
         .map(|(user, member)| (user, (member.role, member.granted_at)))
         .collect();
     assert_eq!(held, given, "roles are held as they were given");
     for person in 0..PEOPLE {
         for permission in Permission::ALL {
-            let may = state
-                .authorise(user(u128::from(person)), permission)
-                .is_ok();
-            let given = model.rank_of(person) >= least_rank(permission);
-            assert_eq!(may, given, "person {person}: {}", permission.name());
+            let may = state.authorise(user(u128::from(person)), permission, now);
+            let audits = model
+                .grants
+                .get(&person)
+                .filter(|_| AUDITS.contains(&permission));
+            let given = model.rank_of(person) >= least_rank(permission) || audits.is_some();
+            assert_eq!(may.is_ok(), given, "person {person}: {}", permission.name());
+            if let (Ok(AuthorityLink::AuditorGrant { position }), Some(grant)) = (may, audits) {
+                assert_eq!(position, grant.1, "the event that granted it");
+            }
         }
     }
 }
@@ -472,6 +729,8 @@ fn play(attempts: &[Attempt]) -> Model {
     for attempt in attempts {
         if let Attempt::Wait { microseconds } = attempt {
             now += microseconds;
+            model.pass_to(now);
+            check_rights(&log.state, &model, now);
         }
         let Some(command) = model.command(attempt, now) else {
             continue;
@@ -488,7 +747,7 @@ fn play(attempts: &[Attempt]) -> Model {
                 assert_eq!(log.serialized(), before, "a refusal changes nothing");
             }
         }
-        check_rights(&log.state, &model);
+        check_rights(&log.state, &model, now);
     }
     model
 }
@@ -513,13 +772,25 @@ fn the_attempts_bring_people_in() {
     let mut runner = TestRunner::deterministic();
     let sequences = prop::collection::vec(an_attempt(), 120);
     let (mut teams, mut resent) = (0, 0);
+    let (mut transfers, mut ended_by_time, mut deleted, mut audited) = (0, 0, 0, 0);
     for _ in 0..50 {
         let attempts = sequences.new_tree(&mut runner).unwrap().current();
         let model = play(&attempts);
         teams += usize::from(model.roles.len() >= 3);
         let again = |invited: &&Invited| invited.over && invited.tokens.len() > 1;
         resent += model.invitations.iter().filter(again).count();
+        transfers += model.transfers;
+        ended_by_time += model.ended_by_time;
+        deleted += u32::from(model.is_deleted);
+        audited += model.grants.len();
     }
     assert!(teams >= 10, "{teams} of 50 ended with a team");
     assert!(resent >= 10, "{resent} invitations were re-sent and ended");
+    assert!(transfers >= 10, "{transfers} times it was handed over");
+    assert!(
+        ended_by_time >= 10,
+        "{ended_by_time} roles ended by themselves"
+    );
+    assert!(deleted >= 3, "{deleted} of 50 were deleted");
+    assert!(audited >= 10, "{audited} grants counted at the end");
 }

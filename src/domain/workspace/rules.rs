@@ -1,13 +1,15 @@
 //! The decisions of a workspace: which events a command leads to, or why it is refused.
 //!
 //! Nothing here changes state; every function reads the newest one and answers. Authority
-//! is asked first, so that whoever may not act learns nothing else.
+//! is asked first, so that whoever may not act learns nothing else. Roles that end by
+//! themselves are decided in `limits.rs`, auditor grants in `auditors.rs`, handing over and
+//! deleting in `ownership.rs`, the policy in `policy.rs`.
 
 use subtle::ConstantTimeEq;
 
 use super::{
     Invitation, Member, MembershipSource, PENDING_INVITATIONS_MAX, Workspace, WorkspaceCommand,
-    WorkspaceEvent,
+    WorkspaceEvent, limits::Term,
 };
 use crate::domain::{
     Name, Refusal, Timestamp,
@@ -17,7 +19,8 @@ use crate::domain::{
     plans::PlanName,
 };
 
-type Decision = Result<Vec<WorkspaceEvent>, Refusal>;
+/// What a command leads to.
+pub(super) type Decision = Result<Vec<WorkspaceEvent>, Refusal>;
 
 /// A token as it is known here: by its hash, and when it stops.
 struct NewToken {
@@ -37,12 +40,14 @@ impl Workspace {
                 created_by,
                 plan,
             } => self.create(workspace, organization, name, created_by, plan),
-            C::Rename { actor, name } => self.rename(actor, name),
-            C::SelectPlan { actor, plan } => self.select_plan(actor, plan),
-            C::ChangeRole { actor, user, role } => self.change_role(actor, user, role),
-            C::Remove { actor, user } if actor == user => self.leave(user),
-            C::Remove { actor, user } => self.remove(actor, user),
-            C::Leave { user } => self.leave(user),
+            C::Rename { actor, name } => self.rename(actor, name, now),
+            C::SelectPlan { actor, plan } => self.select_plan(actor, plan, now),
+            C::ChangeRole { actor, user, role } => {
+                self.change_role(actor, user, Term { role, until: None }, now)
+            }
+            C::Remove { actor, user } if actor == user => self.leave(user, now),
+            C::Remove { actor, user } => self.remove(actor, user, now),
+            C::Leave { user } => self.leave(user, now),
             C::Invite {
                 actor,
                 invitation,
@@ -80,6 +85,26 @@ impl Workspace {
             } => self.decline(invitation, &token_hash, now),
             C::ExpireInvitation { invitation } => self.expire(invitation, now),
             C::ApiKey(command) => self.decide_key(command, now),
+            C::ChangeRoleUntil {
+                actor,
+                user,
+                role,
+                until,
+            } => {
+                let until = Some(until);
+                self.change_role(actor, user, Term { role, until }, now)
+            }
+            C::ReachLimit { user } => self.reach_limit(user, now),
+            C::TransferOwnership { actor, to } => self.transfer_ownership(actor, to, now),
+            C::Delete { actor, confirm } => self.delete(actor, &confirm, now),
+            C::ChangePolicy { actor, policy } => self.change_policy(actor, policy, now),
+            C::GrantAuditor {
+                actor,
+                user,
+                expires_at,
+            } => self.grant_auditor(actor, user, expires_at, now),
+            C::RevokeAuditor { actor, user } => self.revoke_auditor(actor, user, now),
+            C::ExpireAuditor { user } => self.expire_auditor(user, now),
         }
     }
 
@@ -113,8 +138,8 @@ impl Workspace {
         ])
     }
 
-    fn rename(&self, actor: UserId, name: Name) -> Decision {
-        self.permitted(actor, Permission::RenameWorkspace)?;
+    fn rename(&self, actor: UserId, name: Name, now: Timestamp) -> Decision {
+        self.permitted(actor, Permission::RenameWorkspace, now)?;
         if name.as_str() == self.name {
             return Ok(Vec::new());
         }
@@ -124,8 +149,8 @@ impl Workspace {
         }])
     }
 
-    fn select_plan(&self, actor: UserId, plan: PlanName) -> Decision {
-        self.permitted(actor, Permission::SelectPlan)?;
+    fn select_plan(&self, actor: UserId, plan: PlanName, now: Timestamp) -> Decision {
+        self.permitted(actor, Permission::SelectPlan, now)?;
         if self.plan.as_ref() == Some(&plan) {
             return Ok(vec![]);
         }
@@ -135,39 +160,25 @@ impl Workspace {
         }])
     }
 
-    fn change_role(&self, actor: UserId, user: UserId, to: Role) -> Decision {
-        let own = self.permitted(actor, Permission::ChangeRoles)?.role;
-        let from = self.member(user)?.role;
-        not_above(from, own)?;
-        not_above(to, own)?;
-        if from == to {
-            return Ok(Vec::new());
-        }
-        self.keeps_an_owner_without(from)?;
-        Ok(vec![WorkspaceEvent::MemberRoleChanged {
+    fn remove(&self, actor: UserId, user: UserId, now: Timestamp) -> Decision {
+        let own = self.permitted(actor, Permission::RemoveMembers, now)?.role;
+        let member = self.member(user, now)?;
+        not_above(member.strongest_role(), own)?;
+        self.keeps_an_owner_without(member, now)?;
+        let removed = WorkspaceEvent::MemberRemoved {
             user,
-            from,
-            to,
-            changed_by: actor,
-        }])
-    }
-
-    fn remove(&self, actor: UserId, user: UserId) -> Decision {
-        let own = self.permitted(actor, Permission::RemoveMembers)?.role;
-        let role = self.member(user)?.role;
-        not_above(role, own)?;
-        self.keeps_an_owner_without(role)?;
-        Ok(vec![WorkspaceEvent::MemberRemoved {
-            user,
-            role,
+            role: member.role,
             removed_by: actor,
-        }])
+        };
+        Ok([self.overdue(user, now), vec![removed]].concat())
     }
 
-    fn leave(&self, user: UserId) -> Decision {
-        let role = self.permitted(user, Permission::LeaveWorkspace)?.role;
-        self.keeps_an_owner_without(role)?;
-        Ok(vec![WorkspaceEvent::MemberLeft { user, role }])
+    fn leave(&self, user: UserId, now: Timestamp) -> Decision {
+        let member = self.permitted(user, Permission::LeaveWorkspace, now)?;
+        self.keeps_an_owner_without(member, now)?;
+        let role = member.role;
+        let left = WorkspaceEvent::MemberLeft { user, role };
+        Ok([self.overdue(user, now), vec![left]].concat())
     }
 
     fn may_invite(
@@ -178,12 +189,12 @@ impl Workspace {
         invitee: Option<UserId>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let own = self.permitted(actor, Permission::InviteMembers)?.role;
+        let own = self.permitted(actor, Permission::InviteMembers, now)?.role;
         not_above(role, own)?;
         if self.pending.contains_key(&invitation) || self.ended_as(invitation).is_some() {
             return Err(Refusal::AlreadyExists { what: "invitation" });
         }
-        if invitee.is_some_and(|user| self.members.contains_key(&user)) {
+        if invitee.is_some_and(|user| self.member_at(user, now).is_some()) {
             return Err(Refusal::AlreadyMember);
         }
         self.has_room_for_an_invitation(now)
@@ -196,7 +207,7 @@ impl Workspace {
         token: NewToken,
         now: Timestamp,
     ) -> Decision {
-        let own = self.permitted(actor, Permission::InviteMembers)?.role;
+        let own = self.permitted(actor, Permission::InviteMembers, now)?.role;
         let pending = self.invitation(invitation)?;
         not_above(pending.role, own)?;
         if !pending.is_live(now) {
@@ -212,7 +223,7 @@ impl Workspace {
     }
 
     fn revoke(&self, actor: UserId, invitation: InvitationId, now: Timestamp) -> Decision {
-        let own = self.permitted(actor, Permission::InviteMembers)?.role;
+        let own = self.permitted(actor, Permission::InviteMembers, now)?.role;
         let pending = self.live_invitation(invitation, now)?;
         not_above(pending.role, own)?;
         Ok(vec![WorkspaceEvent::InvitationRevoked {
@@ -231,19 +242,21 @@ impl Workspace {
         self.existing()?;
         let pending = self.live_invitation(invitation, now)?;
         token_matches(pending, token_hash)?;
-        if self.members.contains_key(&user) {
+        if self.member_at(user, now).is_some() {
             return Err(Refusal::AlreadyMember);
         }
-        self.inviter_still_may(pending)?;
+        self.inviter_still_may(pending, now)?;
         let source = MembershipSource::Invitation {
             invitation,
             invited_by: pending.invited_by,
         };
         let role = pending.role;
-        Ok(vec![
+        let joins = vec![
             WorkspaceEvent::InvitationAccepted { invitation, user },
             WorkspaceEvent::MemberJoined { user, role, source },
-        ])
+        ];
+        let before = [self.overdue(user, now), self.grant_gives_way(user, now)].concat();
+        Ok([before, joins].concat())
     }
 
     fn decline(&self, invitation: InvitationId, token_hash: &str, now: Timestamp) -> Decision {
@@ -268,49 +281,51 @@ impl Workspace {
     fn decide_key(&self, command: KeyCommand, now: Timestamp) -> Decision {
         self.existing()?;
         if let Some(user) = command.asked_by() {
-            self.permitted(user, Permission::ManageKeys)?;
+            self.permitted(user, Permission::ManageKeys, now)?;
         }
         let events = self.keys.decide(command, now)?;
         Ok(events.into_iter().map(WorkspaceEvent::from).collect())
     }
 
-    fn existing(&self) -> Result<WorkspaceId, Refusal> {
-        self.id.ok_or(Refusal::NotFound {
+    pub(super) fn existing(&self) -> Result<WorkspaceId, Refusal> {
+        let living = self.id.filter(|_| !self.is_deleted);
+        living.ok_or(Refusal::NotFound {
             what: "workspace",
             hidden: false,
         })
     }
 
-    /// The membership of `user`, if it allows what `permission` names.
+    /// The membership of `user` at `now`, if it allows what `permission` names.
     pub(super) fn permitted(
         &self,
         user: UserId,
         permission: Permission,
+        now: Timestamp,
     ) -> Result<Member, Refusal> {
-        self.existing()?;
-        let member = *self.members.get(&user).ok_or(Refusal::NotFound {
-            what: "workspace",
-            hidden: true,
-        })?;
-        if !permission.allows(member.role) {
-            let role = member.role;
-            return Err(Refusal::NotPermitted { permission, role });
-        }
-        Ok(member)
+        self.authorise(user, permission, now)?;
+        // A grant allows no command, so that nobody but a member comes this far.
+        self.member_at(user, now)
+            .ok_or(Refusal::NotPermittedToAuditor { permission })
     }
 
     /// Somebody whom a member, who sees who is in here, aims at.
-    fn member(&self, user: UserId) -> Result<Member, Refusal> {
-        self.members.get(&user).copied().ok_or(Refusal::NotFound {
+    pub(super) fn member(&self, user: UserId, now: Timestamp) -> Result<Member, Refusal> {
+        self.member_at(user, now).ok_or(Refusal::NotFound {
             what: "member",
             hidden: false,
         })
     }
 
-    /// Whether an owner is left when somebody with `role` loses it.
-    fn keeps_an_owner_without(&self, role: Role) -> Result<(), Refusal> {
-        let owners = self.members.values().filter(|m| m.role == Role::Owner);
-        if role == Role::Owner && owners.count() == 1 {
+    /// Whether an owner is left when `member` is one no more. Owners whose role ends by
+    /// itself do not count: the workspace would be left without one later.
+    pub(super) fn keeps_an_owner_without(
+        &self,
+        member: Member,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let present = self.members.values().filter_map(|member| member.at(now));
+        let owners = present.filter(Member::is_lasting_owner);
+        if member.is_lasting_owner() && owners.count() == 1 {
             return Err(Refusal::LastOwner);
         }
         Ok(())
@@ -342,9 +357,9 @@ impl Workspace {
     }
 
     /// An invitation gives no more than its inviter may still give now.
-    fn inviter_still_may(&self, invitation: &Invitation) -> Result<(), Refusal> {
+    fn inviter_still_may(&self, invitation: &Invitation, now: Timestamp) -> Result<(), Refusal> {
         let role = invitation.role;
-        let inviter = self.permitted(invitation.invited_by, Permission::InviteMembers);
+        let inviter = self.permitted(invitation.invited_by, Permission::InviteMembers, now);
         match inviter {
             Ok(inviter) if inviter.role >= role => Ok(()),
             Ok(_) | Err(_) => Err(Refusal::InvitationExceedsInviter { role }),
@@ -354,7 +369,7 @@ impl Workspace {
 
 /// Nobody gives, takes or touches a role above their own; so an admin never makes or
 /// unmakes an owner.
-fn not_above(role: Role, own: Role) -> Result<(), Refusal> {
+pub(super) fn not_above(role: Role, own: Role) -> Result<(), Refusal> {
     if role > own {
         return Err(Refusal::RoleAboveOwn { role, own });
     }

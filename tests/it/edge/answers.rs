@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Running;
 use super::routes::{Answer, Ask, ROUTES, Route, World, problem};
-use super::team::{Person, Who, address, invite, number, password, text};
+use super::team::{Person, Who, address, grant, invite, number, password, text};
 use crate::support::server::Reply;
 use crate::support::trials::{Case, StoreUnderTest, both};
 
@@ -612,6 +612,7 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
         .path
         .trim_end_matches("/resend")
         .trim_end_matches("/rotate")
+        .trim_end_matches("/transfer-ownership")
         .trim_end_matches("/plan");
     let read = world.server.get(path).bearer(&caller.token).await;
     let read = read.expect(200);
@@ -642,6 +643,10 @@ async fn pages(store: StoreUnderTest) {
                 .expect(201);
         }
         team.owner.sign_in(server).await;
+        let auditor = Person::sign_up(server, "another auditor").await;
+        grant(server, &team.workspace, &team.owner, &auditor)
+            .await
+            .expect(201);
     }
     for route in ROUTES.iter().filter(|route| route.is_list()) {
         let who = match route.path {

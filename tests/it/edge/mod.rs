@@ -9,6 +9,8 @@
 //! - a rule of the state gets its story in [`flow`] ([`account`], of an account), what the audit
 //!   log says of it goes to [`audit`], and what time alone does to [`time`];
 //! - a way to attack it gets its trial in [`attacks`].
+//! - a rule of the state gets its story in [`flow`] or [`rules`], what the audit log says of it goes to
+//!   [`audit`], and what time alone does to [`time`].
 
 mod account;
 mod answers;
@@ -21,6 +23,7 @@ mod permissions;
 mod races;
 mod refusals;
 mod routes;
+mod rules;
 mod secrets;
 mod team;
 mod time;
@@ -42,6 +45,7 @@ pub fn trials() -> Vec<Case> {
         permissions::trials(),
         races::trials(),
         refusals::trials(),
+        rules::trials(),
         secrets::trials(),
         time::trials(),
     ]

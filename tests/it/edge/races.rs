@@ -127,6 +127,8 @@ async fn races(store: StoreUnderTest) {
         );
     }
 
+    two_organization_owners(&server, &team).await;
+
     // Conditional writes from one version: one of them.
     let workspace = team.path("");
     let tag = server
@@ -192,6 +194,54 @@ async fn two_owners(
     let token = invited(server, &workspace, maker, &second.email, "owner").await;
     accept(server, &second, &token).await.expect(200);
     (workspace, maker.clone(), second)
+}
+
+/// Two owners of an organization, each unmaking the other, and both leaving.
+async fn two_organization_owners(server: &crate::support::server::Server, team: &Team) {
+    let second = Person::sign_up(server, "second boss").await;
+    let mut owner = team.organization_owner.clone();
+    let path = |of: &Person| {
+        let organization = &team.organization;
+        format!("/v1/organizations/{organization}/members/{}", of.user)
+    };
+    let set = |by: &Person, of: &Person, role: &str| {
+        let call = server.put(&path(of)).bearer(&by.token);
+        call.json(json!({"role": role}))
+    };
+    let remove = |by: &Person, of: &Person| server.delete(&path(of)).bearer(&by.token);
+    for round in 0..6 {
+        let other = match owner == second {
+            true => team.organization_owner.clone(),
+            false => second.clone(),
+        };
+        set(&owner, &other, "owner").await.expect(200);
+        let (calls, good) = match round % 3 {
+            0 => (
+                vec![
+                    set(&owner, &other, "billing"),
+                    set(&other, &owner, "billing"),
+                ],
+                200,
+            ),
+            1 => (vec![remove(&owner, &other), remove(&other, &owner)], 204),
+            _ => (vec![remove(&owner, &owner), remove(&other, &other)], 204),
+        };
+        let replies = at_once(calls).await;
+        one_won(
+            &replies,
+            good,
+            &["last_owner", "not_permitted", "not_found"],
+        );
+        let first_won = replies[0].status == good;
+        // Who leaves is the one that goes; else it is the one that was aimed at.
+        if first_won == (round % 3 == 2) {
+            owner = other;
+        }
+    }
+    if owner == second {
+        let boss = &team.organization_owner;
+        set(&second, boss, "owner").await.expect(200);
+    }
 }
 
 /// That one of the replies is good, and each of the others one of these refusals.

@@ -8,7 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::team::{Person, Team, Who, accept, address, invite, invited, number, password, text};
+use super::team::{
+    Person, Team, Who, accept, address, grant, invite, invited, number, password, text,
+};
 use crate::support::server::{Call, Reply, Server};
 
 /// What a route answers when it succeeds; the names are the fields of the resource.
@@ -106,6 +108,40 @@ const MEMBER: &[&str] = &[
     "role",
     "since",
     "invited_by",
+    "until",
+    "afterwards",
+];
+const ORGANIZATION_MEMBER: &[&str] = &[
+    "user",
+    "version",
+    "created_at",
+    "updated_at",
+    "organization",
+    "email",
+    "name",
+    "role",
+    "since",
+];
+const POLICY: &[&str] = &[
+    "workspace",
+    "version",
+    "created_at",
+    "updated_at",
+    "production_changes",
+    "approvals_needed",
+    "self_approval",
+    "key_rotation_days",
+];
+const AUDITOR: &[&str] = &[
+    "user",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "email",
+    "name",
+    "expires_at",
+    "granted_by",
 ];
 const INVITATION: &[&str] = &[
     "id",
@@ -251,6 +287,13 @@ const ONE_MEMBER: &str = "/v1/workspaces/{ws}/members/{user}";
 const INVITATIONS: &str = "/v1/workspaces/{ws}/invitations";
 const ONE_INVITATION: &str = "/v1/workspaces/{ws}/invitations/{inv}";
 const RESEND: &str = "/v1/workspaces/{ws}/invitations/{inv}/resend";
+const ORGANIZATION_MEMBERS: &str = "/v1/organizations/{org}/members";
+const ONE_ORGANIZATION_MEMBER: &str = "/v1/organizations/{org}/members/{user}";
+const TRANSFER: &str = "/v1/workspaces/{ws}/transfer-ownership";
+const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
+const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
+const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
+const CAN: &str = "/v1/workspaces/{ws}/can";
 
 const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
 const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
@@ -318,6 +361,27 @@ pub const ROUTES: &[Route] = &[
         "/v1/organizations/{org}/audit/{position}",
         Unversioned(ONE_ENTRY),
     ),
+    route("GET", ORGANIZATION_MEMBERS, Page(ORGANIZATION_MEMBER)),
+    route(
+        "GET",
+        ONE_ORGANIZATION_MEMBER,
+        Resource(ORGANIZATION_MEMBER),
+    ),
+    route(
+        "PUT",
+        ONE_ORGANIZATION_MEMBER,
+        Resource(ORGANIZATION_MEMBER),
+    ),
+    route("DELETE", ONE_ORGANIZATION_MEMBER, Nothing),
+    route("POST", TRANSFER, Resource(WORKSPACE)),
+    route("DELETE", WS, Nothing),
+    route("GET", POLICY_OF, Resource(POLICY)),
+    route("PUT", POLICY_OF, Resource(POLICY)),
+    route("POST", AUDITORS, Created(AUDITOR)),
+    route("GET", AUDITORS, Page(AUDITOR)),
+    route("GET", ONE_AUDITOR, Resource(AUDITOR)),
+    route("DELETE", ONE_AUDITOR, Nothing),
+    route("POST", CAN, Unversioned(&["allowed", "because"])),
     route("GET", "/healthz", OfServer),
     route("GET", "/readyz", OfServer),
     route("GET", "/metrics", OfServer),
@@ -331,8 +395,13 @@ impl Route {
         format!("{} {}", self.method, self.path)
     }
 
+    /// Whether it can change something; asking whether somebody may does not.
     pub fn writes(&self) -> bool {
-        self.method != "GET" && self.path != VERIFY_KEY
+        self.takes_a_body() && ![CAN, VERIFY_KEY].contains(&self.path)
+    }
+
+    pub fn takes_a_body(&self) -> bool {
+        self.method != "GET"
     }
 
     /// Whether anybody may, without a session.
@@ -369,17 +438,21 @@ pub struct World {
     guest: Person,
     /// Of whom a change was made ready: what their password may be by now, the newest first.
     passwords: Mutex<HashMap<String, Vec<String>>>,
+    /// Comes and goes as an auditor of the workspace.
+    reviewer: Person,
 }
 
 impl World {
     pub async fn on(server: Server) -> Self {
         let team = Team::make(&server).await;
         let guest = team.joined(&server, "viewer").await;
+        let reviewer = Person::sign_up(&server, "reviewer").await;
         Self {
             server,
             team,
             guest,
             passwords: Mutex::default(),
+            reviewer,
         }
     }
 
@@ -470,6 +543,46 @@ impl World {
                 (path(&[]), Some(json!({"name": name})))
             }
             ("PUT", "/v1/workspaces/{ws}/plan") => (path(&[]), Some(json!({"plan": "enterprise"}))),
+            (_, ONE_ORGANIZATION_MEMBER) => {
+                let path = path(&[]);
+                let body = json!({"role": "billing"});
+                let call = self.server.put(&path);
+                let call = call.bearer(&self.team.organization_owner.token);
+                call.json(&body).await.expect(200);
+                (path, (route.method == "PUT").then_some(body))
+            }
+            ("POST", TRANSFER) => {
+                let (workspace, _) = self.elsewhere(caller).await;
+                let path = route.path.replace("{ws}", &workspace);
+                (path, Some(json!({"user": self.guest.user})))
+            }
+            ("DELETE", WS) => {
+                let (workspace, name) = self.elsewhere(caller).await;
+                let path = route.path.replace("{ws}", &workspace);
+                (path, Some(json!({"confirm": name})))
+            }
+            ("PUT", POLICY_OF) => {
+                let body = json!({
+                    "production_changes": "direct", "approvals_needed": 2,
+                    "self_approval": true, "key_rotation_days": 90,
+                });
+                (path(&[]), Some(body))
+            }
+            ("POST", AUDITORS) => {
+                self.reviewer_is(false).await;
+                let Person { email, later, .. } = &self.reviewer;
+                let body = json!({"email": email, "expires_at": later});
+                (path(&[]), Some(body))
+            }
+            (_, ONE_AUDITOR) => {
+                self.reviewer_is(true).await;
+                let path = route.path.replace("{user}", &self.reviewer.user);
+                (self.filled(&path, &[]), None)
+            }
+            ("POST", CAN) => {
+                let body = json!({"principal": self.guest.user, "action": "member.invite"});
+                (path(&[]), Some(body))
+            }
             ("PATCH", ONE_MEMBER) => {
                 self.guest_is_in().await;
                 (path(&[]), Some(json!({"role": "viewer"})))
@@ -562,6 +675,58 @@ impl World {
             let token = invited(&self.server, &team.workspace, &team.owner, email, "viewer").await;
             accept(&self.server, &self.guest, &token).await.expect(200);
         }
+    }
+
+    /// Sees to it that the reviewer has a grant, or has none.
+    async fn reviewer_is(&self, granted: bool) {
+        let (server, team) = (&self.server, &self.team);
+        let path = team.path(&format!("/auditors/{}", self.reviewer.user));
+        let found = server.get(&path).bearer(&team.owner.token).await;
+        match (found.status, granted) {
+            (404, true) => {
+                let call = grant(server, &team.workspace, &team.owner, &self.reviewer);
+                call.await.expect(201);
+            }
+            (200, false) => {
+                server
+                    .delete(&path)
+                    .bearer(&team.owner.token)
+                    .await
+                    .expect(204);
+            }
+            (404, false) | (200, true) => {}
+            (status, _) => panic!("a grant is read with {status}"),
+        }
+    }
+
+    /// A workspace that can be handed over or deleted: with its owner and the guest, and
+    /// with the caller as what they are in the team's own; and its name.
+    async fn elsewhere(&self, caller: &Person) -> (String, String) {
+        let (server, team) = (&self.server, &self.team);
+        let maker = &team.organization_owner;
+        let name = format!("Elsewhere {}", number());
+        let path = format!("/v1/organizations/{}/workspaces", team.organization);
+        let made = server.post(&path).bearer(&maker.token);
+        let made = made.json(json!({"name": name})).await.expect(201);
+        let workspace = text(&made.body, "/id");
+        for (person, role) in [
+            (&team.owner, "owner"),
+            (&self.guest, "viewer"),
+            (&team.admin, "admin"),
+            (&team.member, "member"),
+            (&team.viewer, "viewer"),
+        ] {
+            if person.user == caller.user || [&team.owner, &self.guest].contains(&person) {
+                let token = invited(server, &workspace, maker, &person.email, role).await;
+                accept(server, person, &token).await.expect(200);
+            }
+        }
+        if caller.user == team.auditor.user {
+            grant(server, &workspace, maker, caller).await.expect(201);
+        }
+        let own = format!("/v1/workspaces/{workspace}/members/{}", maker.user);
+        server.delete(&own).bearer(&maker.token).await.expect(204);
+        (workspace, name)
     }
 
     /// A new invitation of somebody without an account.

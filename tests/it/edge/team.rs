@@ -10,7 +10,7 @@ use crate::support::server::{Call, Reply, Server};
 const PASSWORD: &str = "pw-Zw3q";
 
 /// Somebody with an account and a session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     pub name: String,
     pub email: String,
@@ -18,6 +18,8 @@ pub struct Person {
     pub user: String,
     pub session: String,
     pub token: String,
+    /// When the session ends: a time that is in the future, whatever the clock says.
+    pub later: String,
 }
 
 /// Everybody who can ask: those of a workspace, and those who are not.
@@ -36,6 +38,12 @@ pub struct Team {
     pub neighbours_workspace: String,
     /// Has an account, and nothing else.
     pub stranger: Person,
+    /// Audits the workspace, and is no member of it.
+    pub auditor: Person,
+    /// Has the role `billing` in the organization, and is in no workspace.
+    pub billing: Person,
+    /// Has the role `auditor` in the organization, and is in no workspace.
+    pub organization_auditor: Person,
 }
 
 /// A kind of principal.
@@ -49,10 +57,13 @@ pub enum Who {
     Neighbour,
     Stranger,
     Anonymous,
+    Auditor,
+    Billing,
+    OrganizationAuditor,
 }
 
 impl Who {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Owner,
         Self::Admin,
         Self::Member,
@@ -61,6 +72,9 @@ impl Who {
         Self::Neighbour,
         Self::Stranger,
         Self::Anonymous,
+        Self::Auditor,
+        Self::Billing,
+        Self::OrganizationAuditor,
     ];
 }
 
@@ -110,6 +124,7 @@ impl Person {
             user: text(&reply.body, "/user/id"),
             session: text(&reply.body, "/session/id"),
             token: text(&reply.body, "/session/token"),
+            later: text(&reply.body, "/session/expires_at"),
         };
         (person, reply)
     }
@@ -161,6 +176,19 @@ impl Team {
             workspace_for(server, &organization, &organization_owner, &neighbour).await;
         let stranger = Person::sign_up(server, "stranger").await;
         let [owner, admin, member, viewer] = people.try_into().expect("four people");
+        let auditor = Person::sign_up(server, "auditor").await;
+        grant(server, &workspace, &owner, &auditor)
+            .await
+            .expect(201);
+        let mut officers = Vec::new();
+        for role in ["billing", "auditor"] {
+            let officer = Person::sign_up(server, role).await;
+            let path = format!("/v1/organizations/{organization}/members/{}", officer.user);
+            let call = server.put(&path).bearer(&organization_owner.token);
+            call.json(json!({"role": role})).await.expect(200);
+            officers.push(officer);
+        }
+        let [billing, organization_auditor] = officers.try_into().expect("two people");
         Self {
             organization,
             workspace,
@@ -172,6 +200,9 @@ impl Team {
             neighbour,
             neighbours_workspace,
             stranger,
+            auditor,
+            billing,
+            organization_auditor,
         }
     }
 
@@ -186,6 +217,9 @@ impl Team {
             Who::Neighbour => Some(&self.neighbour),
             Who::Stranger => Some(&self.stranger),
             Who::Anonymous => None,
+            Who::Auditor => Some(&self.auditor),
+            Who::Billing => Some(&self.billing),
+            Who::OrganizationAuditor => Some(&self.organization_auditor),
         }
     }
 
@@ -233,6 +267,14 @@ async fn workspace_for(
         .await
         .expect(204);
     workspace
+}
+
+/// Grants somebody to read the audit log, until their session ends.
+pub fn grant(server: &Server, workspace: &str, by: &Person, auditor: &Person) -> Call {
+    server
+        .post(&format!("/v1/workspaces/{workspace}/auditors"))
+        .bearer(&by.token)
+        .json(json!({"email": auditor.email, "expires_at": auditor.later}))
 }
 
 /// Invites; answers with the whole invitation.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crewlog::domain::authority::Role;
 use crewlog::domain::ids::{OrganizationId, WorkspaceId};
-use crewlog::domain::{EmailAddress, Name, Refusal};
+use crewlog::domain::{EmailAddress, Name, Refusal, Timestamp};
+use crewlog::journal::Source;
 use crewlog::journal::sealing::RootKey;
+use crewlog::journal::stores::{Statement, Store};
 use crewlog::service::{
     Acceptance, AuditEntry, AuditFilter, AuditScope, Caller, FirstWorkspace, Newcomer, Request,
     Service, ServiceError, ServiceSettings, SignUp,
@@ -28,6 +30,9 @@ pub fn trials() -> Vec<Case> {
             repeats,
         ),
         both("edge", "a_session_runs_out", session_ends),
+        both("edge", "a_role_falls_back_by_itself", falls_back),
+        both("edge", "an_auditor_grant_runs_out", audit_ends),
+        both("edge", "a_deleted_workspace_claims_nothing", claims_nothing),
     ]
 }
 
@@ -35,6 +40,8 @@ pub fn trials() -> Vec<Case> {
 struct Clocked {
     service: Arc<Service>,
     source: Arc<TestSource>,
+    /// What the service keeps beside the log.
+    rows: Arc<dyn Store>,
     store: StoreUnderTest,
 }
 
@@ -71,10 +78,11 @@ impl Clocked {
         let root = RootKey::from_text(ROOT_KEY).expect("the tests' root key");
         let opened = open_store(&store).await;
         let settings = ServiceSettings::default();
-        let service = Service::start(opened, source.clone(), &root, settings).await;
+        let service = Service::start(opened.clone(), source.clone(), &root, settings).await;
         Self {
             service: service.expect("the service to start"),
             source,
+            rows: opened,
             store,
         }
     }
@@ -136,7 +144,7 @@ impl Clocked {
             self.service.stop(Duration::from_secs(10)).await,
             "everything is written"
         );
-        drop(self.service);
+        drop((self.service, self.rows));
         super::held(&self.store);
     }
 }
@@ -327,6 +335,219 @@ async fn repeats(store: StoreUnderTest) {
         .await
         .expect("a page");
     assert_eq!(page.entries.len(), 2, "{:?}", page.entries);
+    clocked.holds().await;
+}
+
+impl Clocked {
+    /// Somebody who comes in as a member.
+    async fn member(&self, owner: &Owned) -> Caller {
+        let (service, address) = (&self.service, address("comes-in"));
+        let (caller, workspace) = (&owner.caller, owner.workspace);
+        let invited = service
+            .invite(
+                &request(),
+                caller,
+                workspace,
+                &email(&address),
+                Role::Member,
+            )
+            .await
+            .expect("an invitation");
+        let token = invited.value.token.expect("a token").expose().to_owned();
+        let newcomer = Newcomer {
+            name: name("Newcomer"),
+            password: secret(&password()),
+        };
+        let accepted = service
+            .accept_invitation(&request(), &secret(&token), Acceptance::Newcomer(newcomer))
+            .await
+            .expect("a member")
+            .value;
+        Caller {
+            user: accepted.member.user,
+            session: accepted.session.expect("a session").id,
+        }
+    }
+
+    /// The moment in so many seconds.
+    fn in_seconds(&self, seconds: i64) -> Timestamp {
+        self.source.now().plus(chrono::TimeDelta::seconds(seconds))
+    }
+}
+
+async fn falls_back(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let (caller, workspace) = (&owner.caller, owner.workspace);
+    let (helper, guest) = (clocked.member(&owner).await, clocked.member(&owner).await);
+    let limit = async |of: &Caller, role: Role, until: Timestamp| {
+        service
+            .change_role(&request(), caller, workspace, of.user, role, Some(until))
+            .await
+            .expect("a role for a time")
+            .position
+    };
+    let until = clocked.in_seconds(3_600);
+    let decided_at = limit(&helper, Role::Admin, until).await;
+    limit(&guest, Role::Member, until).await;
+    let remove = async || {
+        let nobody = guest.user;
+        service
+            .change_role(&request(), &helper, workspace, nobody, Role::Viewer, None)
+            .await
+            .map(drop)
+    };
+    remove().await.expect("an admin for an hour");
+    limit(&guest, Role::Viewer, until).await;
+    clocked.source.pass(Duration::from_secs(3_600));
+
+    // Their time is over before anybody has written so: for commands, reads and lists.
+    let refused = remove().await;
+    assert!(
+        matches!(
+            refused,
+            Err(ServiceError::Refused(Refusal::NotPermitted {
+                role: Role::Member,
+                ..
+            }))
+        ),
+        "{refused:?}"
+    );
+    let read = service.workspace(&request(), &guest, workspace).await;
+    assert!(matches!(
+        read,
+        Err(ServiceError::Refused(Refusal::NotFound { .. }))
+    ));
+    let listed = service
+        .workspaces_of(&guest, None, 1)
+        .await
+        .expect("a list");
+    assert_eq!(listed.items, []);
+    let members = service
+        .members_of(&request(), caller, workspace, None, 200)
+        .await
+        .expect("members");
+    let shown: Vec<_> = members
+        .items
+        .iter()
+        .map(|(_, member)| (member.user, member.role, member.until))
+        .collect();
+    let expected = [
+        (caller.user, Role::Owner, None),
+        (helper.user, Role::Member, None),
+    ];
+    assert_eq!(shown, expected);
+    let verdict = service
+        .can(&request(), caller, workspace, helper.user, "member.read")
+        .await
+        .expect("a verdict")
+        .value;
+    let words = format!("member since position {decided_at}, which");
+    assert!(verdict.because.contains(&words), "{}", verdict.because);
+    assert_eq!(clocked.entries(&owner, "member.limit_reached").await, []);
+
+    // Written once, by however many.
+    let (one, two) = tokio::join!(service.do_what_is_due(), service.do_what_is_due());
+    one.expect("due work");
+    two.expect("due work");
+    let report = service.do_what_is_due().await.expect("due work");
+    assert_eq!(report.limits_reached, 0);
+    let told = clocked.entries(&owner, "member.limit_reached").await;
+    let targets: Vec<_> = told.iter().map(|entry| entry.target.id.clone()).collect();
+    assert_eq!(targets.len(), 2, "{targets:?}");
+    for user in [helper.user, guest.user] {
+        assert!(targets.contains(&user.to_string()), "{targets:?}");
+    }
+    assert!(told.iter().all(|entry| entry.actor.kind == "system"));
+    assert!(remove().await.is_err());
+    clocked.holds().await;
+}
+
+async fn audit_ends(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let (caller, workspace) = (&owner.caller, owner.workspace);
+    let address = email(&address("audits"));
+    let asked = SignUp {
+        email: address.clone(),
+        password: secret(&password()),
+        name: name("Auditor"),
+        organization: None,
+        workspace: None,
+    };
+    let made = service.sign_up(&request(), asked).await.expect("a sign-up");
+    let auditor = Caller {
+        user: made.value.me.id,
+        session: made.value.session.id,
+    };
+    let grant = async |expires_at| {
+        service
+            .grant_auditor(&request(), caller, workspace, &address, expires_at)
+            .await
+            .expect("a grant");
+    };
+    let reads = async || {
+        let scope = AuditScope::Workspace(workspace);
+        let filter = AuditFilter::default();
+        service
+            .audit(&request(), &auditor, scope, &filter, None, 1)
+            .await
+            .is_ok()
+    };
+    grant(clocked.in_seconds(600)).await;
+    assert!(reads().await);
+    assert_eq!(
+        service
+            .do_what_is_due()
+            .await
+            .expect("due work")
+            .auditors_expired,
+        0
+    );
+    clocked.source.pass(Duration::from_secs(600));
+    assert!(!reads().await, "its time is over before it is written");
+    let listed = service.workspaces_of(&auditor, None, 10).await;
+    assert_eq!(listed.expect("a list").items, []);
+    let granted = service
+        .auditors_of(&request(), caller, workspace, None, 10)
+        .await;
+    assert_eq!(granted.expect("a list").items, []);
+    let (one, two) = tokio::join!(service.do_what_is_due(), service.do_what_is_due());
+    one.expect("due work");
+    two.expect("due work");
+    let told = clocked.entries(&owner, "auditor.expired").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].target.id, auditor.user.to_string());
+    // It can be granted anew.
+    grant(clocked.in_seconds(600)).await;
+    assert!(reads().await);
+    clocked.holds().await;
+}
+
+async fn claims_nothing(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let claim = |scope: String| {
+        let sql = "INSERT INTO claims (scope, kind, value, holder) VALUES ($1, $2, $3, $4)";
+        let rest = ["channel", "support", "somebody"].map(|text| text.to_owned().into());
+        let [kind, value, holder] = rest;
+        Statement::new(sql, [scope.into(), kind, value, holder])
+    };
+    let other = "ws_of_somebody_else".to_owned();
+    let claims = vec![claim(owner.workspace.to_string()), claim(other.clone())];
+    clocked.rows.execute(claims).await.expect("claims");
+    let deleted = service
+        .delete_workspace(&request(), &owner.caller, owner.workspace, "Clockwork")
+        .await;
+    deleted.expect("deleted");
+    let left = clocked.rows.query("SELECT scope FROM claims", vec![]).await;
+    let left = left.expect("claims");
+    let scopes: Vec<_> = left
+        .iter()
+        .map(|row| row.text(0).expect("a scope"))
+        .collect();
+    assert_eq!(scopes, [other.as_str()]);
+    drop(left);
     clocked.holds().await;
 }
 

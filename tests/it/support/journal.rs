@@ -247,7 +247,7 @@ pub fn stand_on_role(
     desk.stand_on(session);
     let role = desk
         .read::<Workspace>(&team.stream())
-        .authorise(person.user, permission)?;
+        .authorise(person.user, permission, now)?;
     desk.stand_on(role);
     Ok(())
 }
