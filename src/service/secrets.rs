@@ -162,6 +162,22 @@ mod tests {
         assert_eq!(format!("{token:?}"), "Token(…)");
     }
 
+    /// As `docs/security.md` tells scanners.
+    #[test]
+    fn the_checksum_is_as_it_is_told() {
+        let told = include_str!("../../docs/security.md");
+        for vector in [
+            "crew_dev_00000000000000000000000000000000000000000000lG2Nc",
+            "crew_prod_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg0eaIx4",
+            "crew_org_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz2zQEwM",
+        ] {
+            let text = SecretString::from(vector);
+            let kind = TokenKind::of_api_key(&text).expect("a key");
+            assert!(Token::parse(kind, &text).is_some(), "{vector}");
+            assert!(told.contains(vector), "{vector}");
+        }
+    }
+
     #[test]
     fn base62_pads_and_counts() {
         assert_eq!(base62(&[0], 3), "000");

@@ -17,6 +17,7 @@ mod answers;
 mod attacks;
 mod audit;
 mod flow;
+mod keys;
 mod meta;
 mod outages;
 mod permissions;
@@ -40,6 +41,7 @@ pub fn trials() -> Vec<Case> {
         attacks::trials(),
         audit::trials(),
         flow::trials(),
+        keys::trials(),
         meta::trials(),
         outages::trials(),
         permissions::trials(),

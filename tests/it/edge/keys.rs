@@ -1,0 +1,240 @@
+//! The life of an API key, as a gateway and a team see it.
+
+use serde_json::{Value, json};
+
+use super::Running;
+use super::routes::problem;
+use super::team::{Person, Team, text};
+use crate::support::server::Server;
+use crate::support::trials::{Case, StoreUnderTest, both};
+
+pub fn trials() -> Vec<Case> {
+    vec![
+        both("edge", "a_key_is_made_used_rotated_and_revoked", life),
+        both("edge", "a_gateway_is_told_what_is_wrong", verdicts),
+        both(
+            "edge",
+            "a_key_of_an_organization_makes_workspaces",
+            makes_workspaces,
+        ),
+    ]
+}
+
+/// Well-formed, and nobody's.
+const NOBODYS: &str = "crew_prod_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg0eaIx4";
+
+async fn new_key(server: &Server, team: &Team, by: &Person, more: Value) -> Value {
+    let mut body = json!({
+        "name": "Deploys", "environment": "production", "scopes": ["audit:read"],
+    });
+    for (name, value) in more.as_object().expect("an object") {
+        body[name] = value.clone();
+    }
+    let call = server.post(&team.path("/api-keys")).bearer(&by.token);
+    call.json(body).await.expect(201).body
+}
+
+async fn asked(server: &Server, question: Value) -> Value {
+    let reply = server.post("/v1/api-keys/verify").json(question);
+    reply.await.expect(200).body
+}
+
+async fn code(server: &Server, question: Value) -> String {
+    let verdict = asked(server, question).await;
+    assert_eq!(verdict["valid"], verdict["code"] == "valid", "{verdict}");
+    text(&verdict, "/code")
+}
+
+async fn life(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let key = new_key(&server, &team, &team.admin, json!({})).await;
+    let (secret, id) = (text(&key, "/secret"), text(&key, "/id"));
+    assert!(secret.starts_with(&text(&key, "/prefix")));
+    let path = team.path(&format!("/api-keys/{id}"));
+    let read = async || {
+        let reply = server.get(&path).bearer(&team.owner.token).await;
+        reply.expect(200).body
+    };
+    assert_eq!(read().await["last_used_at"], Value::Null);
+
+    // It says who it is, and reads what its scope says.
+    let me = server.get("/v1/me").bearer(&secret).await.expect(200).body;
+    assert_eq!(
+        (&me["id"], &me["environment"]),
+        (&json!(id), &json!("production"))
+    );
+    let audit = team.path("/audit");
+    server.get(&audit).bearer(&secret).await.expect(200);
+    let refused = server.get(&team.path("/members")).bearer(&secret).await;
+    problem(&refused, 403, "scope_missing");
+    assert!(read().await["last_used_at"].is_string());
+    let denied = format!("{audit}?outcome=denied&actor={id}");
+    let denied = server
+        .get(&denied)
+        .bearer(&team.owner.token)
+        .await
+        .expect(200);
+    let entry = &denied.body["data"][0];
+    assert_eq!(entry["action"], "member.read", "{}", denied.text);
+    assert_eq!(
+        entry["actor"],
+        json!({"type": "api_key", "id": id, "name": "Deploys"})
+    );
+
+    // It outlives the membership of who made it.
+    let maker = team.path(&format!("/members/{}", team.admin.user));
+    server
+        .delete(&maker)
+        .bearer(&team.owner.token)
+        .await
+        .expect(204);
+    assert_eq!(code(&server, json!({"key": secret})).await, "valid");
+
+    // Both live until the grace is over, or somebody revokes.
+    let rotate = server
+        .post(&format!("{path}/rotate"))
+        .bearer(&team.owner.token);
+    let successor = rotate
+        .json(json!({"grace_seconds": 3600}))
+        .await
+        .expect(201)
+        .body;
+    assert_eq!(successor["rotated_from"], json!(id));
+    assert!(successor["predecessor"]["expires_at"].is_string());
+    assert_eq!(read().await["status"], "rotating");
+    let next = text(&successor, "/secret");
+    for secret in [&secret, &next] {
+        assert_eq!(code(&server, json!({"key": secret})).await, "valid");
+    }
+    server
+        .delete(&path)
+        .bearer(&team.owner.token)
+        .await
+        .expect(200);
+    assert_eq!(code(&server, json!({"key": secret})).await, "revoked");
+    let over = server.get("/v1/me").bearer(&secret).await;
+    problem(&over, 401, "unauthenticated");
+    let again = server.delete(&path).bearer(&team.owner.token).await;
+    problem(&again, 409, "api_key_not_active");
+
+    // It ends with its workspace.
+    let workspace = team.path("");
+    let read = server
+        .get(&workspace)
+        .bearer(&team.owner.token)
+        .await
+        .expect(200);
+    let delete = server.delete(&workspace).bearer(&team.owner.token);
+    let confirm = json!({"confirm": text(&read.body, "/name")});
+    delete.json(confirm).await.expect(204);
+    assert_eq!(code(&server, json!({"key": next})).await, "revoked");
+    problem(
+        &server.get("/v1/me").bearer(&next).await,
+        401,
+        "unauthenticated",
+    );
+    super::held(&store);
+}
+
+async fn verdicts(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let crew = "crw_00000000000000000000000001";
+    let key = new_key(
+        &server,
+        &team,
+        &team.owner,
+        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [crew]}),
+    )
+    .await;
+    let secret = text(&key, "/secret");
+    let verdict = asked(
+        &server,
+        json!({
+            "key": secret, "environment": "production", "scope": "audit:read",
+            "ip": "203.0.113.9", "crew": crew,
+        }),
+    )
+    .await;
+    assert_eq!(verdict["code"], "valid", "{verdict}");
+    assert_eq!(verdict["key_id"], key["id"]);
+    assert_eq!(verdict["workspace"], json!(team.workspace));
+    assert_eq!(verdict["scopes"], json!(["audit:read"]));
+    let mut mistyped = secret.clone();
+    let last = mistyped.pop().expect("a character");
+    mistyped.push(if last == '0' { '1' } else { '0' });
+    for (question, told) in [
+        (json!({"key": mistyped}), "malformed"),
+        (json!({"key": "crew_prod_"}), "malformed"),
+        (json!({"key": team.owner.token}), "malformed"),
+        (json!({"key": NOBODYS}), "unknown"),
+        (
+            json!({"key": secret, "environment": "staging"}),
+            "wrong_environment",
+        ),
+        (
+            json!({"key": secret, "crew": "crw_00000000000000000000000002"}),
+            "crew_not_allowed",
+        ),
+        (
+            json!({"key": secret, "scope": "members:read"}),
+            "scope_missing",
+        ),
+        (
+            json!({"key": secret, "ip": "198.51.100.1"}),
+            "ip_not_allowed",
+        ),
+    ] {
+        assert_eq!(code(&server, question).await, told);
+    }
+    // From where it may not be used, it is refused, and the attempt kept.
+    let refused = server.get("/v1/me").bearer(&secret).await;
+    problem(&refused, 403, "ip_not_allowed");
+    super::held(&store);
+}
+
+async fn makes_workspaces(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let keys = format!("/v1/organizations/{}/api-keys", team.organization);
+    let new = json!({"name": "Platform", "scopes": ["workspaces:create", "workspaces:read"]});
+    let key = server
+        .post(&keys)
+        .bearer(&team.organization_owner.token)
+        .json(new);
+    let secret = text(&key.await.expect(201).body, "/secret");
+    let path = format!("/v1/organizations/{}/workspaces", team.organization);
+    let make = |body: Value| server.post(&path).bearer(&secret).json(body);
+    let unowned = make(json!({"name": "Client A"})).await;
+    problem(&unowned, 422, "invalid_body");
+    let owner = &team.stranger;
+    let body = json!({"name": "Client A", "owner": owner.user});
+    let call = || make(body.clone()).header("Idempotency-Key", "client-a");
+    let made = call().await.expect(201);
+    let again = call().await.expect(201);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(made.body, again.body);
+    let workspace = text(&made.body, "/id");
+
+    // Its owner finds it, and is known by name in it; the key sees it, and not into it.
+    let members = format!("/v1/workspaces/{workspace}/members");
+    let seen = server.get(&members).bearer(&owner.token).await.expect(200);
+    assert_eq!(seen.body["data"][0]["role"], "owner");
+    assert_eq!(seen.body["data"][0]["name"], json!(owner.name));
+    let one = format!("/v1/workspaces/{workspace}");
+    server.get(&one).bearer(&secret).await.expect(200);
+    problem(
+        &server.get(&members).bearer(&secret).await,
+        404,
+        "not_found",
+    );
+    let list = server
+        .get("/v1/workspaces")
+        .bearer(&secret)
+        .await
+        .expect(200);
+    let all = list.body["data"].as_array().expect("a list");
+    assert!(all.iter().any(|one| one["id"] == json!(workspace)));
+    super::held(&store);
+}
