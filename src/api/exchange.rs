@@ -45,15 +45,10 @@ impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for Reader<Q> {
 
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
         let (request, caller) = signed_in(parts, edge).await?;
-        let Query(query) = Query::from_request_parts(parts, edge).await?;
-        let MinimumPosition(minimum) = MinimumPosition::from_request_parts(parts, edge).await?;
-        if let Some(position) = minimum {
-            edge.service.at_least(position).await?;
-        }
         Ok(Self {
             request,
             caller,
-            query,
+            query: query_of_new_state(parts, edge).await?,
         })
     }
 }
@@ -74,15 +69,10 @@ impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for PrincipalReader<Q> {
 
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
         let (request, principal) = known(parts, edge).await?;
-        let Query(query) = Query::from_request_parts(parts, edge).await?;
-        let MinimumPosition(minimum) = MinimumPosition::from_request_parts(parts, edge).await?;
-        if let Some(position) = minimum {
-            edge.service.at_least(position).await?;
-        }
         Ok(Self {
             request,
             principal,
-            query,
+            query: query_of_new_state(parts, edge).await?,
         })
     }
 }
@@ -92,7 +82,6 @@ impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for PrincipalReader<Q> {
 pub struct PrincipalWriter {
     principal: Principal,
     asked: Asked,
-    token: Option<SecretString>,
 }
 
 impl PrincipalWriter {
@@ -101,14 +90,7 @@ impl PrincipalWriter {
     /// # Errors
     /// `400 invalid_request` with an `If-Match`: there is no version yet.
     pub fn making(self, sent: &impl Sent) -> Result<(Request, Principal), Problem> {
-        let request = self.asked.making(sent)?;
-        Ok((
-            Request {
-                token: self.token,
-                ..request
-            },
-            self.principal,
-        ))
+        Ok((self.asked.making(sent)?, self.principal))
     }
 }
 
@@ -119,8 +101,7 @@ impl FromRequestParts<Edge> for PrincipalWriter {
         let (request, principal) = known(parts, edge).await?;
         Ok(Self {
             principal,
-            asked: Asked::from_request_parts(parts, edge).await?,
-            token: request.token,
+            asked: Asked::by(request.token, parts, edge).await?,
         })
     }
 }
@@ -130,7 +111,6 @@ impl FromRequestParts<Edge> for PrincipalWriter {
 pub struct Writer {
     caller: Caller,
     asked: Asked,
-    token: Option<SecretString>,
 }
 
 impl Writer {
@@ -139,14 +119,7 @@ impl Writer {
     /// # Errors
     /// `400 invalid_request` with an `If-Match`: there is no version yet.
     pub fn making(self, sent: &impl Sent) -> Result<(Request, Caller), Problem> {
-        let request = self.asked.making(sent)?;
-        Ok((
-            Request {
-                token: self.token,
-                ..request
-            },
-            self.caller,
-        ))
+        Ok((self.asked.making(sent)?, self.caller))
     }
 
     /// For a write that changes what is there.
@@ -156,14 +129,11 @@ impl Writer {
     pub fn changing(self, sent: &impl Sent) -> Result<(Request, Caller), Problem> {
         let condition = condition(&self.asked.if_match);
         let request = self.asked.request(sent)?;
-        Ok((
-            Request {
-                token: self.token,
-                condition,
-                ..request
-            },
-            self.caller,
-        ))
+        let request = Request {
+            condition,
+            ..request
+        };
+        Ok((request, self.caller))
     }
 }
 
@@ -174,8 +144,7 @@ impl FromRequestParts<Edge> for Writer {
         let (request, caller) = signed_in(parts, edge).await?;
         Ok(Self {
             caller,
-            asked: Asked::from_request_parts(parts, edge).await?,
-            token: request.token,
+            asked: Asked::by(request.token, parts, edge).await?,
         })
     }
 }
@@ -183,6 +152,8 @@ impl FromRequestParts<Edge> for Writer {
 /// A write by anybody.
 #[derive(Debug)]
 pub struct Asked {
+    /// Of whoever is signed in.
+    token: Option<SecretString>,
     context: RequestContext,
     idempotency: IdempotencyKey,
     if_match: IfMatch,
@@ -218,7 +189,7 @@ impl Asked {
         Ok(Request {
             reason: sent.reason(),
             idempotency,
-            ..of_context(self.context, None)
+            ..of_context(self.context, self.token)
         })
     }
 }
@@ -227,8 +198,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Self::by(None, parts, state).await
+    }
+}
+
+impl Asked {
+    async fn by<S: Send + Sync>(
+        token: Option<SecretString>,
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Self, Problem> {
         Query::<NoParameters>::from_request_parts(parts, state).await?;
         Ok(Self {
+            token,
             context: RequestContext::from_request_parts(parts, state).await?,
             idempotency: IdempotencyKey::from_request_parts(parts, state).await?,
             if_match: IfMatch::from_request_parts(parts, state).await?,
@@ -274,6 +256,19 @@ impl<T: Command, const LIMIT: usize> Sent for Option<Json<T, LIMIT>> {
     fn canonical(&self) -> Result<String, Problem> {
         self.as_ref().map_or(Ok(String::new()), Json::canonical)
     }
+}
+
+/// The query of a read, once the state is as new as the request asks for.
+async fn query_of_new_state<Q: DeserializeOwned + Send>(
+    parts: &mut Parts,
+    edge: &Edge,
+) -> Result<Q, Problem> {
+    let Query(query) = Query::from_request_parts(parts, edge).await?;
+    let MinimumPosition(minimum) = MinimumPosition::from_request_parts(parts, edge).await?;
+    if let Some(position) = minimum {
+        edge.service.at_least(position).await?;
+    }
+    Ok(query)
 }
 
 /// Who holds the session token or the API key of a request.

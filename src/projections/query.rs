@@ -28,6 +28,18 @@ pub struct Page<T> {
     pub position: u64,
 }
 
+impl<T> Page<T> {
+    /// The page, with what `view` makes of each document.
+    pub fn map<V>(self, mut view: impl FnMut(T) -> V) -> Page<V> {
+        let items = self.items.into_iter();
+        Page {
+            items: items.map(|(key, item)| (key, view(item))).collect(),
+            more: self.more,
+            position: self.position,
+        }
+    }
+}
+
 /// The documents of one projection.
 #[derive(Debug)]
 pub struct Documents<P> {

@@ -246,7 +246,7 @@ impl Service {
                 if desk.holder(&claim) != Some(&subject) {
                     return Err(Rejection::Recompose);
                 }
-                profile_is_at(desk, &caller, profile_sequence)?;
+                profile_is_at(desk, &caller.stream(), profile_sequence)?;
                 joining.decide(desk)?;
                 let made = Made::Accepted {
                     workspace,

@@ -4,6 +4,7 @@ use futures::FutureExt;
 
 use super::{
     Caller, Opened, Request, Service, ServiceError, Written,
+    people::{Called, CalledOne},
     workspaces::{DecideInWorkspace, Place},
     write::{Composed, Made, Receipt, Sender},
 };
@@ -14,7 +15,7 @@ use crate::{
         ids::{UserId, WorkspaceId},
         workspace::{Workspace, WorkspaceCommand},
     },
-    projections::{AuditorDocument, Auditors, Found, Page, PersonField},
+    projections::{AuditorDocument, Auditors, Found, Page},
 };
 
 /// A grant, with what the person is called.
@@ -29,6 +30,22 @@ pub struct AuditorView {
     pub expires_at: Timestamp,
     pub granted_by: UserId,
     pub version: u64,
+}
+
+impl AuditorView {
+    fn of(grant: AuditorDocument, called: &Called) -> Self {
+        let CalledOne { email, name } = called.of(grant.user);
+        Self {
+            workspace: grant.workspace,
+            user: grant.user,
+            email,
+            name,
+            since: grant.since,
+            expires_at: grant.expires_at,
+            granted_by: grant.granted_by,
+            version: grant.version,
+        }
+    }
 }
 
 const MISSING: Refusal = Refusal::NotFound {
@@ -124,27 +141,19 @@ impl Service {
             .shown::<Auditors, Workspace>(self.auditors(), receipt, &stream, &key)
             .await?;
         let position = receipt.replayed.then_some(receipt.position);
-        self.called_auditor(place, grant, position).await
+        self.named_auditor(place, grant, position).await
     }
 
-    async fn called_auditor(
+    /// A grant with what the organization calls the person, now or as of a position.
+    async fn named_auditor(
         &self,
         place: Place,
         grant: AuditorDocument,
         position: Option<u64>,
     ) -> Result<AuditorView, ServiceError> {
         let realm = place.organization.to_string();
-        let called = async |field| self.name_of(&realm, grant.user, field, position).await;
-        Ok(AuditorView {
-            workspace: grant.workspace,
-            user: grant.user,
-            email: called(PersonField::Email).await?,
-            name: called(PersonField::Name).await?,
-            since: grant.since,
-            expires_at: grant.expires_at,
-            granted_by: grant.granted_by,
-            version: grant.version,
-        })
+        let called = self.called(&realm, [grant.user], position).await?;
+        Ok(AuditorView::of(grant, &called))
     }
 
     /// A page of the grants that count, in order of the people's ids.
@@ -170,15 +179,10 @@ impl Service {
                 grant.is_live(now).then_some(grant)
             })
             .await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for (key, grant) in page.items {
-            items.push((key, self.called_auditor(place, grant, None).await?));
-        }
-        Ok(Page {
-            items,
-            more: page.more,
-            position: page.position,
-        })
+        let users = page.items.iter().map(|(_, grant)| grant.user);
+        let realm = place.organization.to_string();
+        let called = self.called(&realm, users, None).await?;
+        Ok(page.map(|grant| AuditorView::of(grant, &called)))
     }
 
     /// One grant that counts.
@@ -205,7 +209,7 @@ impl Service {
         Ok(Found {
             position: found.position,
             value: self
-                .called_auditor(place, grant.ok_or(MISSING)?, None)
+                .named_auditor(place, grant.ok_or(MISSING)?, None)
                 .await?,
         })
     }

@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use super::{Service, ServiceError, people::FoundSubject};
+use super::{Service, ServiceError, people::FoundSubject, write::profile_is_at};
 use crate::{
     domain::{
-        EmailAddress,
         ids::{EventId, OrganizationId, SubjectId, UserId},
         organization::{Organization, OrganizationCommand},
         sealed::KeyOwner,
@@ -46,10 +45,7 @@ struct Known {
 impl Introduction {
     /// Makes the person known, if the organization does not know them as they are already.
     pub(super) fn decide(&self, desk: &mut Desk<'_>) -> Result<(), Rejection> {
-        let account = desk.read::<User>(&self.person);
-        if account.profile_sequence() != self.profile_sequence {
-            return Err(Rejection::Recompose);
-        }
+        profile_is_at(desk, &self.person, self.profile_sequence)?;
         let holder = self.holder.map(|subject| subject.to_string());
         if desk.holder(&self.address) != holder.as_deref() {
             return Err(Rejection::Recompose);
@@ -74,9 +70,7 @@ impl Service {
     ) -> Result<Introduction, ServiceError> {
         let profile = self.profile(user).await?;
         let profile_sequence = profile.account.version;
-        let address = EmailAddress::parse(&profile.email)
-            .map_err(|error| ServiceError::Internal(error.to_string()))?;
-        let lookup = self.email_lookup(&address);
+        let lookup = self.email_lookup(&profile.address()?);
         let realm = organization.to_string();
         let found = self.subjects.of_email(&realm, &lookup).await?;
         let known = self.known_in(user, organization, found, &lookup).await?;

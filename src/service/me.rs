@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::{
     Caller, Opened, Request, Service, ServiceError, Written,
     password_change::Proven,
-    people::FoundSubject,
+    people::{CalledOne, FoundSubject},
     write::{Composed, Made, Sender, unmoved},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         user::{User, UserCommand},
     },
     journal::{Origin, Rejection, StreamRef, Unit},
-    projections::{ACCOUNT, Found, PersonField, UserDocument, Users},
+    projections::{ACCOUNT, Found, UserDocument, Users},
 };
 
 /// How many memberships are told with the profile; lists have the rest.
@@ -74,6 +74,13 @@ pub(super) struct Profile {
     pub subject: SubjectId,
 }
 
+impl Profile {
+    /// The address, as it was checked when it was given.
+    pub(super) fn address(&self) -> Result<EmailAddress, ServiceError> {
+        EmailAddress::parse(&self.email).map_err(|error| ServiceError::Internal(error.to_string()))
+    }
+}
+
 impl Service {
     /// Who the caller is.
     ///
@@ -90,12 +97,7 @@ impl Service {
 
     async fn me(&self, account: UserDocument, position: Option<u64>) -> Result<Me, ServiceError> {
         let user = account.id;
-        let email = self
-            .name_of(ACCOUNT, user, PersonField::Email, position)
-            .await?;
-        let name = self
-            .name_of(ACCOUNT, user, PersonField::Name, position)
-            .await?;
+        let CalledOne { email, name } = self.called_one(ACCOUNT, user, position).await?;
         Ok(Me {
             id: account.id,
             version: account.version,
@@ -173,22 +175,15 @@ impl Service {
     pub(super) async fn profile(&self, user: UserId) -> Result<Profile, ServiceError> {
         let found = self.users().get(&user.to_string()).await?;
         let account = found.value.ok_or(ServiceError::Unauthenticated)?;
-        let name = self
-            .name_of(ACCOUNT, user, PersonField::Name, None)
-            .await?
-            .into_text();
-        let email = self
-            .name_of(ACCOUNT, user, PersonField::Email, None)
-            .await?
-            .into_text();
+        let CalledOne { email, name } = self.called_one(ACCOUNT, user, None).await?;
         let subject = self
             .subject_of(user, None)
             .await?
             .ok_or(ServiceError::Unauthenticated)?;
         Ok(Profile {
             account,
-            name,
-            email,
+            name: name.into_text(),
+            email: email.into_text(),
             subject,
         })
     }
@@ -366,9 +361,7 @@ impl Service {
             email: key.seal(self.source(), recorded, "email", &profile.email),
             name: key.seal(self.source(), recorded, "name", &profile.name),
         };
-        let lookup = EmailAddress::parse(&profile.email)
-            .map(|email| self.email_lookup(&email))
-            .map_err(|error| ServiceError::Internal(error.to_string()))?;
+        let lookup = self.email_lookup(&profile.address()?);
         let claim = Self::email_claim(organization, &lookup);
         let stream = StreamRef::of::<Organization>(organization, organization);
         let unit = Unit {

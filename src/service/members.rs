@@ -4,6 +4,7 @@ use futures::FutureExt;
 
 use super::{
     Caller, Opened, Principal, Request, Service, ServiceError, Written,
+    people::{Called, CalledOne},
     workspaces::{DecideInWorkspace, Place},
     write::{Made, Receipt, Sender},
 };
@@ -11,10 +12,10 @@ use crate::{
     domain::{
         Refusal, Timestamp,
         authority::{Permission, Role},
-        ids::{OrganizationId, UserId, WorkspaceId},
+        ids::{UserId, WorkspaceId},
         workspace::{Workspace, WorkspaceCommand},
     },
-    projections::{Found, MemberDocument, Members, Page, PersonField},
+    projections::{Found, MemberDocument, Members, Page},
 };
 
 /// A member, with what they are called.
@@ -35,27 +36,14 @@ pub struct MemberView {
     pub version: u64,
 }
 
-impl Service {
-    /// Members with what their organization calls them, now or as of a position.
-    pub(super) async fn named_members(
-        &self,
-        organization: OrganizationId,
-        members: Vec<MemberDocument>,
-        position: Option<u64>,
-    ) -> Result<Vec<MemberView>, ServiceError> {
-        let realm = organization.to_string();
-        let users = || members.iter().map(|member| member.user);
-        let mut names = self
-            .names(&realm, users(), PersonField::Name, position)
-            .await?;
-        let mut emails = self
-            .names(&realm, users(), PersonField::Email, position)
-            .await?;
-        let views = members.into_iter().map(|member| MemberView {
+impl MemberView {
+    fn of(member: MemberDocument, called: &Called) -> Self {
+        let CalledOne { email, name } = called.of(member.user);
+        Self {
             workspace: member.workspace,
             user: member.user,
-            email: emails.remove(&member.user).unwrap_or(Opened::Erased),
-            name: names.remove(&member.user).unwrap_or(Opened::Erased),
+            email,
+            name,
             role: member.role,
             since: member.since,
             updated_at: member.updated_at,
@@ -63,10 +51,11 @@ impl Service {
             until: member.limit.map(|limit| limit.until),
             afterwards: member.limit.and_then(|limit| limit.afterwards),
             version: member.version,
-        });
-        Ok(views.collect())
+        }
     }
+}
 
+impl Service {
     /// A page of a workspace's members, in order of their ids.
     ///
     /// # Errors
@@ -90,15 +79,10 @@ impl Service {
                 member.settled(now)
             })
             .await?;
-        let (keys, members): (Vec<_>, Vec<_>) = page.items.into_iter().unzip();
-        let views = self
-            .named_members(place.organization, members, None)
-            .await?;
-        Ok(Page {
-            items: keys.into_iter().zip(views).collect(),
-            more: page.more,
-            position: page.position,
-        })
+        let users = page.items.iter().map(|(_, member)| member.user);
+        let realm = place.organization.to_string();
+        let called = self.called(&realm, users, None).await?;
+        Ok(page.map(|member| MemberView::of(member, &called)))
     }
 
     /// One member.
@@ -126,23 +110,20 @@ impl Service {
         })?;
         Ok(Found {
             position: found.position,
-            value: self.one_named(place, member, None).await?,
+            value: self.named_member(place, member, None).await?,
         })
     }
 
-    async fn one_named(
+    /// A member with what their organization calls them, now or as of a position.
+    async fn named_member(
         &self,
         place: Place,
         member: MemberDocument,
         position: Option<u64>,
     ) -> Result<MemberView, ServiceError> {
-        let views = self
-            .named_members(place.organization, vec![member], position)
-            .await?;
-        views
-            .into_iter()
-            .next()
-            .ok_or_else(|| ServiceError::Internal("one member has no view".to_owned()))
+        let realm = place.organization.to_string();
+        let called = self.called(&realm, [member.user], position).await?;
+        Ok(MemberView::of(member, &called))
     }
 
     pub(super) async fn member_shown(
@@ -158,8 +139,8 @@ impl Service {
         let member = self
             .shown::<Members, Workspace>(self.members(), receipt, &stream, &key)
             .await?;
-        self.one_named(place, member, receipt.replayed.then_some(receipt.position))
-            .await
+        let position = receipt.replayed.then_some(receipt.position);
+        self.named_member(place, member, position).await
     }
 
     /// Gives a member a role: for good, or until a moment. With another role than their

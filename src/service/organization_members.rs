@@ -5,6 +5,7 @@ use futures::FutureExt;
 use super::{
     Caller, Opened, Request, Service, ServiceError, Written,
     introductions::Introduction,
+    people::{Called, CalledOne},
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         organization::{Organization, OrganizationCommand},
     },
     journal::StreamRef,
-    projections::{Found, OrganizationMemberDocument, OrganizationMembers, Page, PersonField},
+    projections::{Found, OrganizationMemberDocument, OrganizationMembers, Page},
 };
 
 /// Somebody's role in an organization, with what they are called.
@@ -29,6 +30,22 @@ pub struct OrganizationMemberView {
     pub since: Timestamp,
     pub updated_at: Timestamp,
     pub version: u64,
+}
+
+impl OrganizationMemberView {
+    fn of(member: OrganizationMemberDocument, called: &Called) -> Self {
+        let CalledOne { email, name } = called.of(member.user);
+        Self {
+            organization: member.organization,
+            user: member.user,
+            email,
+            name,
+            role: member.role,
+            since: member.since,
+            updated_at: member.updated_at,
+            version: member.version,
+        }
+    }
 }
 
 /// A command about somebody's role, and what goes with it.
@@ -58,15 +75,9 @@ impl Service {
             .organization_members()
             .page_of_parent(&organization.to_string(), after, limit)
             .await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for (key, member) in page.items {
-            items.push((key, self.called_in_organization(member, None).await?));
-        }
-        Ok(Page {
-            items,
-            more: page.more,
-            position: page.position,
-        })
+        let users = page.items.iter().map(|(_, member)| member.user);
+        let called = self.called(&organization.to_string(), users, None).await?;
+        Ok(page.map(|member| OrganizationMemberView::of(member, &called)))
     }
 
     /// Somebody's role in an organization.
@@ -89,7 +100,7 @@ impl Service {
         })?;
         Ok(Found {
             position: found.position,
-            value: self.called_in_organization(member, None).await?,
+            value: self.named_in_organization(member, None).await?,
         })
     }
 
@@ -106,23 +117,15 @@ impl Service {
             .map(drop)
     }
 
-    async fn called_in_organization(
+    /// A role with what the organization calls who has it, now or as of a position.
+    async fn named_in_organization(
         &self,
         member: OrganizationMemberDocument,
         position: Option<u64>,
     ) -> Result<OrganizationMemberView, ServiceError> {
         let realm = member.organization.to_string();
-        let called = async |field| self.name_of(&realm, member.user, field, position).await;
-        Ok(OrganizationMemberView {
-            organization: member.organization,
-            user: member.user,
-            email: called(PersonField::Email).await?,
-            name: called(PersonField::Name).await?,
-            role: member.role,
-            since: member.since,
-            updated_at: member.updated_at,
-            version: member.version,
-        })
+        let called = self.called(&realm, [member.user], position).await?;
+        Ok(OrganizationMemberView::of(member, &called))
     }
 
     /// Gives somebody with an account a role in an organization, or another one.
@@ -159,7 +162,7 @@ impl Service {
             .shown::<OrganizationMembers, Organization>(documents, &receipt, &stream, &key)
             .await?;
         let position = receipt.replayed.then_some(receipt.position);
-        let shown = self.called_in_organization(member, position).await?;
+        let shown = self.named_in_organization(member, position).await?;
         Ok(Written::of(&receipt, shown))
     }
 

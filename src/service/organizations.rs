@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{
-        EmailAddress, Name, Refusal,
+        Name, Refusal,
         authority::{Actor, OrganizationPermission, OrganizationRole},
         ids::OrganizationId,
         organization::{Organization, OrganizationCommand},
@@ -57,9 +57,7 @@ impl Service {
     ) -> Result<Composed, ServiceError> {
         let profile = self.profile(caller.user).await?;
         let profile_sequence = profile.account.version;
-        let address = EmailAddress::parse(&profile.email);
-        let address = address.map_err(|error| ServiceError::Internal(error.to_string()))?;
-        let lookup = self.email_lookup(&address);
+        let lookup = self.email_lookup(&profile.address()?);
         let copied = (
             profile.email.as_str(),
             profile.name.as_str(),
@@ -75,7 +73,7 @@ impl Service {
             origin: self.origin(&caller, request, None, None).await?,
             decide: Box::new(move |desk| {
                 caller.is_live(desk)?;
-                profile_is_at(desk, &caller, profile_sequence)?;
+                profile_is_at(desk, &caller.stream(), profile_sequence)?;
                 made.decide(desk)?;
                 Ok(Made::Organization(id).outcome(201))
             }),

@@ -4,7 +4,7 @@
 //! each with its own key. Names are opened here and nowhere else.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,6 +25,31 @@ use crate::{
     },
     projections::{ACCOUNT, PersonField, SealedAt, person_key},
 };
+
+/// What some people are called in a realm.
+#[derive(Debug)]
+pub(super) struct Called(HashMap<(UserId, PersonField), Opened>);
+
+/// What somebody is called.
+#[derive(Debug)]
+pub(super) struct CalledOne {
+    pub email: Opened,
+    pub name: Opened,
+}
+
+impl Called {
+    /// Whoever the realm does not know is erased there.
+    pub(super) fn of(&self, user: UserId) -> CalledOne {
+        let field = |field| {
+            let opened = self.0.get(&(user, field));
+            opened.cloned().unwrap_or(Opened::Erased)
+        };
+        CalledOne {
+            email: field(PersonField::Email),
+            name: field(PersonField::Name),
+        }
+    }
+}
 
 /// A value that was opened, or whose key is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,43 +310,39 @@ impl Service {
     }
 
     /// What one person is called in a realm, as it was at `position`, or now.
-    pub(super) async fn name_of(
+    pub(super) async fn called_one(
         &self,
         realm: &str,
         user: UserId,
-        field: PersonField,
         position: Option<u64>,
-    ) -> Result<Opened, ServiceError> {
-        let mut names = self.names(realm, [user], field, position).await?;
-        Ok(names.remove(&user).unwrap_or(Opened::Erased))
+    ) -> Result<CalledOne, ServiceError> {
+        Ok(self.called(realm, [user], position).await?.of(user))
     }
 
-    /// What people are called in a realm, as it was at `position` (now, where none is
-    /// given). Whoever the realm does not know is left out.
-    pub(super) async fn names(
+    /// What people are called in a realm, as it was at `position` (now, where none is given).
+    pub(super) async fn called(
         &self,
         realm: &str,
         users: impl IntoIterator<Item = UserId>,
-        field: PersonField,
         position: Option<u64>,
-    ) -> Result<HashMap<UserId, Opened>, ServiceError> {
-        let mut parents: Vec<String> = users
-            .into_iter()
-            .map(|user| person_key(realm, &user, field))
+    ) -> Result<Called, ServiceError> {
+        let users: BTreeSet<UserId> = users.into_iter().collect();
+        let fields = [PersonField::Email, PersonField::Name];
+        let parents: Vec<String> = users
+            .iter()
+            .flat_map(|user| fields.map(|field| person_key(realm, user, field)))
             .collect();
-        parents.sort();
-        parents.dedup();
         let rows = self.people().of_parents(&parents).await?;
-        let mut newest: HashMap<UserId, SealedAt> = HashMap::new();
+        let mut newest: HashMap<(UserId, PersonField), SealedAt> = HashMap::new();
         for (_, row) in rows {
             if position.is_none_or(|position| row.since <= position) {
-                newest.insert(row.user, row.value);
+                newest.insert((row.user, row.field), row.value);
             }
         }
-        let mut names = HashMap::with_capacity(newest.len());
-        for (user, sealed) in newest {
-            names.insert(user, self.open(&sealed).await?);
+        let mut opened = HashMap::with_capacity(newest.len());
+        for (of, sealed) in newest {
+            opened.insert(of, self.open(&sealed).await?);
         }
-        Ok(names)
+        Ok(Called(opened))
     }
 }

@@ -425,10 +425,10 @@ pub(super) fn unmoved(
 /// That a person's profile is still the one that a copy was made from.
 pub(super) fn profile_is_at(
     desk: &mut Desk<'_>,
-    caller: &Caller,
+    person: &StreamRef,
     profile_sequence: u64,
 ) -> Result<(), Rejection> {
-    let account = desk.read::<crate::domain::user::User>(&caller.stream());
+    let account = desk.read::<crate::domain::user::User>(person);
     if account.profile_sequence() == profile_sequence {
         Ok(())
     } else {
