@@ -54,7 +54,8 @@ const SHAPES: [(usize, usize); 5] = [
 const SQLITE: usize = 0;
 const POSTGRES: usize = 1;
 const POSTGRES_PEER: usize = 2;
-const SQLITE_PEER: usize = 3;
+const TUNED_PEER: usize = 3;
+const SQLITE_PEER: usize = 4;
 
 /// What became of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,13 +96,14 @@ fn main() {
 async fn run(cluster: &Cluster) {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let mut databases = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         databases.push(cluster.database().await.expect("a database can be made"));
     }
-    let sides: [Arc<dyn Side>; 6] = [
+    let sides: [Arc<dyn Side>; 7] = [
         Arc::new(ours::Ours::on_sqlite(folder.path()).await),
         Arc::new(ours::Ours::on_postgres(databases[0].url()).await),
         Arc::new(peer::Peer::on_postgres(databases[1].url()).await),
+        Arc::new(peer::Peer::on_postgres_tuned(databases[3].url()).await),
         Arc::new(peer::Peer::on_sqlite(folder.path()).await),
         Arc::new(single_row::SingleRow::on_postgres(databases[2].url()).await),
         Arc::new(flush::Flush::in_folder(folder.path())),
@@ -110,8 +112,8 @@ async fn run(cluster: &Cluster) {
     println!();
     let names = sides.iter().map(|side| side.name()).collect::<Vec<_>>();
     println!(
-        "| callers, streams | {} | SQLite / sqlite-es | SQLite / postgres-es \
-         | PostgreSQL / postgres-es |",
+        "| callers, streams | {} | SQLite / sqlite-es | SQLite / postgres-es (not pinging) \
+         | PostgreSQL / postgres-es (not pinging) |",
         names.join(" | ")
     );
     println!("|---|{}", "---|".repeat(sides.len() + 3));
@@ -148,10 +150,12 @@ fn print_row(callers: usize, streams: usize, figures: &[Vec<Figure>]) {
         median(pairs.map(|(left, right)| left.per_second / right.per_second))
     };
     let ratios = format!(
-        "{:.1} | {:.1} | {:.1}",
+        "{:.1} | {:.1} ({:.1}) | {:.1} ({:.1})",
         ratio(SQLITE, SQLITE_PEER),
         ratio(SQLITE, POSTGRES_PEER),
-        ratio(POSTGRES, POSTGRES_PEER)
+        ratio(SQLITE, TUNED_PEER),
+        ratio(POSTGRES, POSTGRES_PEER),
+        ratio(POSTGRES, TUNED_PEER)
     );
     let cells: Vec<_> = figures.iter().map(|figures| cell(figures)).collect();
     println!(

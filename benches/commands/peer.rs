@@ -147,15 +147,25 @@ pub struct Peer<R: PersistedEventRepository> {
 
 impl Peer<PostgresEventRepository> {
     pub async fn on_postgres(url: &str) -> Self {
+        Self::on_pool("cqrs-es + postgres-es", url, true).await
+    }
+
+    /// The same with a pool that does not ask each connection whether it lives.
+    pub async fn on_postgres_tuned(url: &str) -> Self {
+        Self::on_pool("the same, not pinging", url, false).await
+    }
+
+    /// As `postgres_es::default_postgress_pool` has it, except for how long a caller waits.
+    async fn on_pool(name: &'static str, url: &str, pings: bool) -> Self {
         let options = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(WAIT_MAX)
-            .test_before_acquire(false);
+            .test_before_acquire(pings);
         let pool = options.connect(url).await.expect("PostgreSQL answers");
         let view =
             PostgresViewRepository::<PlainView, PlainWorkspace>::new("plain_view", pool.clone());
         let events = PostgresEventRepository::new(pool.clone());
-        Self::new("cqrs-es + postgres-es", Pool::Postgres(pool), events, view).await
+        Self::new(name, Pool::Postgres(pool), events, view).await
     }
 }
 

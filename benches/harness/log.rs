@@ -216,9 +216,10 @@ impl LogWriter {
         let recorded = std::mem::take(&mut self.recorded);
         let mut folded = Folded::default();
         if self.parts.documents {
-            let answer = self.engine.fold(&*self.store, &recorded).await;
-            folded = answer.expect("the events fold");
+            let fold = self.engine.fold(&*self.store, None, &mut folded, &recorded);
+            fold.await.expect("the events fold");
         }
+        let documents = self.engine.changes(&folded).expect("they are JSON");
         let mut frontier = self.head.frontier.clone();
         if self.parts.leaves {
             events.iter().for_each(|event| frontier.push(event.leaf));
@@ -236,7 +237,7 @@ impl LogWriter {
             recorded_at: self.recorded_at,
             frontier: head.frontier.clone(),
             events,
-            documents: folded.documents.clone(),
+            documents,
             statements: vec![],
         };
         let appended = self.store.append(Arc::new(append)).await;

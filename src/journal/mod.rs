@@ -24,6 +24,7 @@ pub mod upcasters;
 mod writer;
 
 use std::{
+    any::Any,
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -47,12 +48,29 @@ use queue::FairQueue;
 use stores::{DocumentChanges, Store, StoreError, StoreKind};
 use writer::{Job, Writer};
 
-/// What the projections make of a batch, for the append that writes it.
+/// What the projections have made of events that are not written yet, in their own form.
 #[derive(Default)]
-pub struct Folded {
-    pub documents: Vec<DocumentChanges>,
-    /// What the fold wants back when the batch is written.
-    pub keep: Option<Box<dyn std::any::Any + Send + Sync>>,
+pub struct Folded(Option<Box<dyn Any + Send + Sync>>);
+
+impl Folded {
+    /// What a fold has put here, where it has.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        self.0.as_ref()?.downcast_ref()
+    }
+
+    /// The same, to go on from; at first the default.
+    ///
+    /// # Panics
+    /// When another type was put here: a fold has one.
+    pub fn get_mut<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
+        let kept = self.0.get_or_insert_with(|| Box::new(T::default()));
+        kept.downcast_mut().expect("a fold has one type")
+    }
+
+    /// The same, taken out.
+    pub fn into_inner<T: 'static>(self) -> Option<T> {
+        Some(*self.0?.downcast().ok()?)
+    }
 }
 
 /// A fold that failed: nothing of the batch has been written.
@@ -67,11 +85,25 @@ pub struct FoldError {
 /// The read models, as the writer sees them: folded inside the append.
 #[async_trait]
 pub trait Fold: Send + Sync + 'static {
-    /// Folds a batch that follows on what has been written.
+    /// Folds events that follow on those in `folded`. These follow on what is on its way to
+    /// the disk (`before`), where something is, and that on what has been written.
     ///
     /// # Errors
-    /// When an event cannot be folded, or the documents cannot be read.
-    async fn fold(&self, store: &dyn Store, events: &[Recorded]) -> Result<Folded, FoldError>;
+    /// When an event cannot be folded, or the documents cannot be read; `folded` must then not
+    /// be used any more.
+    async fn fold(
+        &self,
+        store: &dyn Store,
+        before: Option<&Folded>,
+        folded: &mut Folded,
+        events: &[Recorded],
+    ) -> Result<(), FoldError>;
+
+    /// The documents that were changed, each once, as they are to be written.
+    ///
+    /// # Errors
+    /// When a document cannot be written down.
+    fn changes(&self, folded: &Folded) -> Result<Vec<DocumentChanges>, FoldError>;
 
     /// The batch is written: what is kept in memory may be brought up to it.
     fn committed(&self, folded: Folded);

@@ -479,56 +479,75 @@ impl Engine {
         document.downcast_ref::<P::Document>().cloned()
     }
 
-    /// What is in memory of the keys, and which are not.
-    fn remembered(&self, keys: HashSet<DocumentKey>) -> (Known, Vec<DocumentKey>) {
+    /// Adds to `known` what is in memory of the keys, in what is on its way to the disk first;
+    /// answers which are in neither.
+    fn remember(
+        &self,
+        keys: HashSet<DocumentKey>,
+        before: Option<&Known>,
+        known: &mut Known,
+    ) -> Vec<DocumentKey> {
         let mut memory = self.memory();
-        let (mut known, mut missing) = (Known::new(), Vec::new());
+        let mut missing = Vec::new();
         for key in keys {
-            match memory.get(&key) {
-                Some(document) => {
-                    known.insert(key, Slot::stored(document.clone()));
-                }
+            if known.contains_key(&key) {
+                continue;
+            }
+            let undelivered = before.and_then(|before| before.get(&key));
+            let document = match undelivered {
+                Some(slot) => Some(slot.document.clone()),
+                None => memory.get(&key).cloned(),
+            };
+            match document {
+                Some(document) => drop(known.insert(key, Slot::stored(document))),
                 None => missing.push(key),
             }
         }
-        (known, missing)
+        missing
+    }
+}
+
+impl From<EngineError> for FoldError {
+    fn from(error: EngineError) -> Self {
+        let position = match &error {
+            EngineError::Fold { position, .. } => Some(*position),
+            _ => None,
+        };
+        let detail = error.to_string();
+        Self { position, detail }
     }
 }
 
 #[async_trait]
 impl Fold for Engine {
-    async fn fold(&self, store: &dyn Store, events: &[Recorded]) -> Result<Folded, FoldError> {
-        let unreadable = |error: EngineError| FoldError {
-            position: None,
-            detail: error.to_string(),
+    async fn fold(
+        &self,
+        store: &dyn Store,
+        before: Option<&Folded>,
+        folded: &mut Folded,
+        events: &[Recorded],
+    ) -> Result<(), FoldError> {
+        let folder = self.serving_folder(store).await?;
+        let known = folded.get_mut::<Known>();
+        let before = before.and_then(Folded::get::<Known>);
+        let missing = self.remember(folder.keys(events), before, known);
+        folder.load(store, missing, known).await?;
+        Ok(folder.fold(events, known)?)
+    }
+
+    fn changes(&self, folded: &Folded) -> Result<Vec<DocumentChanges>, FoldError> {
+        let folder = self.folder();
+        let Some(known) = folded.get::<Known>() else {
+            return Ok(Vec::new());
         };
-        let folder = self.serving_folder(store).await.map_err(unreadable)?;
-        let (mut known, missing) = self.remembered(folder.keys(events));
-        folder
-            .load(store, missing, &mut known)
-            .await
-            .map_err(unreadable)?;
-        let folded = folder.fold(events, &mut known);
-        let documents = folded
-            .and_then(|()| folder.changes(&folder.changed(&known)))
-            .map_err(|error| FoldError {
-                position: match &error {
-                    EngineError::Fold { position, .. } => Some(*position),
-                    _ => None,
-                },
-                detail: error.to_string(),
-            })?;
-        Ok(Folded {
-            documents,
-            keep: Some(Box::new(known)),
-        })
+        Ok(folder.changes(&folder.changed(known))?)
     }
 
     fn committed(&self, folded: Folded) {
-        let known = folded.keep.and_then(|keep| keep.downcast::<Known>().ok());
+        let known = folded.into_inner::<Known>();
         let of_keys = self.folder().number(ApiKeys::NAME);
         let mut memory = self.memory();
-        for (key, slot) in known.into_iter().flat_map(|known| *known) {
+        for (key, slot) in known.into_iter().flatten() {
             if let (true, Some(position)) = (Some(key.0) == of_keys, slot.changed) {
                 match key.1.parse() {
                     Ok(key) => self.keys.changed(key, position),

@@ -56,11 +56,11 @@ DELETE FROM projections
 
 /// Takes the head's lock, so that nobody appends before the swap is done, and raises the
 /// epoch, so that what was decided for the old tables loses its compare and is decided again.
-/// Fails, and with it the swap, where the log has moved on.
+/// Fails, and with it the swap, where the log has moved on: a head without a position cannot be.
 const HOLD_HEAD: &str = "
 UPDATE log_head
    SET epoch = epoch + 1,
-       position = CASE WHEN position = $1 THEN position ELSE -1 END
+       position = CASE WHEN position = $1 THEN position END
  WHERE singleton = 1";
 
 /// What served is then like a rebuild that was not finished: it is put away with those.

@@ -11,7 +11,7 @@ use crewlog::domain::ids::UserId;
 use crewlog::domain::user::User;
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand, WorkspaceEvent};
 use crewlog::domain::{Refusal, Timestamp};
-use crewlog::journal::stores::{self, Statement, Store};
+use crewlog::journal::stores::{self, DocumentChanges, Statement, Store};
 use crewlog::journal::{
     Fold, FoldError, Folded, Idempotency, JournalSettings, LookupKey, Recorded, Source,
     StoredEvent, SubmitError, Unit,
@@ -358,7 +358,13 @@ struct Poisoned(Arc<Engine>);
 
 #[async_trait]
 impl Fold for Poisoned {
-    async fn fold(&self, store: &dyn Store, events: &[Recorded]) -> Result<Folded, FoldError> {
+    async fn fold(
+        &self,
+        store: &dyn Store,
+        before: Option<&Folded>,
+        folded: &mut Folded,
+        events: &[Recorded],
+    ) -> Result<(), FoldError> {
         for event in events {
             let Event::Workspace(WorkspaceEvent::WorkspaceRenamed { to, .. }) = &event.event else {
                 continue;
@@ -371,7 +377,11 @@ impl Fold for Poisoned {
                 });
             }
         }
-        self.0.fold(store, events).await
+        self.0.fold(store, before, folded, events).await
+    }
+
+    fn changes(&self, folded: &Folded) -> Result<Vec<DocumentChanges>, FoldError> {
+        self.0.changes(folded)
     }
 
     fn committed(&self, folded: Folded) {

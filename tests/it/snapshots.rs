@@ -10,7 +10,7 @@ use crewlog::domain::event::Event;
 use crewlog::domain::ids::SessionId;
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand, WorkspaceEvent};
-use crewlog::journal::stores::{self, Statement, Store, StoreKind, Value};
+use crewlog::journal::stores::{self, DocumentChanges, Statement, Store, StoreKind, Value};
 use crewlog::journal::upcasters::{Upcaster, upcast_with};
 use crewlog::journal::{
     Fold, FoldError, Folded, Journal, JournalSettings, Recorded, Source, StreamRef, SubmitError,
@@ -380,8 +380,18 @@ struct NoFold;
 
 #[async_trait]
 impl Fold for NoFold {
-    async fn fold(&self, _: &dyn Store, _: &[Recorded]) -> Result<Folded, FoldError> {
-        Ok(Folded::default())
+    async fn fold(
+        &self,
+        _: &dyn Store,
+        _: Option<&Folded>,
+        _: &mut Folded,
+        _: &[Recorded],
+    ) -> Result<(), FoldError> {
+        Ok(())
+    }
+
+    fn changes(&self, _: &Folded) -> Result<Vec<DocumentChanges>, FoldError> {
+        Ok(Vec::new())
     }
 
     fn committed(&self, _: Folded) {}

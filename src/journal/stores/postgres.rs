@@ -467,7 +467,7 @@ async fn run_scan(
 fn event_row(row: &PgRow) -> Result<EventRow<'_>, sqlx::Error> {
     let wrong = |error| sqlx::Error::Decode(Box::new(error));
     let id: &str = row.try_get(1)?;
-    // That counts are not negative is a CHECK of the table.
+    // Counts are never negative: nobody writes one that is.
     let count = |column: usize| row.try_get(column).map(i64::unsigned_abs);
     Ok(EventRow {
         position: count(0)?,

@@ -525,6 +525,14 @@ fn write_documents(
     changes: &DocumentChanges,
 ) -> rusqlite::Result<()> {
     let table = &changes.table;
+    // What lists are found by seldom changes; as SQLite writes every index whose columns are
+    // named in an update, they are named only where they do.
+    let mut update = transaction.prepare_cached(&format!(
+        "
+UPDATE {table}
+   SET position = ?6, document = ?7
+ WHERE key = ?1 AND workspace IS ?2 AND parent IS ?3 AND lookup IS ?4 AND deadline IS ?5"
+    ))?;
     let mut upsert = transaction.prepare_cached(&format!(
         "
 INSERT INTO {table} (key, workspace, parent, lookup, deadline, position, document)
@@ -535,7 +543,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
            position = excluded.position, document = excluded.document"
     ))?;
     for row in &changes.upserts {
-        upsert.execute(params![
+        let row = params![
             row.key,
             row.workspace,
             row.parent,
@@ -543,7 +551,10 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
             row.deadline,
             row.position,
             row.document
-        ])?;
+        ];
+        if update.execute(row)? == 0 {
+            upsert.execute(row)?;
+        }
     }
     let mut delete = transaction.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?1"))?;
     for key in &changes.deletes {

@@ -14,18 +14,20 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use super::{Job, Setback, Verdict, Writer};
 use crate::{
-    domain::{Moment, Timestamp},
+    domain::{Moment, Timestamp, ids::BatchId},
     journal::{
-        Committed, SubmitError,
-        cache::{CacheKey, Entry},
+        Committed, Folded, SubmitError,
+        cache::CacheKey,
+        entry::StoredEvent,
         loading::{self, LoadError, Loaded},
-        stores::{Statement, Store, StoreError, Value},
+        stores::{Head, Statement, Store, StoreError, Value},
         unit::{
             Desk, Idempotency, LookupKey, Outcome, Pending, Rejection, StreamRef, UNIT_BYTES_MAX,
             UNIT_EVENTS_MAX, Unit,
         },
         upcasters::Upcasted,
     },
+    proofs::tree::{Frontier, Hash},
 };
 
 /// How many streams are read at once.
@@ -37,9 +39,19 @@ pub(super) struct Draft {
     pub now: Timestamp,
     /// One for each job that has been decided, in their order.
     pub verdicts: Vec<Verdict>,
+    /// Its events in their places, after those that are on their way to the disk.
+    pub events: Vec<StoredEvent>,
+    /// What has been decided and has no place yet.
     pub pending: Vec<Pending>,
-    /// Which job each pending event belongs to.
+    /// Which job each event belongs to.
     pub owners: Vec<usize>,
+    /// The tree with its events.
+    pub frontier: Frontier,
+    /// The last sequence and leaf of every scope in it.
+    pub scopes: HashMap<String, (u64, Hash)>,
+    /// What the projections make of its events.
+    pub folded: Folded,
+    pub batch: BatchId,
     pub statements: Vec<Statement>,
     /// Streams whose state in memory has this draft in it.
     pub touched: HashSet<CacheKey>,
@@ -50,12 +62,18 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub fn new(now: Timestamp) -> Self {
+    /// A batch that follows on `tip`.
+    pub fn new(tip: &Head, now: Timestamp, batch: BatchId) -> Self {
         Self {
             now,
             verdicts: Vec::new(),
+            events: Vec::new(),
             pending: Vec::new(),
             owners: Vec::new(),
+            frontier: tip.frontier.clone(),
+            scopes: HashMap::new(),
+            folded: Folded::default(),
+            batch,
             statements: Vec::new(),
             touched: HashSet::new(),
             held: HashMap::new(),
@@ -65,7 +83,7 @@ impl Draft {
 
     /// Whether all of its units were refused or change nothing.
     pub fn writes_nothing(&self) -> bool {
-        self.pending.is_empty() && self.statements.is_empty()
+        self.owners.is_empty() && self.statements.is_empty()
     }
 
     fn has_used(&self, idempotency: &Idempotency) -> bool {
@@ -97,7 +115,7 @@ impl Writer {
             };
             draft.verdicts.push(verdict);
         }
-        Ok(())
+        self.place(draft).await
     }
 
     async fn verdict(
@@ -190,8 +208,14 @@ impl Writer {
             self.keep_snapshot(statement);
         }
         let mut entry = loaded.entry;
-        self.add_undelivered(stream, &mut entry);
-        let first = self.tip().position + 1;
+        let flying = self.flight.iter().flat_map(|flight| &flight.append.events);
+        for event in flying.chain(&draft.events) {
+            if event.aggregate_type == stream.stream_type.name && event.aggregate_id == stream.id {
+                let applied = loading::apply(&mut entry, event);
+                applied.expect("an event that was just written reads back");
+            }
+        }
+        let first = self.tip().position + 1 + draft.events.len() as u64;
         for (pending, position) in draft.pending.iter().zip(first..) {
             if pending.stream.cache_key() == stream.cache_key() {
                 let event = Upcasted {
@@ -204,17 +228,6 @@ impl Writer {
             }
         }
         self.cache.insert(stream.cache_key(), entry);
-    }
-
-    /// Applies what the batch that is on its way does to a stream.
-    fn add_undelivered(&self, stream: &StreamRef, entry: &mut Entry) {
-        let events = self.flight.iter().flat_map(|flight| &flight.append.events);
-        let of_stream = events.filter(|event| {
-            event.aggregate_type == stream.stream_type.name && event.aggregate_id == stream.id
-        });
-        for event in of_stream {
-            loading::apply(entry, event).expect("an event that was just written reads back");
-        }
     }
 
     /// In the background: a snapshot saves time later, and nobody waits for it.
@@ -269,7 +282,7 @@ impl Writer {
     }
 
     fn decide_unit(&mut self, number: usize, unit: &Unit, draft: &mut Draft) -> Verdict {
-        let first_position = self.tip().position + 1 + draft.pending.len() as u64;
+        let first_position = self.tip().position + 1 + draft.owners.len() as u64;
         let mut desk = Desk {
             cache: &mut self.cache,
             source: &*self.source,

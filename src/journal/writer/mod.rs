@@ -26,7 +26,7 @@ use sync_wrapper::SyncWrapper;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Committed, Fold, Folded, JournalSettings, Status, SubmitError, Trouble,
+    Committed, Fold, FoldError, Folded, JournalSettings, Status, SubmitError, Trouble,
     cache::{Cache, CacheKey, ScopeTips},
     entry::StoredEvent,
     fail_points::FailPoint,
@@ -115,6 +115,8 @@ enum Setback {
     Moved,
     /// A unique key beside the log refused: look again at what is there.
     Conflict(String),
+    /// It failed while another batch was on its way: that may be why.
+    NotAlone,
     /// The fold of one job's event failed; it is to be refused, and the rest decided anew.
     Unfoldable { job: usize, detail: String },
     /// It is not known whether it was written.
@@ -145,6 +147,12 @@ impl From<LoadError> for Setback {
 impl From<StoreError> for Setback {
     fn from(error: StoreError) -> Self {
         Self::Failed((&error).into())
+    }
+}
+
+impl From<FoldError> for Trouble {
+    fn from(error: FoldError) -> Self {
+        Self::of_writing(error.to_string())
     }
 }
 
@@ -204,14 +212,21 @@ impl Writer {
 
     async fn work(mut self) {
         loop {
+            let mut landed = None;
             match self.next().await {
-                Next::Land(outcome) => self.land(outcome).await,
+                Next::Land(outcome) => landed = self.land(outcome).await,
                 Next::Decide(jobs) => self.join(jobs).await,
                 Next::Follow => self.follow().await,
                 Next::Stop => return,
             }
-            if self.flight.is_none() {
-                self.launch().await;
+            // The next batch is sent before the last one's callers are told and want the
+            // processor for themselves.
+            let unsent = self.launch();
+            if let Some((jobs, verdicts)) = landed {
+                answer(jobs, verdicts);
+            }
+            if let Some((drafting, setback)) = unsent {
+                self.settle(drafting, setback).await;
             }
             self.shrink();
         }
@@ -264,8 +279,10 @@ impl Writer {
     }
 
     fn new_draft(&self) -> Draft {
-        let after = Timestamp(self.tip().recorded_at.0 + 1);
-        Draft::new(self.source.now().max(after))
+        let tip = self.tip();
+        let after = Timestamp(tip.recorded_at.0 + 1);
+        let batch = BatchId::from_uuid(self.source.uuid());
+        Draft::new(tip, self.source.now().max(after), batch)
     }
 
     /// Decides jobs behind those of the draft, or in a new one.
@@ -286,24 +303,26 @@ impl Writer {
                 self.forget(&drafting.draft.touched);
                 if let Some(flight) = &mut self.flight {
                     let outcome = flight.outcome.get_mut().await;
-                    self.land(outcome).await;
+                    if let Some((jobs, verdicts)) = self.land(outcome).await {
+                        answer(jobs, verdicts);
+                    }
                 }
                 self.write(drafting.jobs, Some(setback)).await;
             }
         }
     }
 
-    /// Sends the draft, where there is one.
-    async fn launch(&mut self) {
-        let Some(Drafting { jobs, mut draft }) = self.drafting.take() else {
-            return;
-        };
-        if jobs.is_empty() {
-            return;
+    /// Sends the draft, where there is one and no batch is on its way. Answers with a draft
+    /// that writes nothing, or cannot be sent.
+    fn launch(&mut self) -> Option<(Drafting, Result<(), Setback>)> {
+        if self.flight.is_some() {
+            return None;
         }
-        match self.ready(&mut draft).await {
+        let mut drafting = self.drafting.take()?;
+        match self.ready(&mut drafting.draft) {
             Ok(Some((append, written))) => {
                 let append = Arc::new(append);
+                let Drafting { jobs, draft } = drafting;
                 self.flight = Some(Flight {
                     outcome: SyncWrapper::new(self.send(append.clone())),
                     sent_at: Instant::now(),
@@ -312,8 +331,24 @@ impl Writer {
                     append,
                     written,
                 });
+                None
             }
-            Ok(None) => answer(jobs, draft.verdicts),
+            Ok(None) => Some((drafting, Ok(()))),
+            Err(setback) => Some((drafting, Err(setback))),
+        }
+    }
+
+    /// Answers those whose draft writes nothing, or does with it what its setback asks for.
+    async fn settle(&mut self, drafting: Drafting, ready: Result<(), Setback>) {
+        let Drafting { jobs, draft } = drafting;
+        let settled = match ready {
+            // Nothing is appended, so nothing else compares the head: a refusal, too, must
+            // be of the newest state.
+            Ok(()) => self.still_at_head().await,
+            Err(setback) => Err(setback),
+        };
+        match settled {
+            Ok(()) => answer(jobs, draft.verdicts),
             Err(setback) => {
                 self.forget(&draft.touched);
                 self.write(jobs, Some(setback)).await;
@@ -322,17 +357,14 @@ impl Writer {
     }
 
     /// The append of a draft; none where it writes nothing.
-    async fn ready(&mut self, draft: &mut Draft) -> Result<Option<(Append, Written)>, Setback> {
+    fn ready(&self, draft: &mut Draft) -> Result<Option<(Append, Written)>, Setback> {
         if let Some(damage) = self.store.damage() {
             return Err(Setback::Failed(Trouble::damaged(damage)));
         }
         if draft.writes_nothing() {
-            // Nothing is appended, so nothing else compares the head: a refusal, too, must
-            // be of the newest state.
-            self.still_at_head().await?;
             return Ok(None);
         }
-        self.prepare(draft).await.map(Some)
+        self.complete(draft).map(Some)
     }
 
     fn send(&self, append: Arc<Append>) -> BoxFuture<'static, Result<(), AppendError>> {
@@ -342,12 +374,10 @@ impl Writer {
         async move { store.append(append).await }.boxed()
     }
 
-    /// Answers those whose batch is written. Where it is not, it is decided again, and after
-    /// it what was decided on it.
-    async fn land(&mut self, outcome: Result<(), AppendError>) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
+    /// Those who can be answered now, as their batch is written. Where it is not, it is decided
+    /// again, and after it what was decided on it.
+    async fn land(&mut self, outcome: Result<(), AppendError>) -> Option<(Vec<Job>, Vec<Verdict>)> {
+        let flight = self.flight.take()?;
         let Flight {
             jobs,
             draft,
@@ -360,7 +390,7 @@ impl Writer {
         match landed.await {
             Ok(verdicts) => {
                 self.status.green();
-                answer(jobs, verdicts);
+                Some((jobs, verdicts))
             }
             Err(setback) => {
                 let after = self.drafting.take();
@@ -372,6 +402,7 @@ impl Writer {
                     after.jobs.retain(|job| !job.answer.is_closed());
                     self.write(after.jobs, None).await;
                 }
+                None
             }
         }
     }
@@ -498,6 +529,7 @@ impl Writer {
                 let caught_up = self.catch_up_holding().await;
                 caught_up.err().map(|error| Err(error.into()))
             }
+            Setback::NotAlone => None,
             Setback::Conflict(detail) => {
                 let found = self.find_duplicates(jobs, refused).await;
                 let unexplained = found.err()?;
@@ -544,9 +576,10 @@ impl Writer {
         draft: &mut Draft,
     ) -> Result<Vec<Verdict>, Setback> {
         self.decide(jobs, refused, draft).await?;
-        let ready = self.ready(draft).await?;
+        let ready = self.ready(draft)?;
         let verdicts = std::mem::take(&mut draft.verdicts);
         let Some((append, written)) = ready else {
+            self.still_at_head().await?;
             return Ok(verdicts);
         };
         let (batch, sent_at) = (append.batch, Instant::now());

@@ -1,8 +1,8 @@
-//! A draft that is complete: its events get their places in the chains and the tree, the
-//! projections are folded over them, and all of it becomes one append.
+//! The places of a draft's events in the log, its chains and the tree; what the projections
+//! make of them; and the one append that all of it becomes.
 //!
-//! Called only while no batch is on its way: documents and chains are then as the head of the
-//! log has them. Never sends anything.
+//! What the draft follows on may still be on its way to the disk: chains and documents are then
+//! read from there first. If that is not written, neither is the draft. Never sends anything.
 
 use std::collections::HashMap;
 
@@ -15,53 +15,70 @@ use crate::{
         stores::{Append, Head, StoreError},
         unit::Pending,
     },
-    proofs::tree::{Frontier, Hash},
+    proofs::tree::Hash,
 };
 
 impl Writer {
-    /// Gives every event of the draft its place, and folds.
-    pub(super) async fn prepare(
-        &mut self,
-        draft: &mut Draft,
-    ) -> Result<(Append, Written), Setback> {
-        let batch = BatchId::from_uuid(self.source.uuid());
-        let now = draft.now;
-        let pending = std::mem::take(&mut draft.pending);
-        let mut frontier = self.head.frontier.clone();
-        let mut scopes = HashMap::new();
-        let mut events = Vec::with_capacity(pending.len());
-        let mut recorded = Vec::with_capacity(pending.len());
-        for (pending, position) in pending.into_iter().zip(self.head.position + 1..) {
-            let tip = self.scope_tip(&mut scopes, &pending.stream.scope).await?;
-            let (event, typed) = self.place(pending, position, batch, now, tip);
-            frontier.push(event.leaf);
-            scopes.insert(event.scope.clone(), (event.scope_sequence, event.leaf));
-            events.push(event);
+    /// Gives what was decided its places, and folds it. Units join while the batch before is
+    /// on its way, so that there is little left to do when that has landed.
+    pub(super) async fn place(&self, draft: &mut Draft) -> Result<(), Setback> {
+        if draft.pending.is_empty() {
+            return Ok(());
+        }
+        let first = self.tip().position + 1 + draft.events.len() as u64;
+        let mut recorded = Vec::with_capacity(draft.pending.len());
+        for (pending, position) in std::mem::take(&mut draft.pending).into_iter().zip(first..) {
+            let tip = self.scope_tip(&draft.scopes, &pending.stream.scope).await?;
+            let (event, typed) = self.placed(pending, position, draft.batch, draft.now, tip);
+            draft.frontier.push(event.leaf);
+            let tip = (event.scope_sequence, event.leaf);
+            draft.scopes.insert(event.scope.clone(), tip);
+            draft.events.push(event);
             recorded.push(typed);
         }
-        let mut folded = match self.fold.fold(&*self.store, &recorded).await {
-            Ok(folded) => folded,
-            Err(error) => return Err(self.unfoldable(&error, &draft.owners).await),
-        };
+        let before = self.flight.as_ref().map(|flight| &flight.written.folded);
+        let fold = self
+            .fold
+            .fold(&*self.store, before, &mut draft.folded, &recorded);
+        match fold.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.unfoldable(&error, &draft.owners).await),
+        }
+    }
+
+    /// The append of a draft. Called only while no batch is on its way: the draft follows on
+    /// the head of the log then.
+    pub(super) fn complete(&self, draft: &mut Draft) -> Result<(Append, Written), Setback> {
+        let documents = self.fold.changes(&draft.folded);
+        let documents = documents.map_err(|error| Setback::Failed(error.into()))?;
         let append = Append {
-            batch,
+            batch: draft.batch,
             expected_position: self.head.position,
             expected_epoch: self.head.epoch,
-            recorded_at: now,
-            frontier: frontier.clone(),
-            events,
-            documents: std::mem::take(&mut folded.documents),
+            recorded_at: draft.now,
+            frontier: draft.frontier.clone(),
+            events: std::mem::take(&mut draft.events),
+            documents,
             statements: std::mem::take(&mut draft.statements),
         };
         let written = Written {
-            head: self.moved_head(frontier, now),
-            scopes,
-            folded,
+            head: Head {
+                position: draft.frontier.size(),
+                epoch: self.head.epoch,
+                recorded_at: draft.now,
+                frontier: draft.frontier.clone(),
+            },
+            scopes: std::mem::take(&mut draft.scopes),
+            folded: std::mem::take(&mut draft.folded),
         };
         Ok((append, written))
     }
 
     async fn unfoldable(&self, error: &FoldError, jobs: &[usize]) -> Setback {
+        // What it was decided on may never be written: then the failure is no defect.
+        if self.flight.is_some() {
+            return Setback::NotAlone;
+        }
         // The fold reads documents as they are now: if others have written meanwhile, they
         // are newer than what was decided, and the failure is no defect.
         if let Err(moved) = self.still_at_head().await {
@@ -78,25 +95,16 @@ impl Writer {
         }
     }
 
-    fn moved_head(&self, frontier: Frontier, now: Timestamp) -> Head {
-        Head {
-            position: frontier.size(),
-            epoch: self.head.epoch,
-            recorded_at: now,
-            frontier,
-        }
-    }
-
-    /// The last sequence and leaf of a scope; sequence 0 where it has none.
+    /// The last sequence and leaf of a scope, with what is in the draft and on its way;
+    /// sequence 0 where it has none.
     async fn scope_tip(
-        &mut self,
-        batch: &mut HashMap<String, (u64, Hash)>,
+        &self,
+        draft: &HashMap<String, (u64, Hash)>,
         scope: &str,
     ) -> Result<(u64, Hash), StoreError> {
-        if let Some(tip) = batch.get(scope) {
-            return Ok(*tip);
-        }
-        if let Some(tip) = self.scopes.get(scope) {
+        let flying = || self.flight.as_ref()?.written.scopes.get(scope);
+        let known = draft.get(scope).or_else(flying);
+        if let Some(tip) = known.or_else(|| self.scopes.peek(scope)) {
             return Ok(*tip);
         }
         let rows = self.store.query(SELECT_SCOPE, vec![scope.into()]).await?;
@@ -106,7 +114,7 @@ impl Writer {
         }
     }
 
-    fn place(
+    fn placed(
         &self,
         pending: Pending,
         position: u64,
