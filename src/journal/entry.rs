@@ -7,6 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
+pub use super::canonical::to_canonical;
 use super::upcasters;
 use crate::{
     domain::{
@@ -262,14 +263,6 @@ pub struct Recorded {
     pub scope: String,
     pub metadata: Metadata,
     pub event: Event,
-}
-
-/// RFC 8785 canonical JSON of a value of ours.
-///
-/// # Errors
-/// When the value cannot be JSON: a map whose keys are not strings, a number beyond a double.
-pub fn to_canonical<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
-    serde_json_canonicalizer::to_string(value)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 mod beside;
 mod cache;
+mod canonical;
 pub mod entry;
 mod fail_points;
 pub mod loading;
