@@ -26,7 +26,7 @@ mod refusals;
 mod routes;
 mod rules;
 mod secrets;
-mod team;
+pub mod team;
 mod time;
 
 use std::process::Command;
