@@ -165,7 +165,7 @@ impl Service {
     }
 
     /// The subject that the person is in the organization, one of those that become them, or a
-    /// new one, which is found by `address` where that is nobody's there.
+    /// new one; found from now on by `address`, which is there where nobody is found by it.
     async fn known_in(
         &self,
         user: UserId,
@@ -177,10 +177,11 @@ impl Service {
         if let Some(subject) = present.or(links.first().copied()) {
             let key = self.keyring.newest(KeyOwner::Subject(subject)).await?;
             let no_key = || ServiceError::Internal(format!("subject {subject} has no key"));
+            let found_by = address.map(|address| Self::move_email(subject, address));
             return Ok(Known {
                 key: key.ok_or_else(no_key)?,
-                new_holder: None,
-                statements: vec![],
+                new_holder: address.map(|_| subject),
+                statements: found_by.into_iter().collect(),
             });
         }
         let made = self.new_subject(organization, Some(user), address);
