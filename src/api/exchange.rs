@@ -306,7 +306,8 @@ fn of_context(context: RequestContext, token: Option<SecretString>) -> Request {
 /// Tags that are no versions are of nothing that was ever here, so they never match.
 fn condition(if_match: &IfMatch) -> Condition {
     match if_match {
-        IfMatch::Absent | IfMatch::Any => Condition::None,
+        IfMatch::Absent => Condition::None,
+        IfMatch::Any => Condition::Exists,
         IfMatch::OneOf(tags) => {
             let versions = tags.iter().filter_map(|tag| {
                 let version: u64 = tag.parse().ok()?;
@@ -326,6 +327,7 @@ mod tests {
         let tags = ["7", "07", "+7", "x", "18446744073709551616"].map(str::to_owned);
         let asked = condition(&IfMatch::OneOf(tags.into()));
         assert_eq!(asked, Condition::VersionIn(vec![7]));
-        assert_eq!(condition(&IfMatch::Any), Condition::None);
+        assert_eq!(condition(&IfMatch::Any), Condition::Exists);
+        assert_eq!(condition(&IfMatch::Absent), Condition::None);
     }
 }

@@ -61,6 +61,8 @@ pub enum LookupKey {
     },
     /// A row of `subjects`: the subject that an e-mail's HMAC is in a realm.
     Email { realm: String, lookup: String },
+    /// A row of `subjects`: the person that a subject is; none as long as it is nobody yet.
+    Person { subject: String },
 }
 
 /// Who asks, and what of the request goes into every entry of the unit.

@@ -103,7 +103,7 @@ impl Service {
         let found = self.user_of_email(&self.email_lookup(email)).await?;
         let user = found.ok_or(Refusal::NoSuchAccount)?;
         let introduction = self.introduction(user, place.organization).await?;
-        let address = introduction.address.clone();
+        let lookups = introduction.lookups();
         let streams = [
             introduction.person.clone(),
             introduction.organization.clone(),
@@ -123,7 +123,7 @@ impl Service {
             .compose_in_workspace(request, caller, place, permission, None, 201, decide)
             .await?;
         composed.streams.extend(streams);
-        composed.lookups.push(address);
+        composed.lookups.extend(lookups);
         Ok(composed)
     }
 

@@ -273,7 +273,7 @@ impl Service {
                 holder.clone(),
                 made.stream.clone(),
             ],
-            lookups: vec![introduction.address.clone()],
+            lookups: introduction.lookups(),
             origin,
             decide: Box::new(move |desk| {
                 let (permission, now) = (OrganizationPermission::CreateWorkspaces, desk.now());

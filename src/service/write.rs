@@ -62,6 +62,8 @@ impl fmt::Debug for IdempotencyRequest {
 pub enum Condition {
     #[default]
     None,
+    /// Any version, as long as it is there (`If-Match: *`).
+    Exists,
     /// One of these versions (`If-Match`); an empty list never holds.
     VersionIn(Vec<u64>),
 }
@@ -69,7 +71,7 @@ pub enum Condition {
 impl Condition {
     fn check(&self, version: u64) -> Result<(), ServiceError> {
         match self {
-            Self::None => Ok(()),
+            Self::None | Self::Exists => Ok(()),
             Self::VersionIn(versions) if versions.contains(&version) => Ok(()),
             Self::VersionIn(_) => Err(ServiceError::PreconditionFailed { version }),
         }
@@ -394,13 +396,32 @@ impl Service {
         stream: &StreamRef,
         version: impl Future<Output = Result<Option<u64>, ServiceError>>,
     ) -> Result<Option<u64>, ServiceError> {
-        if request.condition == Condition::None {
-            return Ok(None);
+        match request.condition {
+            // What is not there is said to be so by whoever looks for it.
+            Condition::None | Condition::Exists => return Ok(None),
+            Condition::VersionIn(_) => {}
         }
         let sequence = self.sequence_of(stream).await?;
         if let Some(version) = version.await? {
             request.condition.check(version)?;
         }
+        Ok(Some(sequence))
+    }
+
+    /// The same for a write that makes what is not there: as long as it is not, no condition
+    /// holds.
+    pub(super) async fn checked_sequence_or_nothing(
+        &self,
+        request: &Request,
+        stream: &StreamRef,
+        version: impl Future<Output = Result<Option<u64>, ServiceError>>,
+    ) -> Result<Option<u64>, ServiceError> {
+        if request.condition == Condition::None {
+            return Ok(None);
+        }
+        let sequence = self.sequence_of(stream).await?;
+        let version = version.await?.ok_or(ServiceError::NothingToMatch)?;
+        request.condition.check(version)?;
         Ok(Some(sequence))
     }
 }

@@ -15,6 +15,7 @@
 //!
 //! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
 
+mod authority;
 mod cli;
 mod edge;
 mod faults;
@@ -37,6 +38,7 @@ use support::trials::{self, Case};
 
 fn cases() -> Vec<Case> {
     [
+        authority::trials(),
         cli::trials(),
         edge::trials(),
         faults::trials(),

@@ -13,6 +13,7 @@
 //!   [`audit`], and what time alone does to [`time`].
 
 mod account;
+mod addresses;
 mod answers;
 mod attacks;
 mod audit;
@@ -26,7 +27,7 @@ mod refusals;
 mod routes;
 mod rules;
 mod secrets;
-mod team;
+pub mod team;
 mod time;
 
 use std::process::Command;
@@ -37,6 +38,7 @@ use crate::support::trials::{Case, StoreUnderTest};
 pub fn trials() -> Vec<Case> {
     [
         account::trials(),
+        addresses::trials(),
         answers::trials(),
         attacks::trials(),
         audit::trials(),

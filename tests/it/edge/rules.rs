@@ -397,7 +397,22 @@ async fn organization_members(store: StoreUnderTest) {
     let leave = |person: &Person| server.delete(&path(&person.user)).bearer(&person.token);
     problem(&leave(boss).await, 409, "last_owner");
 
+    // A condition holds of nothing that is not there yet.
     let heir = &team.stranger;
+    for tag in ["*", "\"1\""] {
+        let unmade = put(boss, &heir.user, "owner").header("If-Match", tag);
+        problem(&unmade.await, 412, "precondition_failed");
+    }
+    let unmade = server.get(&path(&heir.user)).bearer(&boss.token);
+    problem(&unmade.await, 404, "not_found");
+    let made = put(boss, &heir.user, "auditor").await.expect(200);
+    let version = made.header("etag").expect("a version").to_owned();
+    let changed = put(boss, &heir.user, "billing").header("If-Match", &version);
+    changed.await.expect(200);
+    let stale = put(boss, &heir.user, "auditor").header("If-Match", &version);
+    problem(&stale.await, 412, "precondition_failed");
+    let any = put(boss, &heir.user, "auditor").header("If-Match", "*");
+    any.await.expect(200);
     let made = put(boss, &heir.user, "owner").await.expect(200);
     assert_eq!(made.body["name"], heir.name.as_str());
     assert_eq!(made.body["email"], heir.email.as_str());
