@@ -78,8 +78,9 @@ async fn run(cluster: &Cluster) {
         metrics: Some(api::install_metrics().expect("the first recorder")),
         ..EdgeSettings::default()
     };
+    let places = Place::both(cluster).await;
     let mut sides = Vec::new();
-    for place in &Place::both(cluster).await {
+    for place in &places {
         sides.push(ours(place, &settings).await);
     }
     let secrets = sides[0].secrets.clone();

@@ -19,6 +19,7 @@ mod cli;
 mod edge;
 mod faults;
 mod flight;
+mod guide;
 mod harness;
 mod history;
 mod journal;
@@ -41,6 +42,7 @@ fn cases() -> Vec<Case> {
         edge::trials(),
         faults::trials(),
         flight::trials(),
+        guide::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),
