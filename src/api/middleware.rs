@@ -230,6 +230,8 @@ fn name_of(route: Option<&MatchedPath>) -> &str {
 /// What is counted of one method, route and status.
 #[derive(Clone)]
 struct Meter {
+    method: &'static str,
+    status: u16,
     latency: Histogram,
     requests: Counter,
 }
@@ -238,17 +240,22 @@ impl Meter {
     fn new(method: &'static str, route: &str, status: u16) -> Self {
         let labels = [("method", method.to_owned()), ("route", route.to_owned())];
         let latency = metrics::histogram!("http_request_duration_seconds", &labels);
-        let [method, route] = labels;
-        let labels = [method, route, ("status", status.to_string())];
+        let [of_method, of_route] = labels;
+        let labels = [of_method, of_route, ("status", status.to_string())];
         let requests = metrics::counter!("http_requests_total", &labels);
-        Self { latency, requests }
+        Self {
+            method,
+            status,
+            latency,
+            requests,
+        }
     }
 }
 
 /// The meters of each route, so that not every request looks them up by their labels. There are
 /// no more than there are routes, methods and statuses.
 #[derive(Default)]
-struct Meters(RwLock<HashMap<String, Vec<(&'static str, u16, Meter)>>>);
+struct Meters(RwLock<HashMap<String, Vec<Meter>>>);
 
 impl fmt::Debug for Meters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,15 +267,15 @@ impl Meters {
     fn of(&self, method: &'static str, route: &str, status: u16) -> Meter {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let of_route = known.get(route).into_iter().flatten();
-        let mut same = of_route.filter(|(of, with, _)| (*of, *with) == (method, status));
-        if let Some((_, _, meter)) = same.next() {
+        let mut same = of_route.filter(|meter| (meter.method, meter.status) == (method, status));
+        if let Some(meter) = same.next() {
             return meter.clone();
         }
         drop(known);
         let meter = Meter::new(method, route, status);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let of_route = known.entry(route.to_owned()).or_default();
-        of_route.push((method, status, meter.clone()));
+        of_route.push(meter.clone());
         meter
     }
 }
