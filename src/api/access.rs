@@ -328,15 +328,21 @@ pub const ROUTES: &[Route] = &[
         "/v1/workspaces/{ws}/auditors/{user}",
         Workspace(InWorkspace::ManageAuditors),
     ),
-    route(
-        "DELETE",
-        "/v1/workspaces/{ws}/auditors/{user}",
-        Workspace(InWorkspace::ManageAuditors),
+    noted(
+        route(
+            "DELETE",
+            "/v1/workspaces/{ws}/auditors/{user}",
+            Workspace(InWorkspace::ManageAuditors),
+        ),
+        "oneself: `auditor.leave`",
     ),
-    route(
-        "POST",
-        "/v1/workspaces/{ws}/can",
-        Workspace(InWorkspace::AskWhoMay),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/can",
+            Workspace(InWorkspace::AskWhoMay),
+        ),
+        "of a key: `api_key.read`",
     ),
     route(
         "GET",

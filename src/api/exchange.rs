@@ -2,7 +2,7 @@
 //!
 //! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in;
 //! [`PrincipalReader`] and [`PrincipalWriter`] are for API keys too; [`Asked`] is for writes by
-//! anybody. They refuse what their route does not know: query parameters,
+//! anybody, and [`Question`] for what is asked in a body and changes nothing. They refuse what their route does not know: query parameters,
 //! and `If-Match` where something new is made. Who asks is found out before anything else is
 //! looked at.
 
@@ -217,6 +217,22 @@ impl Asked {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
         })
+    }
+}
+
+/// A question by anybody about what is in its body: nothing else of the request matters, but it
+/// must not say what has no meaning.
+#[derive(Debug)]
+pub struct Question;
+
+impl<S: Send + Sync> FromRequestParts<S> for Question {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Query::<NoParameters>::from_request_parts(parts, state).await?;
+        IdempotencyKey::from_request_parts(parts, state).await?;
+        IfMatch::from_request_parts(parts, state).await?;
+        Ok(Self)
     }
 }
 

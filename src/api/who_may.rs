@@ -20,7 +20,7 @@ use super::{
     values::wrong,
 };
 use crate::{
-    domain::ids::{UserId, WorkspaceId},
+    domain::ids::{PrincipalId, WorkspaceId},
     service::Service,
 };
 
@@ -37,8 +37,9 @@ pub fn routes() -> OpenApiRouter<Edge> {
 #[serde(deny_unknown_fields)]
 #[schema(as = WhoMay)]
 pub struct CanBody {
-    /// A person.
-    principal: UserId,
+    /// The id of a person (`usr_…`), or of an API key (`key_…`) for those who may see keys.
+    #[schema(value_type = String, max_length = 100, example = "usr_01kax5y3e8f8ttrxvd0v8ypt5n")]
+    principal: PrincipalId,
     /// The name of a permission.
     #[schema(min_length = 1, max_length = 100, example = "member.invite")]
     action: String,

@@ -99,6 +99,8 @@ pub enum Permission {
     AskWhoMay,
     /// Grant, see and revoke auditor grants.
     ManageAuditors,
+    /// Give up one's own auditor grant: what everybody with one may.
+    GiveUpGrant,
     /// Change the workspace's policy.
     ChangePolicy,
     /// Hand the ownership over.
@@ -109,7 +111,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -124,6 +126,7 @@ impl Permission {
         Self::SeePolicy,
         Self::AskWhoMay,
         Self::ManageAuditors,
+        Self::GiveUpGrant,
         Self::ChangePolicy,
         Self::TransferOwnership,
         Self::DeleteWorkspace,
@@ -145,6 +148,7 @@ impl Permission {
             | Self::SeeKeys
             | Self::ManageKeys
             | Self::ManageAuditors => &[Owner, Admin],
+            Self::GiveUpGrant => &[],
             Self::RenameWorkspace
             | Self::SelectPlan
             | Self::ChangePolicy
@@ -157,7 +161,7 @@ impl Permission {
     /// member, holds this permission.
     pub fn allows_auditor(self) -> bool {
         match self {
-            Self::SeeWorkspace | Self::ReadAudit => true,
+            Self::SeeWorkspace | Self::ReadAudit | Self::GiveUpGrant => true,
             Self::LeaveWorkspace
             | Self::InviteMembers
             | Self::ChangeRoles
@@ -198,6 +202,7 @@ impl Permission {
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
+            | Self::GiveUpGrant
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace => KeyRight::Never,
@@ -222,6 +227,7 @@ impl Permission {
             Self::SeePolicy => "policy.read",
             Self::AskWhoMay => "permission.ask",
             Self::ManageAuditors => "auditor.manage",
+            Self::GiveUpGrant => "auditor.leave",
             Self::ChangePolicy => "policy.change",
             Self::TransferOwnership => "ownership.transfer",
             Self::DeleteWorkspace => "workspace.delete",
@@ -410,7 +416,13 @@ mod tests {
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
     /// `RenameWorkspace` with what changes the workspace as a whole.
-    const TABLE: [Row; 6] = [
+    const TABLE: [Row; 7] = [
+        (
+            // Who is no member has it, by a grant.
+            "an auditor grant",
+            &[P::GiveUpGrant],
+            [NO, NO, NO, NO],
+        ),
         (
             "see the workspace, crews, dashboards, crew activity",
             &[
@@ -522,11 +534,12 @@ mod tests {
     }
 
     #[test]
-    fn an_auditor_sees_the_workspace_and_reads_its_log_and_nothing_else() {
+    fn an_auditor_sees_the_workspace_and_reads_its_log_and_leaves_and_nothing_else() {
         let held = P::ALL
             .into_iter()
             .filter(|permission| permission.allows_auditor());
-        assert_eq!(held.collect::<Vec<_>>(), [P::SeeWorkspace, P::ReadAudit]);
+        let expected = [P::SeeWorkspace, P::ReadAudit, P::GiveUpGrant];
+        assert_eq!(held.collect::<Vec<_>>(), expected);
     }
 
     #[test]

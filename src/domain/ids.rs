@@ -110,6 +110,34 @@ ids! {
     SubjectId = "sub";
 }
 
+/// Who can ask for something: a person, or an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PrincipalId {
+    /// A person.
+    User(UserId),
+    /// An API key.
+    Key(KeyId),
+}
+
+impl FromStr for PrincipalId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let wrong = |_| InvalidId {
+            expected: "usr_` or `key",
+        };
+        let key = text.parse().map(Self::Key);
+        key.or_else(|_| text.parse().map(Self::User)).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for PrincipalId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     domain::{
         Timestamp,
-        api_keys::{KeyCreated, KeyEnd, KeyRotated, KeyTerms, KeyUpdated},
+        api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
         authority::Actor,
         environment::Environment,
@@ -68,6 +68,8 @@ pub struct Description {
     pub action: String,
     /// The kind and id of what the command made or changed.
     pub target: (&'static str, String),
+    /// What the target is called from then on, where the event says an open name.
+    pub called: Option<String>,
     pub outcome: AuditOutcome,
     /// The environment that it is about, where it is about one.
     pub environment: Option<Environment>,
@@ -82,6 +84,7 @@ impl Description {
             actor: event.metadata.actor,
             action: action.to_owned(),
             target,
+            called: None,
             outcome: AuditOutcome::Ok,
             environment: None,
             changes: Vec::new(),
@@ -118,13 +121,10 @@ impl Description {
         self.change(path, from, to)
     }
 
-    /// What the target is called from now on, where the event gave it an open name.
-    pub fn new_name(&self) -> Option<&str> {
-        let given = self.changes.iter().find(|change| change.path == "name")?;
-        match &given.to {
-            Shown::Plain(name) => name.as_str(),
-            Shown::Sealed { .. } => None,
-        }
+    /// What its target is called from then on.
+    fn called(mut self, name: &str) -> Self {
+        self.called = Some(name.to_owned());
+        self.named(&[name])
     }
 
     fn named(mut self, words: &[&str]) -> Self {
@@ -199,22 +199,19 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
         OrganizationEvent::OrganizationCreated { name, .. } => {
             Description::of(event, "organization.created", organization)
                 .changed("name", Json::Null, name.as_str())
-                .named(&[name])
+                .called(name)
         }
         OrganizationEvent::OrganizationRenamed { from, to } => {
             Description::of(event, "organization.renamed", organization)
                 .changed("name", from.as_str(), to.as_str())
-                .named(&[from, to])
+                .named(&[from])
+                .called(to)
         }
         OrganizationEvent::OrganizationKeyCreated(created) => key_created(event, created),
         OrganizationEvent::OrganizationKeyUpdated(updated) => key_updated(event, updated),
         OrganizationEvent::OrganizationKeyRotated(rotated) => key_rotated(event, rotated),
-        OrganizationEvent::OrganizationKeyRevoked(revoked) => {
-            key_ended(event, "api_key.revoked", revoked.key, KeyEnd::Revoked)
-        }
-        OrganizationEvent::OrganizationKeyExpired(expired) => {
-            key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
-        }
+        OrganizationEvent::OrganizationKeyRevoked(revoked) => key_revoked(event, revoked),
+        OrganizationEvent::OrganizationKeyExpired(expired) => key_expired(event, expired),
         OrganizationEvent::OrganizationMemberAdded { user, role } => Description::of(
             event,
             "organization_member.added",
@@ -251,12 +248,13 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::WorkspaceCreated { name, .. } => {
             Description::of(event, "workspace.created", workspace)
                 .changed("name", Json::Null, name.as_str())
-                .named(&[name])
+                .called(name)
         }
         WorkspaceEvent::WorkspaceRenamed { from, to } => {
             Description::of(event, "workspace.renamed", workspace)
                 .changed("name", from.as_str(), to.as_str())
-                .named(&[from, to])
+                .named(&[from])
+                .called(to)
         }
         WorkspaceEvent::PlanSelected { from, to } => {
             Description::of(event, "plan.selected", workspace)
@@ -296,12 +294,8 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::ApiKeyCreated(created) => key_created(event, created),
         WorkspaceEvent::ApiKeyUpdated(updated) => key_updated(event, updated),
         WorkspaceEvent::ApiKeyRotated(rotated) => key_rotated(event, rotated),
-        WorkspaceEvent::ApiKeyRevoked(revoked) => {
-            key_ended(event, "api_key.revoked", revoked.key, KeyEnd::Revoked)
-        }
-        WorkspaceEvent::ApiKeyExpired(expired) => {
-            key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
-        }
+        WorkspaceEvent::ApiKeyRevoked(revoked) => key_revoked(event, revoked),
+        WorkspaceEvent::ApiKeyExpired(expired) => key_expired(event, expired),
         WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
         WorkspaceEvent::OwnershipTransferred { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
@@ -330,7 +324,7 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         WorkspaceEvent::WorkspaceDeleted { name, .. } => {
             Description::of(event, "workspace.deleted", workspace)
                 .changed("name", name.as_str(), Json::Null)
-                .named(&[name])
+                .called(name)
         }
         WorkspaceEvent::MembershipLimited {
             user,
@@ -486,15 +480,30 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
     }
 }
 
-fn key_target(key: KeyId) -> (&'static str, String) {
-    ("api_key", key.to_string())
+/// An event about a key, found by the key's name and environment.
+fn of_key(
+    event: &Recorded,
+    action: &str,
+    key: KeyId,
+    environment: Option<Environment>,
+    name: &str,
+) -> Description {
+    let target = ("api_key", key.to_string());
+    Description {
+        environment,
+        ..Description::of(event, action, target).called(name)
+    }
 }
 
 fn key_created(event: &Recorded, created: &KeyCreated) -> Description {
-    let mut description = Description::of(event, "api_key.created", key_target(created.key))
-        .changed("name", Json::Null, created.terms.name.as_str())
-        .named(&[&created.terms.name]);
-    description.environment = created.environment;
+    let mut description = of_key(
+        event,
+        "api_key.created",
+        created.key,
+        created.environment,
+        &created.terms.name,
+    )
+    .changed("name", Json::Null, created.terms.name.as_str());
     if let Some(environment) = created.environment {
         description = description.changed("environment", Json::Null, environment.name());
     }
@@ -506,10 +515,17 @@ fn key_created(event: &Recorded, created: &KeyCreated) -> Description {
 
 fn key_updated(event: &Recorded, updated: &KeyUpdated) -> Description {
     let (from, to) = (&updated.from, &updated.to);
-    let mut description = Description::of(event, "api_key.updated", key_target(updated.key))
-        .named(&[&from.name, &to.name]);
+    let mut description = of_key(
+        event,
+        "api_key.updated",
+        updated.key,
+        updated.environment,
+        &to.name,
+    );
     if from.name != to.name {
-        description = description.changed("name", from.name.as_str(), to.name.as_str());
+        description = description
+            .changed("name", from.name.as_str(), to.name.as_str())
+            .named(&[&from.name]);
     }
     terms_changed(description, from, to)
 }
@@ -534,13 +550,43 @@ fn terms_changed(mut description: Description, from: &KeyTerms, to: &KeyTerms) -
 }
 
 fn key_rotated(event: &Recorded, rotated: &KeyRotated) -> Description {
-    Description::of(event, "api_key.rotated", key_target(rotated.key))
+    let KeyRotated {
+        key,
+        name,
+        environment,
+        ..
+    } = rotated;
+    of_key(event, "api_key.rotated", *key, *environment, name)
         .changed("successor", Json::Null, rotated.successor.to_string())
         .changed("expires_at", Json::Null, rotated.expires_at.to_rfc3339())
 }
 
-fn key_ended(event: &Recorded, action: &str, key: KeyId, end: KeyEnd) -> Description {
-    Description::of(event, action, key_target(key)).changed("status", "active", end.name())
+fn key_revoked(event: &Recorded, revoked: &KeyRevoked) -> Description {
+    let KeyRevoked {
+        key,
+        name,
+        environment,
+        ..
+    } = revoked;
+    of_key(event, "api_key.revoked", *key, *environment, name).changed(
+        "status",
+        "active",
+        KeyEnd::Revoked.name(),
+    )
+}
+
+fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
+    let KeyExpired {
+        key,
+        name,
+        environment,
+        ..
+    } = expired;
+    of_key(event, "api_key.expired", *key, *environment, name).changed(
+        "status",
+        "active",
+        KeyEnd::Expired.name(),
+    )
 }
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {

@@ -22,7 +22,7 @@ use crate::{
 /// The name of this projection, as `replay` takes it.
 pub const NAME: &str = "audit";
 /// Raised when the rows change: then the index is rebuilt.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Events that the index is brought on by at once.
 pub const STEP: u64 = 1_024;

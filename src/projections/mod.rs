@@ -18,6 +18,7 @@ mod engine;
 mod indexer;
 mod invitations;
 mod key_index;
+mod key_names;
 mod members;
 mod organizations;
 mod people;
@@ -38,6 +39,7 @@ pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
 pub use key_index::{KeyIndex, SecretHash};
+pub use key_names::{KeyNameDocument, KeyNames};
 pub use members::{MemberDocument, Members};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
@@ -216,6 +218,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Members>(),
         one::<Invitations>(),
         one::<ApiKeys>(),
+        one::<KeyNames>(),
         one::<Policies>(),
         one::<Auditors>(),
     ]

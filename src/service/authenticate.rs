@@ -175,24 +175,35 @@ impl Service {
         key: &KeyCaller,
         aim: KeyAim,
     ) -> ServiceError {
-        let refused = match aim {
-            KeyAim::Workspace(workspace, permission) => self
-                .may_in_workspace(request, key, workspace, permission, permission.name())
-                .await
-                .map(drop),
+        let (action, refused) = match aim {
+            KeyAim::Workspace(workspace, permission) => {
+                let action = permission.name();
+                let asked = self.may_in_workspace(request, key, workspace, permission, action);
+                (action, asked.await.map(drop))
+            }
             KeyAim::Organization(organization, permission) => {
-                self.may_in_organization(request, key, organization, permission, permission.name())
-                    .await
+                let action = permission.name();
+                let asked =
+                    self.may_in_organization(request, key, organization, permission, action);
+                (action, asked.await)
             }
-            KeyAim::People => Ok(()),
-            KeyAim::Nothing => Err(Refusal::NotFound {
-                what: "resource",
-                hidden: false,
+            KeyAim::People => ("account.use", Ok(())),
+            KeyAim::Nothing => {
+                return Refusal::NotFound {
+                    what: "resource",
+                    hidden: false,
+                }
+                .into();
             }
-            .into()),
         };
+        if let Err(refused) = refused {
+            return refused;
+        }
         // Where a key would have the right, the route is for people all the same.
-        refused.err().unwrap_or(Refusal::NotForApiKeys.into())
+        let refusal = Refusal::NotForApiKeys;
+        let aim = key.own_aim(action);
+        self.keep_attempt(key, request, &aim, &refusal).await;
+        refusal.into()
     }
 
     async fn key_caller(

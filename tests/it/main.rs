@@ -20,6 +20,7 @@ mod cli;
 mod edge;
 mod faults;
 mod flight;
+mod guide;
 mod harness;
 mod history;
 mod journal;
@@ -43,6 +44,7 @@ fn cases() -> Vec<Case> {
         edge::trials(),
         faults::trials(),
         flight::trials(),
+        guide::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),

@@ -394,6 +394,15 @@ impl Naive {
 }
 
 impl Naive {
+    fn key_name(&mut self, entry: &Entry, key: &str, name: &Value) {
+        let document = json!({"key": key, "since": entry.position, "name": name});
+        self.put(
+            "key_names",
+            format!("{key}/{:020}", entry.position),
+            document,
+        );
+    }
+
     fn key(&mut self, entry: &Entry) {
         let body = &entry.body;
         let key = text(&body["key"]);
@@ -409,11 +418,18 @@ impl Naive {
                 "rotated_from": body["rotated_from"], "successor": null, "ended": null,
                 "granted_at": entry.position,
             });
+            self.key_name(entry, &key, &body["terms"]["name"]);
             return self.put("api_keys", key, document);
+        }
+        if happened == "updated" && body["from"]["name"] != body["to"]["name"] {
+            self.key_name(entry, &key, &body["to"]["name"]);
         }
         self.change("api_keys", &key, |document| {
             match happened {
-                "updated" => document["terms"] = body["to"].clone(),
+                "updated" => {
+                    document["terms"] = body["to"].clone();
+                    document["granted_at"] = json!(entry.position);
+                }
                 "rotated" => {
                     document["successor"] = body["successor"].clone();
                     document["terms"]["expires_at"] = body["expires_at"].clone();

@@ -16,13 +16,14 @@ use super::Running;
 use super::refusals::{body_schema, but_for_the_request, resolved, versioned};
 use super::routes::{ROUTES, Route, World, points_at, problem, whole_problem};
 use super::team::{Person, Team, accept, address, invite, invited, number, password, text};
-use crate::support::server::{Call, Reply, Server};
+use crate::support::server::{Call, Reply, SIGN_UPS_PER_HOUR, Server};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
 pub fn trials() -> Vec<Case> {
     vec![
         both("attacks", "tokens_are_not_guessed", tokens),
         both("attacks", "unknown_takes_as_long_as_wrong", timing),
+        both("attacks", "sign_ups_of_one_network_are_bounded", sign_ups),
         both("attacks", "nobody_sets_what_is_not_asked_for", mass),
         both("attacks", "ids_tell_nothing", ids),
         both("attacks", "an_invitation_lifts_nobody", invitations),
@@ -152,6 +153,30 @@ async fn head(server: &Server) -> u64 {
     let reply = server.get("/v1/plans").await.expect(200);
     let text = reply.header("crewlog-position").expect("a position");
     text.parse().expect("a number")
+}
+
+async fn sign_ups(store: StoreUnderTest) {
+    let mut command = Server::command(&store);
+    command.args(["--trusted-proxy", "127.0.0.0/8"]);
+    command.env(SIGN_UPS_PER_HOUR, "2");
+    let server = Server::launch(command).await;
+    let sign_up = async |from: &str| {
+        let body = json!({"email": address("flood"), "password": password(), "name": "Flood"});
+        let call = server.post("/v1/signup").header("X-Forwarded-For", from);
+        call.json(body).await
+    };
+    for _ in 0..2 {
+        sign_up("10.1.0.1").await.expect(201);
+    }
+    let at = head(&server).await;
+    let refused = sign_up("10.1.0.1").await;
+    problem(&refused, 429, "too_many_attempts");
+    let wait = refused.header("retry-after").expect("when to come back");
+    let wait: u64 = wait.parse().expect("seconds");
+    assert!((1..=1_800).contains(&wait), "{wait}");
+    assert_eq!(head(&server).await, at, "nothing was written");
+    sign_up("10.1.0.2").await.expect(201);
+    super::held(&store);
 }
 
 /// Medians of many samples that take turns: what else the machine does meets both alike.

@@ -224,6 +224,7 @@ const API_KEY: &[&str] = &[
     "prefix",
     "last_used_at",
     "expires_at",
+    "rotation_due_at",
     "created_by",
 ];
 const NEW_API_KEY: &[&str] = &[
@@ -242,6 +243,7 @@ const NEW_API_KEY: &[&str] = &[
     "prefix",
     "last_used_at",
     "expires_at",
+    "rotation_due_at",
     "created_by",
     "secret",
 ];
@@ -261,6 +263,7 @@ const ROTATED_API_KEY: &[&str] = &[
     "prefix",
     "last_used_at",
     "expires_at",
+    "rotation_due_at",
     "created_by",
     "rotated_from",
     "predecessor",

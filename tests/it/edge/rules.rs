@@ -296,6 +296,15 @@ async fn auditors(store: StoreUnderTest) {
     }
     let list = server.get("/v1/workspaces").bearer(&auditor.token).await;
     assert_eq!(list.expect(200).body["data"], json!([]));
+    // An auditor gives up their own grant, and nobody else's.
+    ask(&auditor.email, &admin.later).await.expect(201);
+    let other = server.delete(&format!("{path}/{}", team.auditor.user));
+    problem(&other.bearer(&auditor.token).await, 403, "not_permitted");
+    let give_up = || server.delete(&own).bearer(&auditor.token);
+    give_up().await.expect(204);
+    problem(&give_up().await, 404, "not_found");
+    let told = audit_of(&server, &team.path(""), admin, "auditor.revoked").await;
+    assert_eq!(told[0]["actor"]["id"], auditor.user.as_str());
     // Who comes in as a member has what members have, and nothing else.
     ask(&auditor.email, &admin.later).await.expect(201);
     team.join(&server, auditor, "viewer").await;

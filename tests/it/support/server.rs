@@ -32,6 +32,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
+/// How many may sign up from a network; 0: as many as like to.
+pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
+
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on http://";
 
@@ -52,13 +55,15 @@ impl Server {
     }
 
     /// What [`Server::start`] runs, for tests that add options or environment and [`launch`] it.
+    /// All of a test come from one network, and may sign up as they like.
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crewlog"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(store.data_dir());
+            .arg(store.data_dir())
+            .env(SIGN_UPS_PER_HOUR, "0");
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
         }

@@ -209,6 +209,11 @@ where
 }
 
 impl Case {
+    /// Its module and name, without a store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn into_trials(self) -> Vec<Trial> {
         let name = self.name;
         match self.subject {
