@@ -105,11 +105,21 @@ pub enum Permission {
     TransferOwnership,
     /// Delete the workspace.
     DeleteWorkspace,
+    /// See crews and what is in them.
+    SeeCrews,
+    /// Rename a crew, describe it, and say for which client it is.
+    DescribeCrews,
+    /// Make and archive crews.
+    ManageCrews,
+    /// Edit what is in a crew.
+    EditCrews,
+    /// Edit what is in a production crew against the workspace's policy, with a reason.
+    BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -127,6 +137,11 @@ impl Permission {
         Self::ChangePolicy,
         Self::TransferOwnership,
         Self::DeleteWorkspace,
+        Self::SeeCrews,
+        Self::DescribeCrews,
+        Self::ManageCrews,
+        Self::EditCrews,
+        Self::BreakGlass,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
@@ -137,14 +152,18 @@ impl Permission {
             | Self::LeaveWorkspace
             | Self::SeeMembers
             | Self::SeePolicy
-            | Self::AskWhoMay => &[Owner, Admin, Member, Viewer],
+            | Self::AskWhoMay
+            | Self::SeeCrews => &[Owner, Admin, Member, Viewer],
+            Self::DescribeCrews | Self::EditCrews => &[Owner, Admin, Member],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
             | Self::ReadAudit
             | Self::SeeKeys
             | Self::ManageKeys
-            | Self::ManageAuditors => &[Owner, Admin],
+            | Self::ManageAuditors
+            | Self::ManageCrews
+            | Self::BreakGlass => &[Owner, Admin],
             Self::RenameWorkspace
             | Self::SelectPlan
             | Self::ChangePolicy
@@ -172,7 +191,12 @@ impl Permission {
             | Self::TransferOwnership
             | Self::DeleteWorkspace
             | Self::SeeKeys
-            | Self::ManageKeys => false,
+            | Self::ManageKeys
+            | Self::SeeCrews
+            | Self::DescribeCrews
+            | Self::ManageCrews
+            | Self::EditCrews
+            | Self::BreakGlass => false,
         }
     }
 
@@ -189,6 +213,10 @@ impl Permission {
             Self::SeePolicy => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
+            Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
+            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
+                KeyRight::Scope(KeyScope::CrewsWrite)
+            }
             Self::LeaveWorkspace
             | Self::InviteMembers
             | Self::ChangeRoles
@@ -200,7 +228,8 @@ impl Permission {
             | Self::ManageAuditors
             | Self::ChangePolicy
             | Self::TransferOwnership
-            | Self::DeleteWorkspace => KeyRight::Never,
+            | Self::DeleteWorkspace
+            | Self::BreakGlass => KeyRight::Never,
         }
     }
 
@@ -225,6 +254,11 @@ impl Permission {
             Self::ChangePolicy => "policy.change",
             Self::TransferOwnership => "ownership.transfer",
             Self::DeleteWorkspace => "workspace.delete",
+            Self::SeeCrews => "crew.read",
+            Self::DescribeCrews => "crew.describe",
+            Self::ManageCrews => "crew.manage",
+            Self::EditCrews => "crew.edit",
+            Self::BreakGlass => "production.break_glass",
         }
     }
 
@@ -393,6 +427,9 @@ pub enum AuthorityLink {
     ApiKey { id: KeyId, position: u64 },
     /// An auditor grant in the workspace.
     AuditorGrant { position: u64 },
+    /// Glass was broken: a production crew was changed against the workspace's policy, by
+    /// somebody who may. The reason is the entry's.
+    BrokenGlass {},
 }
 
 #[cfg(test)]
@@ -410,7 +447,7 @@ mod tests {
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
     /// `RenameWorkspace` with what changes the workspace as a whole.
-    const TABLE: [Row; 6] = [
+    const TABLE: [Row; 9] = [
         (
             "see the workspace, crews, dashboards, crew activity",
             &[
@@ -419,8 +456,24 @@ mod tests {
                 P::SeeMembers,
                 P::SeePolicy,
                 P::AskWhoMay,
+                P::SeeCrews,
             ],
             [YES, YES, YES, YES],
+        ),
+        (
+            "edit what is in a crew: agents, pathways, knowledge bases; rename and describe it",
+            &[P::DescribeCrews, P::EditCrews],
+            [YES, YES, YES, NO],
+        ),
+        (
+            "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
+            &[P::ManageCrews],
+            [YES, YES, NO, NO],
+        ),
+        (
+            "approve, apply, roll back a promotion; break glass",
+            &[P::BreakGlass],
+            [YES, YES, NO, NO],
         ),
         (
             "invite, remove, change roles up to their own",
@@ -506,7 +559,11 @@ mod tests {
                 P::ReadAudit,
                 P::SeeMembers,
                 P::SeeKeys,
-                P::SeePolicy
+                P::SeePolicy,
+                P::SeeCrews,
+                P::DescribeCrews,
+                P::ManageCrews,
+                P::EditCrews,
             ]
         );
         for permission in Permission::ALL {

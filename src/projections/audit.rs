@@ -10,10 +10,11 @@ use crate::{
         Timestamp,
         api_keys::{KeyCreated, KeyEnd, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
-        authority::Actor,
+        authority::{Actor, AuthorityLink},
+        crew::{CrewEvent, CrewPlace, CrewProfile, Item},
         environment::Environment,
         event::Event,
-        ids::{KeyId, UserId},
+        ids::{CrewId, KeyId, UserId},
         organization::OrganizationEvent,
         sealed::Sealed,
         user::UserEvent,
@@ -69,9 +70,13 @@ pub struct Description {
     /// The kind and id of what the command made or changed.
     pub target: (&'static str, String),
     pub outcome: AuditOutcome,
+    /// The crew that it is about, where it is about one.
+    pub crew: Option<CrewId>,
     /// The environment that it is about, where it is about one.
     pub environment: Option<Environment>,
     pub changes: Vec<Change>,
+    /// Whether glass was broken for it.
+    pub breaks_glass: bool,
     /// Open names in the event, for free-text search.
     pub words: Vec<String>,
 }
@@ -83,7 +88,9 @@ impl Description {
             action: action.to_owned(),
             target,
             outcome: AuditOutcome::Ok,
-            environment: None,
+            crew: None,
+            environment: event.metadata.environment,
+            breaks_glass: (event.metadata.authority).contains(&AuthorityLink::BrokenGlass {}),
             changes: Vec::new(),
             words: Vec::new(),
         }
@@ -127,6 +134,12 @@ impl Description {
         }
     }
 
+    fn in_crew(mut self, crew: CrewPlace) -> Self {
+        self.crew = Some(crew.id);
+        self.environment = Some(crew.environment);
+        self
+    }
+
     fn named(mut self, words: &[&str]) -> Self {
         self.words
             .extend(words.iter().map(|word| (*word).to_owned()));
@@ -140,6 +153,7 @@ pub fn describe(event: &Recorded) -> Description {
         Event::User(happened) => describe_user(event, happened),
         Event::Organization(happened) => describe_organization(event, happened),
         Event::Workspace(happened) => describe_workspace(event, happened),
+        Event::Crew(happened) => describe_crew(event, happened),
         Event::Attempts(happened) => describe_attempt(event, happened),
     }
 }
@@ -303,6 +317,18 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
             key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
         }
         WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
+        WorkspaceEvent::CrewListed { crew, environment } => {
+            let (id, environment) = (*crew, *environment);
+            Description::of(event, "crew.listed", ("crew", id.to_string()))
+                .in_crew(CrewPlace { id, environment })
+                .changed("environment", Json::Null, environment.name())
+        }
+        WorkspaceEvent::CrewUnlisted { crew, environment } => {
+            let (id, environment) = (*crew, *environment);
+            Description::of(event, "crew.unlisted", ("crew", id.to_string()))
+                .in_crew(CrewPlace { id, environment })
+                .changed("environment", environment.name(), Json::Null)
+        }
         WorkspaceEvent::OwnershipTransferred { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
         | WorkspaceEvent::MembershipLimited { .. }
@@ -369,6 +395,8 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         WorkspaceEvent::WorkspaceCreated { .. }
         | WorkspaceEvent::WorkspaceRenamed { .. }
         | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::CrewListed { .. }
+        | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -465,6 +493,8 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         WorkspaceEvent::WorkspaceCreated { .. }
         | WorkspaceEvent::WorkspaceRenamed { .. }
         | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::CrewListed { .. }
+        | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -484,6 +514,97 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::AuditorRevoked { .. }
         | WorkspaceEvent::AuditorExpired { .. } => describe_workspace(event, happened),
     }
+}
+
+/// What happened to a crew, or in it. The workspace's listing tells of the crew as a whole to
+/// those who may not look inside.
+fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
+    let mut description = match happened {
+        CrewEvent::CrewCreated { crew, profile, .. } => {
+            let description = of_crew(event, "crew.created").changed(
+                "environment",
+                Json::Null,
+                crew.environment.name(),
+            );
+            profile_changed(description, &CrewProfile::default(), profile)
+        }
+        CrewEvent::CrewUpdated { from, to } => {
+            profile_changed(of_crew(event, "crew.updated"), from, to)
+        }
+        CrewEvent::CrewArchived {} => {
+            of_crew(event, "crew.archived").changed("status", "active", "archived")
+        }
+        CrewEvent::AgentCreated(_) | CrewEvent::PathwayCreated(_) => {
+            describe_item(event, "created")
+        }
+        CrewEvent::AgentUpdated(_) | CrewEvent::PathwayUpdated(_) => {
+            describe_item(event, "updated")
+        }
+        CrewEvent::AgentRemoved(_) | CrewEvent::PathwayRemoved(_) => {
+            describe_item(event, "removed")
+        }
+    };
+    description.crew = event.aggregate_id.parse().ok();
+    description
+}
+
+/// About the crew itself.
+fn of_crew(event: &Recorded, action: &str) -> Description {
+    Description::of(event, action, ("crew", event.aggregate_id.clone()))
+}
+
+/// About an agent or a pathway: what it says is told by its digest.
+fn describe_item(event: &Recorded, done: &str) -> Description {
+    let happened = match &event.event {
+        Event::Crew(happened) => happened.of_item(),
+        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+    };
+    let Some(happened) = happened else {
+        return of_crew(event, done);
+    };
+    let kind = happened.item().kind().name();
+    let target = (kind, happened.item().to_string());
+    let mut description = Description::of(event, &format!("{kind}.{done}"), target);
+    let (from, to) = (happened.from(), happened.to());
+    let name = |item: Option<&Item>| json!(item.map(|item| &item.name));
+    let digest = |item: Option<&Item>| json!(item.map(|item| item.content.digest));
+    if name(from) != name(to) {
+        description = description.changed("name", name(from), name(to));
+    }
+    if digest(from) != digest(to) {
+        description = description.changed("config", digest(from), digest(to));
+    }
+    let names = [from, to].into_iter().flatten();
+    let names: Vec<_> = names.map(|item| item.name.as_str()).collect();
+    description.named(&names)
+}
+
+fn profile_changed(
+    mut description: Description,
+    from: &CrewProfile,
+    to: &CrewProfile,
+) -> Description {
+    if from.name != to.name {
+        let before = Some(&from.name).filter(|name| !name.is_empty());
+        description = description.changed("name", json!(before), to.name.as_str());
+    }
+    let optional = [
+        ("client", &from.client, &to.client),
+        ("description", &from.description, &to.description),
+    ];
+    for (path, from, to) in optional {
+        if from != to {
+            description = description.changed(path, json!(from), json!(to));
+        }
+    }
+    let names = [
+        Some(&from.name),
+        Some(&to.name),
+        from.client.as_ref(),
+        to.client.as_ref(),
+    ];
+    let names: Vec<_> = names.into_iter().flatten().map(String::as_str).collect();
+    description.named(&names)
 }
 
 fn key_target(key: KeyId) -> (&'static str, String) {
@@ -548,6 +669,7 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         actor,
         action,
         target,
+        crew,
         code,
         count,
         ..
@@ -557,7 +679,10 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         .changed("code", Json::Null, code.as_str());
     description.actor = *actor;
     description.outcome = AuditOutcome::Denied;
-    description
+    match crew {
+        Some(crew) => description.in_crew(*crew),
+        None => description,
+    }
 }
 
 /// The kind of thing that an id names, from its prefix.
@@ -569,6 +694,9 @@ fn kind_of(id: &str) -> &'static str {
         "inv" => "invitation",
         "ses" => "session",
         "key" => "api_key",
+        "crw" => "crew",
+        "agt" => "agent",
+        "pth" => "pathway",
         _ => "resource",
     }
 }

@@ -7,7 +7,7 @@ use super::{Caller, Request, Service, ServiceError};
 use crate::{
     domain::{
         authority::Permission,
-        ids::{UserId, WorkspaceId},
+        ids::{CrewId, UserId, WorkspaceId},
         standing::{Verdict, verdict},
     },
     projections::Found,
@@ -17,7 +17,8 @@ impl Service {
     /// Whether `user` may do what `action`, the name of a permission, says; and why.
     ///
     /// # Errors
-    /// A refusal unless the caller is a member; [`ServiceError::UnknownAction`].
+    /// A refusal unless the caller is a member; [`ServiceError::UnknownAction`]; an invalid
+    /// value when the crew is not one of the workspace.
     pub async fn can(
         &self,
         request: &Request,
@@ -25,6 +26,7 @@ impl Service {
         workspace: WorkspaceId,
         user: UserId,
         action: &str,
+        crew: Option<CrewId>,
     ) -> Result<Found<Verdict>, ServiceError> {
         let asking = Permission::AskWhoMay;
         self.may_in_workspace(request, caller, workspace, asking, asking.name())
@@ -32,6 +34,9 @@ impl Service {
         let permission = Permission::named(action).ok_or(ServiceError::UnknownAction {
             known: Permission::ALL.map(Permission::name).to_vec(),
         })?;
+        if let Some(crew) = crew {
+            self.crew_named("/crew", workspace, crew).await?;
+        }
         let found = self.standing_in(workspace, user).await?;
         Ok(Found {
             position: found.position,

@@ -1,6 +1,6 @@
 //! What can be asked of the attempts of a workspace or an organization.
 
-use crate::domain::{authority::Actor, ids::OrganizationId};
+use crate::domain::{authority::Actor, crew::CrewPlace, ids::OrganizationId};
 
 /// Commands to the stream `attempts`.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub enum AttemptsCommand {
         action: String,
         /// What it aimed at: the id of a resource.
         target: String,
+        /// The crew that it is, or is in, where there is one.
+        crew: Option<CrewPlace>,
         /// The stable code that the caller was told.
         code: String,
         /// Minutes since 1970, by the log's own time, which never goes back: what is

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use commands::AttemptsCommand;
 pub use events::AttemptsEvent;
 
-use super::{Moment, Refusal, Stream, authority::Actor, ids::OrganizationId};
+use super::{Moment, Refusal, Stream, authority::Actor, crew::CrewPlace, ids::OrganizationId};
 
 /// How many minutes are remembered: the one that runs, and the one whose repeats are due.
 const MINUTES_MAX: usize = 2;
@@ -59,6 +59,7 @@ impl Attempts {
                 actor,
                 action,
                 target,
+                crew,
                 code,
                 minute,
                 count,
@@ -74,7 +75,7 @@ impl Attempts {
                 if self.is_known(minute, &attempt) {
                     return Vec::new();
                 }
-                vec![attempt.refused(organization, minute, count)]
+                vec![attempt.refused(organization, crew, minute, count)]
             }
         }
     }
@@ -102,12 +103,19 @@ impl Attempts {
 }
 
 impl Attempt {
-    fn refused(self, organization: OrganizationId, minute: i64, count: u64) -> AttemptsEvent {
+    fn refused(
+        self,
+        organization: OrganizationId,
+        crew: Option<CrewPlace>,
+        minute: i64,
+        count: u64,
+    ) -> AttemptsEvent {
         AttemptsEvent::AttemptRefused {
             organization,
             actor: self.actor,
             action: self.action,
             target: self.target,
+            crew,
             code: self.code,
             minute,
             count,
@@ -143,6 +151,7 @@ impl Aggregate for Attempts {
                 actor,
                 action,
                 target,
+                crew: _,
                 code,
                 minute,
                 count: _,

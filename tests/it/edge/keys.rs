@@ -140,12 +140,12 @@ async fn life(store: StoreUnderTest) {
 async fn verdicts(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
-    let crew = "crw_00000000000000000000000001";
+    let crew = team.crew(&server, "production").await;
     let key = new_key(
         &server,
         &team,
         &team.owner,
-        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [crew]}),
+        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [&crew]}),
     )
     .await;
     let secret = text(&key, "/secret");

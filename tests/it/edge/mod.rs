@@ -16,6 +16,7 @@ mod account;
 mod answers;
 mod attacks;
 mod audit;
+mod crews;
 mod flow;
 mod keys;
 mod meta;
@@ -40,6 +41,7 @@ pub fn trials() -> Vec<Case> {
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        crews::trials(),
         flow::trials(),
         keys::trials(),
         meta::trials(),

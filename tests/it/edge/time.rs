@@ -438,7 +438,14 @@ async fn falls_back(store: StoreUnderTest) {
     ];
     assert_eq!(shown, expected);
     let verdict = service
-        .can(&request(), caller, workspace, helper.user, "member.read")
+        .can(
+            &request(),
+            caller,
+            workspace,
+            helper.user,
+            "member.read",
+            None,
+        )
         .await
         .expect("a verdict")
         .value;

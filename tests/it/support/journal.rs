@@ -116,6 +116,21 @@ pub async fn open_store(store: &StoreUnderTest) -> Arc<dyn Store> {
     }
 }
 
+/// Opens the store under test for reading, beside a server.
+pub async fn open_beside(store: &StoreUnderTest) -> Arc<dyn Store> {
+    match store.kind() {
+        StoreKind::Sqlite => {
+            let opened = SqliteStore::open_for_reading(store.data_dir()).await;
+            Arc::new(opened.expect("the SQLite store to open"))
+        }
+        StoreKind::Postgres => {
+            let url = store.database_url().expect("a database");
+            let opened = PostgresStore::open_for_reading(url).await;
+            Arc::new(opened.expect("the PostgreSQL store to open"))
+        }
+    }
+}
+
 /// A journal at work on a store.
 pub struct Fixture {
     pub store: Arc<dyn Store>,
