@@ -6,6 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     Name,
+    contents::{Content, Digest},
+    ids::{AgentId, PathwayId},
     testing::{at, name, organization, workspace},
 };
 
@@ -160,4 +162,109 @@ fn a_name_that_says_only_the_environment_is_warned_about() {
     }
     let told = naming_warning(&profile("stg", None), Environment::Staging);
     assert!(told.is_some_and(|told| told.contains("`Acme Corp - Staging`")));
+}
+
+fn agent(number: u128) -> ItemId {
+    ItemId::Agent(AgentId::from_uuid(Uuid::from_u128(number)))
+}
+
+fn content(byte: u8) -> Content {
+    Content {
+        digest: Digest([byte; 32]),
+        size: 2,
+    }
+}
+
+fn item(text: &str, byte: u8) -> Item {
+    Item {
+        name: text.to_owned(),
+        content: content(byte),
+    }
+}
+
+fn made(item: ItemId, to: Item) -> CrewEvent {
+    ItemEvent::Created(ItemCreated { item, to }).into()
+}
+
+fn create_item(item: ItemId, text: &str, byte: u8) -> CrewCommand {
+    CrewCommand::Item(ItemCommand::Create {
+        item,
+        name: name(text),
+        content: content(byte),
+    })
+}
+
+fn update_item(item: ItemId, text: &str, byte: u8) -> CrewCommand {
+    CrewCommand::Item(ItemCommand::Update {
+        item,
+        name: name(text),
+        content: content(byte),
+    })
+}
+
+#[test]
+fn names_are_unique_among_those_of_a_kind() {
+    let there = vec![
+        created(Environment::Staging),
+        made(agent(1), item("Greeter", 1)),
+        made(agent(2), item("Closer", 1)),
+    ];
+    let taken = Refusal::NameTaken { what: "agent" };
+    for command in [
+        create_item(agent(3), "Greeter", 2),
+        update_item(agent(2), "Greeter", 1),
+    ] {
+        rules()
+            .given(there.clone())
+            .when(command)
+            .then_expect_error(taken.clone());
+    }
+    let pathway = ItemId::Pathway(PathwayId::from_uuid(Uuid::from_u128(1)));
+    rules()
+        .given(there)
+        .when(create_item(pathway, "Greeter", 1))
+        .then_expect_events(vec![CrewEvent::PathwayCreated(ItemCreated {
+            item: pathway,
+            to: item("Greeter", 1),
+        })]);
+}
+
+#[test]
+fn an_item_changes_from_what_it_was_and_goes_once() {
+    let there = vec![
+        created(Environment::Staging),
+        made(agent(1), item("Greeter", 1)),
+    ];
+    rules()
+        .given(there.clone())
+        .when(update_item(agent(1), "Greeter", 2))
+        .then_expect_events(vec![CrewEvent::AgentUpdated(ItemUpdated {
+            item: agent(1),
+            from: item("Greeter", 1),
+            to: item("Greeter", 2),
+        })]);
+    rules()
+        .given(there.clone())
+        .when(update_item(agent(1), "Greeter", 1))
+        .then_expect_events(vec![]);
+    let remove = CrewCommand::Item(ItemCommand::Remove { item: agent(1) });
+    let removed = CrewEvent::AgentRemoved(ItemRemoved {
+        item: agent(1),
+        from: item("Greeter", 1),
+    });
+    rules()
+        .given(there.clone())
+        .when(remove.clone())
+        .then_expect_events(vec![removed.clone()]);
+    rules()
+        .given([there.clone(), vec![removed]].concat())
+        .when(remove.clone())
+        .then_expect_error(Refusal::NotFound {
+            what: "agent",
+            hidden: false,
+        });
+    rules()
+        .given([there, vec![CrewEvent::CrewArchived {}]].concat())
+        .when(remove)
+        .then_expect_error(Refusal::CrewArchived);
 }

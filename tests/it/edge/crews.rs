@@ -1,5 +1,6 @@
 //! Crews as a whole: what they are called, who reaches them, how they end.
 
+use crewlog::journal::stores::{Statement, Value as StoreValue};
 use serde_json::{Value, json};
 
 use super::Running;
@@ -15,6 +16,11 @@ pub fn trials() -> Vec<Case> {
         both("edge", "crews_are_told_and_found_by_auditors", told),
         both("edge", "agents_are_versioned_and_kept_once", agents),
         both("edge", "production_is_protected", protected),
+        both(
+            "edge",
+            "contents_are_verified_and_orphans_collected",
+            orphans,
+        ),
     ]
 }
 
@@ -506,4 +512,61 @@ async fn protected(store: StoreUnderTest) {
     let entry = &page.body["data"].as_array().expect("entries")[0];
     assert_eq!(entry["break_glass"], false);
     super::held(&store);
+}
+
+async fn orphans(store: StoreUnderTest) {
+    let Running { mut server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let crew = team.crew(&server, "staging").await;
+    let list = team.path(&format!("/crews/{crew}/agents"));
+    let call = server.post(&list).bearer(&team.member.token);
+    let body = json!({"name": "Greeter", "config": {"prompt": "Hello"}});
+    let made = call.json(body).await.expect(201);
+    server.terminate().await;
+
+    // A content of a process that died between staging and appending, long ago.
+    let opened = crate::support::journal::open_store(&store).await;
+    let left = "INSERT INTO blobs (workspace, digest, size, key_version, sealed, staged_at)
+                SELECT workspace, $1, size, key_version, sealed, 1 FROM blobs";
+    let left = Statement::new(left, [StoreValue::from(&[7_u8; 32][..])]);
+    opened.execute(vec![left]).await.expect("an orphan");
+    opened.close().await;
+    assert_eq!(contents(&store).await, 2);
+    super::held(&store);
+    let mut server = Server::start(&store).await;
+    super::eventually("the orphan to be collected", async || {
+        (contents(&store).await == 1).then_some(())
+    })
+    .await;
+    let one = format!("{list}/{}", text(&made.body, "/id"));
+    let read = server
+        .get(&one)
+        .bearer(&team.viewer.token)
+        .await
+        .expect(200);
+    assert_eq!(read.body["config"], json!({"prompt": "Hello"}));
+    server.terminate().await;
+
+    // A changed content, and one that is gone, are found.
+    let verify = |told: &str| {
+        let (data, url) = (store.data_dir(), store.database_url());
+        let output = super::crewlog(data, url, &["verify"]).output();
+        let output = output.expect("the program to run");
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{found}");
+        assert!(found.contains(told), "{found}");
+    };
+    for (sql, told) in [
+        ("UPDATE blobs SET sealed = $1", "was changed"),
+        ("DELETE FROM blobs WHERE digest <> $1", "is missing"),
+    ] {
+        let opened = crate::support::journal::open_store(&store).await;
+        let spoil = Statement::new(sql, [StoreValue::from(&[1_u8; 80][..])]);
+        opened
+            .execute(vec![spoil])
+            .await
+            .expect("a changed content");
+        opened.close().await;
+        verify(told);
+    }
 }
