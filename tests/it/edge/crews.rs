@@ -531,6 +531,8 @@ async fn orphans(store: StoreUnderTest) {
     let left = Statement::new(left, [StoreValue::from(&[7_u8; 32][..])]);
     opened.execute(vec![left]).await.expect("an orphan");
     opened.close().await;
+    // The lock on the file goes with it.
+    drop(opened);
     assert_eq!(contents(&store).await, 2);
     super::held(&store);
     let mut server = Server::start(&store).await;
@@ -567,6 +569,7 @@ async fn orphans(store: StoreUnderTest) {
             .await
             .expect("a changed content");
         opened.close().await;
+        drop(opened);
         verify(told);
     }
 }
