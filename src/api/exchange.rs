@@ -92,6 +92,14 @@ impl PrincipalWriter {
     pub fn making(self, sent: &impl Sent) -> Result<(Request, Principal), Problem> {
         Ok((self.asked.making(sent)?, self.principal))
     }
+
+    /// For a write that changes what is there.
+    ///
+    /// # Errors
+    /// Never for a body that was extracted.
+    pub fn changing(self, sent: &impl Sent) -> Result<(Request, Principal), Problem> {
+        Ok((self.asked.changing(sent)?, self.principal))
+    }
 }
 
 impl FromRequestParts<Edge> for PrincipalWriter {
@@ -127,13 +135,7 @@ impl Writer {
     /// # Errors
     /// Never for a body that was extracted.
     pub fn changing(self, sent: &impl Sent) -> Result<(Request, Caller), Problem> {
-        let condition = condition(&self.asked.if_match);
-        let request = self.asked.request(sent)?;
-        let request = Request {
-            condition,
-            ..request
-        };
-        Ok((request, self.caller))
+        Ok((self.asked.changing(sent)?, self.caller))
     }
 }
 
@@ -173,6 +175,15 @@ impl Asked {
             ));
         }
         self.request(sent)
+    }
+
+    /// For a write that changes what is there.
+    fn changing(self, sent: &impl Sent) -> Result<Request, Problem> {
+        let condition = condition(&self.if_match);
+        Ok(Request {
+            condition,
+            ..self.request(sent)?
+        })
     }
 
     /// What the service is asked with. An idempotency key is bound to the method, the path

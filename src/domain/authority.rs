@@ -107,11 +107,21 @@ pub enum Permission {
     TransferOwnership,
     /// Delete the workspace.
     DeleteWorkspace,
+    /// See crews and what is in them.
+    SeeCrews,
+    /// Rename a crew, describe it, and say for which client it is.
+    DescribeCrews,
+    /// Make and archive crews.
+    ManageCrews,
+    /// Edit what is in a crew.
+    EditCrews,
+    /// Edit what is in a production crew against the workspace's policy, with a reason.
+    BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -130,6 +140,11 @@ impl Permission {
         Self::ChangePolicy,
         Self::TransferOwnership,
         Self::DeleteWorkspace,
+        Self::SeeCrews,
+        Self::DescribeCrews,
+        Self::ManageCrews,
+        Self::EditCrews,
+        Self::BreakGlass,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
@@ -140,14 +155,18 @@ impl Permission {
             | Self::LeaveWorkspace
             | Self::SeeMembers
             | Self::SeePolicy
-            | Self::AskWhoMay => &[Owner, Admin, Member, Viewer],
+            | Self::AskWhoMay
+            | Self::SeeCrews => &[Owner, Admin, Member, Viewer],
+            Self::DescribeCrews | Self::EditCrews => &[Owner, Admin, Member],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
             | Self::ReadAudit
             | Self::SeeKeys
             | Self::ManageKeys
-            | Self::ManageAuditors => &[Owner, Admin],
+            | Self::ManageAuditors
+            | Self::ManageCrews
+            | Self::BreakGlass => &[Owner, Admin],
             Self::GiveUpGrant => &[],
             Self::RenameWorkspace
             | Self::SelectPlan
@@ -176,7 +195,12 @@ impl Permission {
             | Self::TransferOwnership
             | Self::DeleteWorkspace
             | Self::SeeKeys
-            | Self::ManageKeys => false,
+            | Self::ManageKeys
+            | Self::SeeCrews
+            | Self::DescribeCrews
+            | Self::ManageCrews
+            | Self::EditCrews
+            | Self::BreakGlass => false,
         }
     }
 
@@ -193,6 +217,10 @@ impl Permission {
             Self::SeePolicy => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
+            Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
+            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
+                KeyRight::Scope(KeyScope::CrewsWrite)
+            }
             Self::LeaveWorkspace
             | Self::InviteMembers
             | Self::ChangeRoles
@@ -205,7 +233,8 @@ impl Permission {
             | Self::GiveUpGrant
             | Self::ChangePolicy
             | Self::TransferOwnership
-            | Self::DeleteWorkspace => KeyRight::Never,
+            | Self::DeleteWorkspace
+            | Self::BreakGlass => KeyRight::Never,
         }
     }
 
@@ -231,6 +260,11 @@ impl Permission {
             Self::ChangePolicy => "policy.change",
             Self::TransferOwnership => "ownership.transfer",
             Self::DeleteWorkspace => "workspace.delete",
+            Self::SeeCrews => "crew.read",
+            Self::DescribeCrews => "crew.describe",
+            Self::ManageCrews => "crew.manage",
+            Self::EditCrews => "crew.edit",
+            Self::BreakGlass => "production.break_glass",
         }
     }
 
@@ -399,6 +433,9 @@ pub enum AuthorityLink {
     ApiKey { id: KeyId, position: u64 },
     /// An auditor grant in the workspace.
     AuditorGrant { position: u64 },
+    /// Glass was broken: a production crew was changed against the workspace's policy, by
+    /// somebody who may. The reason is the entry's.
+    BrokenGlass {},
 }
 
 #[cfg(test)]
@@ -416,7 +453,7 @@ mod tests {
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
     /// `RenameWorkspace` with what changes the workspace as a whole.
-    const TABLE: [Row; 7] = [
+    const TABLE: [Row; 10] = [
         (
             // Who is no member has it, by a grant.
             "an auditor grant",
@@ -431,8 +468,24 @@ mod tests {
                 P::SeeMembers,
                 P::SeePolicy,
                 P::AskWhoMay,
+                P::SeeCrews,
             ],
             [YES, YES, YES, YES],
+        ),
+        (
+            "edit what is in a crew: agents, pathways, knowledge bases; rename and describe it",
+            &[P::DescribeCrews, P::EditCrews],
+            [YES, YES, YES, NO],
+        ),
+        (
+            "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
+            &[P::ManageCrews],
+            [YES, YES, NO, NO],
+        ),
+        (
+            "approve, apply, roll back a promotion; break glass",
+            &[P::BreakGlass],
+            [YES, YES, NO, NO],
         ),
         (
             "invite, remove, change roles up to their own",
@@ -518,7 +571,11 @@ mod tests {
                 P::ReadAudit,
                 P::SeeMembers,
                 P::SeeKeys,
-                P::SeePolicy
+                P::SeePolicy,
+                P::SeeCrews,
+                P::DescribeCrews,
+                P::ManageCrews,
+                P::EditCrews,
             ]
         );
         for permission in Permission::ALL {

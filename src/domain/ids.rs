@@ -101,6 +101,10 @@ ids! {
     KeyId = "key";
     /// A crew: what one environment of a workspace holds.
     CrewId = "crw";
+    /// An agent of a crew.
+    AgentId = "agt";
+    /// A pathway of a crew.
+    PathwayId = "pth";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

@@ -109,7 +109,7 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
     match &event.event {
         Event::Workspace(happened) => happened.of_key(),
         Event::Organization(happened) => happened.of_key(),
-        Event::User(_) | Event::Attempts(_) => None,
+        Event::User(_) | Event::Crew(_) | Event::Attempts(_) => None,
     }
 }
 
@@ -117,7 +117,11 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
 fn ended_with_workspace(event: &Recorded) -> Option<&[KeyId]> {
     match &event.event {
         Event::Workspace(WorkspaceEvent::WorkspaceDeleted { api_keys, .. }) => Some(api_keys),
-        Event::Workspace(_) | Event::Organization(_) | Event::User(_) | Event::Attempts(_) => None,
+        Event::Workspace(_)
+        | Event::Organization(_)
+        | Event::User(_)
+        | Event::Crew(_)
+        | Event::Attempts(_) => None,
     }
 }
 

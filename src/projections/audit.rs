@@ -10,10 +10,11 @@ use crate::{
         Timestamp,
         api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
-        authority::Actor,
+        authority::{Actor, AuthorityLink},
+        crew::{CrewEvent, CrewPlace, CrewProfile, Item},
         environment::Environment,
         event::Event,
-        ids::{KeyId, UserId},
+        ids::{CrewId, KeyId, UserId},
         organization::OrganizationEvent,
         sealed::Sealed,
         user::UserEvent,
@@ -71,9 +72,13 @@ pub struct Description {
     /// What the target is called from then on, where the event says an open name.
     pub called: Option<String>,
     pub outcome: AuditOutcome,
+    /// The crew that it is about, where it is about one.
+    pub crew: Option<CrewId>,
     /// The environment that it is about, where it is about one.
     pub environment: Option<Environment>,
     pub changes: Vec<Change>,
+    /// Whether glass was broken for it.
+    pub breaks_glass: bool,
     /// Open names in the event, for free-text search.
     pub words: Vec<String>,
 }
@@ -86,7 +91,9 @@ impl Description {
             target,
             called: None,
             outcome: AuditOutcome::Ok,
-            environment: None,
+            crew: None,
+            environment: event.metadata.environment,
+            breaks_glass: (event.metadata.authority).contains(&AuthorityLink::BrokenGlass {}),
             changes: Vec::new(),
             words: Vec::new(),
         }
@@ -127,6 +134,12 @@ impl Description {
         self.named(&[name])
     }
 
+    fn in_crew(mut self, crew: CrewPlace) -> Self {
+        self.crew = Some(crew.id);
+        self.environment = Some(crew.environment);
+        self
+    }
+
     fn named(mut self, words: &[&str]) -> Self {
         self.words
             .extend(words.iter().map(|word| (*word).to_owned()));
@@ -140,6 +153,7 @@ pub fn describe(event: &Recorded) -> Description {
         Event::User(happened) => describe_user(event, happened),
         Event::Organization(happened) => describe_organization(event, happened),
         Event::Workspace(happened) => describe_workspace(event, happened),
+        Event::Crew(happened) => describe_crew(event, happened),
         Event::Attempts(happened) => describe_attempt(event, happened),
     }
 }
@@ -297,6 +311,18 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::ApiKeyRevoked(revoked) => key_revoked(event, revoked),
         WorkspaceEvent::ApiKeyExpired(expired) => key_expired(event, expired),
         WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
+        WorkspaceEvent::CrewListed { crew, environment } => {
+            let (id, environment) = (*crew, *environment);
+            Description::of(event, "crew.listed", ("crew", id.to_string()))
+                .in_crew(CrewPlace { id, environment })
+                .changed("environment", Json::Null, environment.name())
+        }
+        WorkspaceEvent::CrewUnlisted { crew, environment } => {
+            let (id, environment) = (*crew, *environment);
+            Description::of(event, "crew.unlisted", ("crew", id.to_string()))
+                .in_crew(CrewPlace { id, environment })
+                .changed("environment", environment.name(), Json::Null)
+        }
         WorkspaceEvent::OwnershipTransferred { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
         | WorkspaceEvent::MembershipLimited { .. }
@@ -363,6 +389,8 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         WorkspaceEvent::WorkspaceCreated { .. }
         | WorkspaceEvent::WorkspaceRenamed { .. }
         | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::CrewListed { .. }
+        | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -459,6 +487,8 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         WorkspaceEvent::WorkspaceCreated { .. }
         | WorkspaceEvent::WorkspaceRenamed { .. }
         | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::CrewListed { .. }
+        | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -478,6 +508,96 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::AuditorRevoked { .. }
         | WorkspaceEvent::AuditorExpired { .. } => describe_workspace(event, happened),
     }
+}
+
+/// What happened to a crew, or in it. The workspace's listing tells of the crew as a whole to
+/// those who may not look inside.
+fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
+    let mut description = match happened {
+        CrewEvent::CrewCreated { crew, profile, .. } => {
+            let description = of_crew(event, "crew.created").changed(
+                "environment",
+                Json::Null,
+                crew.environment.name(),
+            );
+            profile_changed(description, &CrewProfile::default(), profile)
+        }
+        CrewEvent::CrewUpdated { from, to } => {
+            profile_changed(of_crew(event, "crew.updated"), from, to)
+        }
+        CrewEvent::CrewArchived {} => {
+            of_crew(event, "crew.archived").changed("status", "active", "archived")
+        }
+        CrewEvent::AgentCreated(_) | CrewEvent::PathwayCreated(_) => {
+            describe_item(event, "created")
+        }
+        CrewEvent::AgentUpdated(_) | CrewEvent::PathwayUpdated(_) => {
+            describe_item(event, "updated")
+        }
+        CrewEvent::AgentRemoved(_) | CrewEvent::PathwayRemoved(_) => {
+            describe_item(event, "removed")
+        }
+    };
+    description.crew = event.aggregate_id.parse().ok();
+    description
+}
+
+/// About the crew itself.
+fn of_crew(event: &Recorded, action: &str) -> Description {
+    Description::of(event, action, ("crew", event.aggregate_id.clone()))
+}
+
+/// About an agent or a pathway: what it says is told by its digest.
+fn describe_item(event: &Recorded, done: &str) -> Description {
+    let happened = match &event.event {
+        Event::Crew(happened) => happened.of_item(),
+        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+    };
+    let Some(happened) = happened else {
+        return of_crew(event, done);
+    };
+    let kind = happened.item().kind().name();
+    let target = (kind, happened.item().to_string());
+    let mut description = Description::of(event, &format!("{kind}.{done}"), target);
+    let (from, to) = (happened.from(), happened.to());
+    let name = |item: Option<&Item>| json!(item.map(|item| &item.name));
+    let digest = |item: Option<&Item>| json!(item.map(|item| item.content.digest));
+    if name(from) != name(to) {
+        description = description.changed("name", name(from), name(to));
+    }
+    if digest(from) != digest(to) {
+        description = description.changed("config", digest(from), digest(to));
+    }
+    if let Some(before) = from {
+        description = description.named(&[&before.name]);
+    }
+    match to.or(from) {
+        Some(item) => description.called(&item.name),
+        None => description,
+    }
+}
+
+fn profile_changed(
+    mut description: Description,
+    from: &CrewProfile,
+    to: &CrewProfile,
+) -> Description {
+    if from.name != to.name {
+        let before = Some(&from.name).filter(|name| !name.is_empty());
+        description = description.changed("name", json!(before), to.name.as_str());
+    }
+    let optional = [
+        ("client", &from.client, &to.client),
+        ("description", &from.description, &to.description),
+    ];
+    for (path, from, to) in optional {
+        if from != to {
+            description = description.changed(path, json!(from), json!(to));
+        }
+    }
+    let words = [Some(&from.name), from.client.as_ref(), to.client.as_ref()];
+    let words: Vec<_> = words.into_iter().flatten().map(String::as_str).collect();
+    description.named(&words).called(&to.name)
 }
 
 /// An event about a key, found by the key's name and environment.
@@ -594,6 +714,8 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         actor,
         action,
         target,
+        crew,
+        environment,
         code,
         count,
         ..
@@ -603,6 +725,8 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         .changed("code", Json::Null, code.as_str());
     description.actor = *actor;
     description.outcome = AuditOutcome::Denied;
+    description.crew = *crew;
+    description.environment = *environment;
     description
 }
 
@@ -615,6 +739,9 @@ fn kind_of(id: &str) -> &'static str {
         "inv" => "invitation",
         "ses" => "session",
         "key" => "api_key",
+        "crw" => "crew",
+        "agt" => "agent",
+        "pth" => "pathway",
         _ => "resource",
     }
 }

@@ -22,8 +22,11 @@ use super::{
 use crate::{
     domain::{
         Name, Refusal, Timestamp,
-        api_keys::{AddressRange, KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret},
+        api_keys::{
+            AddressRange, CrewMissed, KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret,
+        },
         authority::{OrganizationPermission, Permission},
+        crew::{CrewPlace, CrewStatus},
         environment::Environment,
         ids::{CrewId, KeyId, OrganizationId, WorkspaceId},
         organization::{Organization, OrganizationCommand},
@@ -115,7 +118,8 @@ pub struct KeyCheck {
 }
 
 impl KeyQuestion {
-    fn verdict(&self, key: &ApiKeyDocument, now: Timestamp) -> KeyVerdict {
+    /// `crew` is the one that was asked about, where it is there and in the key's workspace.
+    fn verdict(&self, key: &ApiKeyDocument, crew: Option<CrewPlace>, now: Timestamp) -> KeyVerdict {
         match key.status_at(now) {
             KeyStatus::Revoked => return KeyVerdict::Revoked,
             KeyStatus::Expired => return KeyVerdict::Expired,
@@ -123,12 +127,14 @@ impl KeyQuestion {
         }
         let asks = |asked: bool, verdict| asked.then_some(verdict);
         let wrong_environment = self.environment.is_some() && self.environment != key.environment;
-        let crew = self.crew.is_some_and(|crew| !key.terms.reach(crew));
+        let reached = crew.map(|crew| key.terms.reach(key.environment, crew));
+        let elsewhere = reached == Some(Err(CrewMissed::WrongEnvironment));
+        let crew = self.crew.is_some() && reached != Some(Ok(()));
         let scope = self
             .scope
             .is_some_and(|scope| !key.scopes().contains(&scope));
         let address = self.ip.is_some() && !key.terms.allow_address(self.ip);
-        asks(wrong_environment, KeyVerdict::WrongEnvironment)
+        asks(wrong_environment || elsewhere, KeyVerdict::WrongEnvironment)
             .or(asks(crew, KeyVerdict::CrewNotAllowed))
             .or(asks(scope, KeyVerdict::ScopeMissing))
             .or(asks(address, KeyVerdict::IpNotAllowed))
@@ -180,6 +186,7 @@ impl Holder {
                 target,
                 organization,
                 workspace: None,
+                crew: None,
             },
         }
     }
@@ -248,7 +255,8 @@ impl Service {
             });
         };
         let now = self.source().now();
-        let verdict = question.verdict(&key, now);
+        let crew = self.crew_asked_about(question.crew, key.workspace).await?;
+        let verdict = question.verdict(&key, crew, now);
         if verdict == KeyVerdict::Valid {
             self.key_uses.note(key.id, now);
         }
@@ -256,6 +264,21 @@ impl Service {
             verdict,
             key: Some(key),
         })
+    }
+
+    /// The crew that a gateway asks about, where it is a live one of the key's workspace.
+    async fn crew_asked_about(
+        &self,
+        crew: Option<CrewId>,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Option<CrewPlace>, ServiceError> {
+        let Some(crew) = crew else {
+            return Ok(None);
+        };
+        let found = self.crews().get(&crew.to_string()).await?.value;
+        let found = found
+            .filter(|crew| Some(crew.workspace) == workspace && crew.status == CrewStatus::Active);
+        Ok(found.map(|crew| crew.place))
     }
 
     /// Makes a key of a workspace.

@@ -13,7 +13,7 @@ use crate::{
         Refusal, Timestamp,
         authority::{Actor, OrganizationPermission, Permission},
         environment::Environment,
-        ids::{EventId, OrganizationId, UserId, WorkspaceId},
+        ids::{CrewId, EventId, OrganizationId, UserId, WorkspaceId},
     },
     journal::{
         Recorded, StoredEvent,
@@ -104,7 +104,10 @@ pub struct AuditEntry {
     pub target: EntryTarget,
     pub organization: Option<OrganizationId>,
     pub workspace: Option<String>,
+    pub crew: Option<CrewId>,
     pub environment: Option<Environment>,
+    /// Whether glass was broken for it: a production crew was changed against the policy.
+    pub break_glass: bool,
     pub changes: Vec<EntryChange>,
     pub reason: Option<String>,
     pub request_id: Option<String>,
@@ -375,7 +378,7 @@ impl Service {
         let (kind, id) = description.target;
         let target_name = match kind {
             "user" => id.parse().ok().and_then(named),
-            "workspace" | "organization" => called,
+            "workspace" | "organization" | "crew" | "agent" | "pathway" => called,
             KEY => called.or_else(|| named_key(&id)),
             _ => None,
         };
@@ -407,7 +410,9 @@ impl Service {
                 .parse::<WorkspaceId>()
                 .ok()
                 .map(|id| id.to_string()),
+            crew: description.crew,
             environment: description.environment,
+            break_glass: description.breaks_glass,
             changes,
             reason,
             request_id: metadata.request_id.clone(),

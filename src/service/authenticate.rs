@@ -64,6 +64,7 @@ impl KeyCaller {
             target: self.id().to_string(),
             organization: self.0.organization,
             workspace: self.0.workspace,
+            crew: None,
         }
     }
 }
@@ -81,6 +82,22 @@ impl Principal {
         match self {
             Self::Person(caller) => Actor::User { id: caller.user },
             Self::Key(key) => Actor::ApiKey { id: key.id() },
+        }
+    }
+
+    /// The stream of a person's account; whether a key lives is its holder's to say.
+    pub(super) fn stream(&self) -> Option<StreamRef> {
+        match self {
+            Self::Person(caller) => Some(caller.stream()),
+            Self::Key(_) => None,
+        }
+    }
+
+    /// That a person's session still lives, on the newest state.
+    pub(super) fn is_live(&self, desk: &mut Desk<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Person(caller) => caller.is_live(desk),
+            Self::Key(_) => Ok(()),
         }
     }
 }

@@ -14,10 +14,13 @@ mod attempts;
 mod audit;
 mod auditors;
 mod authenticate;
+mod contents;
+mod crews;
 mod due;
 mod error;
 mod introductions;
 mod invitations;
+mod items;
 mod key_uses;
 mod me;
 mod members;
@@ -55,9 +58,11 @@ pub use audit::{
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
+pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
+pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use organization_members::OrganizationMemberView;
@@ -78,9 +83,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Documents, Engine, EngineError, Found, Indexer, Invitations, KeyNames,
-        Members, OrganizationMembers, Organizations, People, Policies, Projection, Users,
-        Workspaces, audit_index,
+        ApiKeys, Auditors, Crews, Documents, Engine, EngineError, Found, Indexer, Invitations,
+        ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations, People,
+        Policies, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -250,6 +255,18 @@ impl Service {
     }
 
     fn auditors(&self) -> Documents<Auditors> {
+        self.documents()
+    }
+
+    fn crews(&self) -> Documents<Crews> {
+        self.documents()
+    }
+
+    fn items(&self) -> Documents<Items> {
+        self.documents()
+    }
+
+    fn item_versions(&self) -> Documents<ItemVersions> {
         self.documents()
     }
 

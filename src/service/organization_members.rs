@@ -212,6 +212,7 @@ impl Service {
             target: change.user.to_string(),
             organization,
             workspace: None,
+            crew: None,
         };
         // An organization that does not exist has no attempts to be kept in.
         let known = self.organizations().get(&organization.to_string()).await?;

@@ -9,7 +9,8 @@ use crate::{
         Timestamp,
         api_keys::{KeyEnd, KeyHolder, KeyStanding, key_verdict},
         authority::Permission,
-        ids::{KeyId, PrincipalId, WorkspaceId},
+        crew::CrewPlace,
+        ids::{CrewId, KeyId, PrincipalId, WorkspaceId},
         standing::{Verdict, verdict},
     },
     projections::{ApiKeyDocument, Found, KeyStatus},
@@ -20,7 +21,8 @@ impl Service {
     ///
     /// # Errors
     /// A refusal unless the caller is a member, and of a key unless they may see keys;
-    /// [`ServiceError::UnknownAction`].
+    /// [`ServiceError::UnknownAction`]; an invalid value when the crew is not one of the
+    /// workspace.
     pub async fn can(
         &self,
         request: &Request,
@@ -28,6 +30,7 @@ impl Service {
         workspace: WorkspaceId,
         principal: PrincipalId,
         action: &str,
+        crew: Option<CrewId>,
     ) -> Result<Found<Verdict>, ServiceError> {
         let asking = match principal {
             PrincipalId::User(_) => Permission::AskWhoMay,
@@ -39,6 +42,10 @@ impl Service {
         let permission = Permission::named(action).ok_or(ServiceError::UnknownAction {
             known: Permission::ALL.map(Permission::name).to_vec(),
         })?;
+        let crew = match crew {
+            Some(crew) => Some(self.crew_named("/crew", workspace, crew).await?.place),
+            None => None,
+        };
         match principal {
             PrincipalId::User(user) => {
                 let found = self.standing_in(workspace, user).await?;
@@ -47,7 +54,7 @@ impl Service {
                     value: verdict(user, found.value, permission),
                 })
             }
-            PrincipalId::Key(key) => self.can_key(place, key, permission).await,
+            PrincipalId::Key(key) => self.can_key(place, key, permission, crew).await,
         }
     }
 
@@ -56,10 +63,11 @@ impl Service {
         place: Place,
         key: KeyId,
         permission: Permission,
+        crew: Option<CrewPlace>,
     ) -> Result<Found<Verdict>, ServiceError> {
         let found = self.api_keys().get(&key.to_string()).await?;
         let document = found.value.as_ref();
-        let standing = document.and_then(|key| standing_of(key, place, self.source().now()));
+        let standing = document.and_then(|key| standing_of(key, place, crew, self.source().now()));
         Ok(Found {
             position: found.position,
             value: key_verdict(key, standing, permission),
@@ -68,7 +76,12 @@ impl Service {
 }
 
 /// What a key is in a workspace; none where it is neither its own nor its organization's.
-fn standing_of(key: &ApiKeyDocument, place: Place, now: Timestamp) -> Option<KeyStanding<'_>> {
+fn standing_of(
+    key: &ApiKeyDocument,
+    place: Place,
+    crew: Option<CrewPlace>,
+    now: Timestamp,
+) -> Option<KeyStanding<'_>> {
     let holder = match (key.workspace, key.environment) {
         (Some(workspace), Some(environment)) if workspace == place.workspace => {
             KeyHolder::Workspace(environment)
@@ -87,5 +100,6 @@ fn standing_of(key: &ApiKeyDocument, place: Place, now: Timestamp) -> Option<Key
         position: key.granted_at,
         until: key.terms.expires_at,
         ended,
+        missed: crew.and_then(|crew| key.terms.reach(key.environment, crew).err()),
     })
 }

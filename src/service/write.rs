@@ -11,7 +11,10 @@ use crate::{
     domain::{
         Refusal, Stream,
         authority::Actor,
-        ids::{EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId},
+        crew::{CrewPlace, ItemId},
+        ids::{
+            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+        },
         sealed::KeyOwner,
     },
     journal::{
@@ -128,6 +131,8 @@ pub(super) enum Made {
     Policy(WorkspaceId),
     Auditor(WorkspaceId, UserId),
     OrganizationMember(OrganizationId, UserId),
+    Crew(CrewId),
+    Item(CrewId, ItemId),
 }
 
 impl Made {
@@ -158,6 +163,18 @@ pub(super) struct Aim {
     pub organization: OrganizationId,
     /// None where it aims at the organization itself.
     pub workspace: Option<WorkspaceId>,
+    /// The crew that it is, or is in, where there is one.
+    pub crew: Option<CrewPlace>,
+}
+
+impl Aim {
+    /// The same, in a crew.
+    pub(super) fn in_crew(self, crew: CrewPlace) -> Self {
+        Self {
+            crew: Some(crew),
+            ..self
+        }
+    }
 }
 
 /// Who sends a command.
@@ -170,6 +187,14 @@ pub(super) enum Sender {
 }
 
 impl Sender {
+    /// A person or a key.
+    pub(super) fn of(principal: &Principal) -> Self {
+        match principal {
+            Principal::Person(caller) => Self::Person(caller.clone()),
+            Principal::Key(key) => Self::Key(key.clone()),
+        }
+    }
+
     fn principal(&self) -> String {
         match self {
             Self::Person(caller) => caller.user.to_string(),

@@ -24,11 +24,12 @@ pub use commands::{KeyChange, KeyCommand, NewSecret};
 pub use events::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated};
 pub use scope::{KeyRight, KeyScope};
 pub use standing::{KeyHolder, KeyStanding, key_verdict};
-pub use terms::{AddressRange, InvalidAddressRange, KeyTerms};
+pub use terms::{AddressRange, CrewMissed, InvalidAddressRange, KeyTerms};
 
 use super::{
     Refusal, Timestamp,
     authority::AuthorityLink,
+    crew::CrewPlace,
     environment::Environment,
     ids::{KeyId, UserId},
 };
@@ -127,6 +128,17 @@ impl KeyRing {
             id: key,
             position: found.position,
         })
+    }
+
+    /// That `key` reaches a crew; whether it counts and has the right is asked with
+    /// [`KeyRing::authorise`].
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfReach`].
+    pub fn reach(&self, key: KeyId, crew: CrewPlace) -> Result<(), Refusal> {
+        let found = self.live.get(&key).ok_or(Refusal::ApiKeyEnded)?;
+        let reached = found.terms.reach(found.environment, crew);
+        reached.map_err(|_| Refusal::OutOfReach)
     }
 
     /// The events that `command` leads to at `now`, for whoever may ask; nothing has changed.

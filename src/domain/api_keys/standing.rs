@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{KeyEnd, KeyRight, KeyScope};
+use super::{CrewMissed, KeyEnd, KeyRight, KeyScope};
 use crate::domain::{
     Timestamp,
     authority::{OrganizationPermission, Permission},
@@ -52,6 +52,8 @@ pub struct KeyStanding<'a> {
     pub until: Option<Timestamp>,
     /// How it ended, where it has.
     pub ended: Option<KeyEnd>,
+    /// Why it does not reach the crew that was asked about; none where it does, or none was.
+    pub missed: Option<CrewMissed>,
 }
 
 /// Whether `key`, which stands as this in a workspace, may do what `permission` names.
@@ -85,7 +87,10 @@ pub fn key_verdict(
     let (allowed, why) = match (standing.ended, right.allows(standing.scopes)) {
         (Some(end), _) => (false, format!("it is {}", end.name())),
         (None, Err(_)) => (false, takes(right, name)),
-        (None, Ok(())) => (true, allows(right, name)),
+        (None, Ok(())) => match standing.missed {
+            Some(missed) => (false, misses(missed).to_owned()),
+            None => (true, allows(right, name)),
+        },
     };
     let because = format!("{words}; {why}");
     Verdict { allowed, because }
@@ -103,6 +108,13 @@ fn allows(right: KeyRight, name: &str) -> String {
     match right {
         KeyRight::Scope(scope) => format!("its scope {scope} allows {name}"),
         KeyRight::Every | KeyRight::Never => format!("every such key may {name}"),
+    }
+}
+
+fn misses(missed: CrewMissed) -> &'static str {
+    match missed {
+        CrewMissed::WrongEnvironment => "it does not reach the environment of the crew",
+        CrewMissed::NotNamed => "it is bound to other crews",
     }
 }
 
@@ -124,6 +136,11 @@ mod tests {
             position: 7,
             until,
             ended,
+            missed: None,
+        };
+        let missing = |missed| KeyStanding {
+            missed: Some(missed),
+            ..of(KeyHolder::Workspace(Environment::Production), None, None)
         };
         let production = KeyHolder::Workspace(Environment::Production);
         for (standing, permission, allowed, words) in [
@@ -173,6 +190,19 @@ mod tests {
                 false,
                 "is an API key of the organization since position 7; audit.read is for people \
                  alone",
+            ),
+            (
+                Some(missing(CrewMissed::WrongEnvironment)),
+                Permission::SeeWorkspace,
+                false,
+                "is an API key for production since position 7; it does not reach the \
+                 environment of the crew",
+            ),
+            (
+                Some(missing(CrewMissed::NotNamed)),
+                Permission::SeeWorkspace,
+                false,
+                "is an API key for production since position 7; it is bound to other crews",
             ),
             (
                 None,

@@ -169,14 +169,18 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::LeaveWorkspace
         | Permission::SeeMembers
         | Permission::SeePolicy
-        | Permission::AskWhoMay => 1,
+        | Permission::AskWhoMay
+        | Permission::SeeCrews => 1,
+        Permission::DescribeCrews | Permission::EditCrews => 2,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers
         | Permission::ReadAudit
         | Permission::SeeKeys
         | Permission::ManageKeys
-        | Permission::ManageAuditors => 3,
+        | Permission::ManageAuditors
+        | Permission::ManageCrews
+        | Permission::BreakGlass => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan
         | Permission::ChangePolicy

@@ -86,6 +86,7 @@ async fn life(store: StoreUnderTest) {
         json!({"type": "api_key", "id": id, "name": "Deploys"}),
         "as it was called then"
     );
+    assert_eq!(entry["environment"], "production", "that of the key");
 
     // It outlives the membership of who made it.
     let maker = team.path(&format!("/members/{}", team.admin.user));
@@ -169,12 +170,12 @@ async fn life(store: StoreUnderTest) {
 async fn verdicts(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
-    let crew = "crw_00000000000000000000000001";
+    let crew = team.crew(&server, "production").await;
     let key = new_key(
         &server,
         &team,
         &team.owner,
-        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [crew]}),
+        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [&crew]}),
     )
     .await;
     let secret = text(&key, "/secret");

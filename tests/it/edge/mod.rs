@@ -17,6 +17,7 @@ mod addresses;
 mod answers;
 mod attacks;
 mod audit;
+mod crews;
 mod flow;
 mod keys;
 mod meta;
@@ -42,6 +43,7 @@ pub fn trials() -> Vec<Case> {
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        crews::trials(),
         flow::trials(),
         keys::trials(),
         meta::trials(),

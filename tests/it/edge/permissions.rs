@@ -80,7 +80,98 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 21] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 40] = [
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/agents",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+        [true, true, true, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions/{version}",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+        [true, true, true, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews",
+        [true, true, false, false],
+    ),
+    ("GET", "/v1/workspaces/{ws}/crews", [true, true, true, true]),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}",
+        [true, true, true, true],
+    ),
+    (
+        "PATCH",
+        "/v1/workspaces/{ws}/crews/{crew}",
+        [true, true, true, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/archive",
+        [true, true, false, false],
+    ),
     (
         "POST",
         "/v1/workspaces/{ws}/transfer-ownership",
@@ -445,6 +536,25 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         (KeyRight::Every | KeyRight::Scope(_), _) => None,
     };
     let hidden = Some((404, "not_found"));
+    // To a key of another environment a crew is not there, and it makes none. What is in crews is
+    // asked of development's, so that it can be edited.
+    let is_inside = ["/agents", "/pathways"]
+        .iter()
+        .any(|inside| route.path.contains(inside));
+    let asked_of = match is_inside {
+        true => Environment::Development,
+        false => Environment::Production,
+    };
+    if let KeyKind::Full(environment) = kind
+        && environment != asked_of
+    {
+        if route.path.contains("{crew}") {
+            return hidden;
+        }
+        if route.name() == "POST /v1/workspaces/{ws}/crews" {
+            return Some((403, "not_permitted"));
+        }
+    }
     match access {
         Access::Public | Access::Session | Access::Own => Some((403, "not_permitted")),
         Access::Principal => None,

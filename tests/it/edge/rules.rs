@@ -510,7 +510,7 @@ async fn who_may(store: StoreUnderTest) {
         "{}",
         unknown.text
     );
-    let crew = json!({"principal": team.admin.user, "action": "audit.read", "crew": "crw_1"});
+    let crew = json!({"principal": team.admin.user, "action": "audit.read", "crew": "crw_00000000000000000000000001"});
     points_at(&ask(&team.owner, crew).await, "/crew", &["invalid_value"]);
     let body = json!({"principal": team.admin.user, "action": "audit.read"});
     problem(

@@ -444,6 +444,7 @@ async fn falls_back(store: StoreUnderTest) {
             workspace,
             PrincipalId::User(helper.user),
             "member.read",
+            None,
         )
         .await
         .expect("a verdict")
