@@ -276,6 +276,7 @@ pub fn metadata(actor: &Person, role: Option<Role>, target: &Target, position: u
         actor: Actor::User { id: actor.user },
         authority: std::iter::once(session).chain(role).collect(),
         organization: target.organization,
+        environment: None,
         request_id: Some(format!("req_{}", SystemSource.uuid().simple())),
         correlation: None,
         causation: None,

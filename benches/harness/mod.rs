@@ -7,6 +7,7 @@
     reason = "each benchmark is a program of its own and uses a part of this"
 )]
 
+pub mod http;
 pub mod log;
 pub mod owner;
 

@@ -11,14 +11,7 @@ mod harness;
 #[expect(dead_code, reason = "a benchmark uses only a part of it")]
 mod support;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{io::Write as _, net::SocketAddr, sync::Arc};
 
 use axum::{Json, Router, routing::get};
 use crewlog::{
@@ -26,16 +19,14 @@ use crewlog::{
     journal::{SystemSource, sealing::RootKey},
 };
 use harness::{
-    Place, cpu_time, median,
+    Place,
+    http::{Figure, asked, listen, listen_plainly},
+    median,
     owner::{Owner, serve},
     setting,
 };
 use serde_json::{Value, json};
 use support::postgres::{Cluster, Durability};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -47,7 +38,6 @@ const WORKSPACES: usize = 512;
 
 /// Something that is asked over HTTP.
 struct Side {
-    name: &'static str,
     address: SocketAddr,
     token: String,
     /// Paths that are asked for in turn.
@@ -58,13 +48,6 @@ struct Side {
 enum Ask {
     Rename,
     Read,
-}
-
-/// A second's requests, and the processor time of this process for one, the client's included.
-#[derive(Clone, Copy)]
-struct Figure {
-    per_second: f64,
-    cpu_us: f64,
 }
 
 fn main() {
@@ -95,7 +78,6 @@ async fn run(cluster: &Cluster) {
         let app = api::app(owner.service.clone(), &settings).expect("the API is made");
         let ids = owner.workspaces.iter();
         sides.push(Side {
-            name: place.name,
             address: listen(app).await,
             token: owner.token.clone(),
             paths: ids.map(|id| format!("/v1/workspaces/{id}")).collect(),
@@ -163,124 +145,38 @@ async fn bare() -> Side {
     };
     let route = get(move || async move { answer() }).patch(rename);
     Side {
-        name: "bare route",
-        address: listen(Router::new().route("/v1/workspaces/{ws}", route)).await,
+        address: listen_plainly(Router::new().route("/v1/workspaces/{ws}", route)).await,
         token: "bare".to_owned(),
         paths: vec!["/v1/workspaces/ws_01kax5y3e8f8ttrxvd0v8ypt5n".to_owned()].into(),
     }
 }
 
-/// Serves as `crewlog serve` does.
-async fn listen(app: Router) -> SocketAddr {
-    use axum::serve::ListenerExt;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
-}
-
 async fn measure(side: &Side, ask: Ask, connections: usize) -> Figure {
     let seconds = setting("CREWLOG_BENCH_SECONDS", 1.0);
-    let mut clients = Vec::new();
-    for _ in 0..connections {
-        clients.push(Client::connect(side.address).await);
-    }
-    let count = Arc::new(AtomicUsize::new(0));
-    let (cpu_before, started) = (cpu_time(), Instant::now());
-    let tasks: Vec<_> = clients
-        .into_iter()
-        .enumerate()
-        .map(|(number, mut client)| {
-            let (count, token, paths) = (count.clone(), side.token.clone(), side.paths.clone());
-            tokio::spawn(async move {
-                let mut turn = number * 7;
-                while started.elapsed().as_secs_f64() < seconds {
-                    turn += connections;
-                    let count = count.fetch_add(1, Ordering::Relaxed);
-                    let path = &paths[turn % paths.len()];
-                    client.ask(ask, path, &token, count).await;
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await
-            .unwrap_or_else(|error| panic!("{}: {error}", side.name));
-    }
-    let requests = count.load(Ordering::Relaxed) as f64;
-    Figure {
-        per_second: requests / started.elapsed().as_secs_f64(),
-        cpu_us: (cpu_time() - cpu_before).as_secs_f64() * 1e6 / requests,
-    }
+    let (token, paths) = (side.token.clone(), side.paths.clone());
+    asked(side.address, connections, seconds, move |count, request| {
+        let path = &paths[count * 7 % paths.len()];
+        write_request(request, ask, path, &token, count);
+    })
+    .await
 }
 
-/// As little of an HTTP client as serves here: one request after the other, bodies with a
-/// length.
-struct Client {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("it listens");
-        stream.set_nodelay(true).expect("a socket");
-        Self {
-            stream,
-            received: Vec::with_capacity(4_096),
+fn write_request(request: &mut Vec<u8>, ask: Ask, path: &str, token: &str, count: usize) {
+    let headers = format!(
+        "host: localhost\r\nauthorization: Bearer {token}\r\nuser-agent: bench\r\n\
+         accept: */*\r\naccept-encoding: gzip\r\n"
+    );
+    let written = match ask {
+        Ask::Read => write!(request, "GET {path} HTTP/1.1\r\n{headers}\r\n"),
+        Ask::Rename => {
+            let body = format!(r#"{{"name":"Workspace {count}"}}"#);
+            let length = body.len();
+            write!(
+                request,
+                "PATCH {path} HTTP/1.1\r\n{headers}content-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            )
         }
-    }
-
-    async fn ask(&mut self, ask: Ask, path: &str, token: &str, count: usize) {
-        let headers = format!(
-            "host: localhost\r\nauthorization: Bearer {token}\r\nuser-agent: bench\r\n\
-             accept: */*\r\naccept-encoding: gzip\r\n"
-        );
-        let request = match ask {
-            Ask::Read => format!("GET {path} HTTP/1.1\r\n{headers}\r\n"),
-            Ask::Rename => {
-                let body = format!(r#"{{"name":"Workspace {count}"}}"#);
-                let length = body.len();
-                format!(
-                    "PATCH {path} HTTP/1.1\r\n{headers}content-type: application/json\r\n\
-                     content-length: {length}\r\n\r\n{body}"
-                )
-            }
-        };
-        let sent = self.stream.write_all(request.as_bytes()).await;
-        sent.expect("it is sent");
-        self.answer().await;
-    }
-
-    async fn answer(&mut self) {
-        self.received.clear();
-        while !is_whole(&self.received) {
-            let read = self.stream.read_buf(&mut self.received).await;
-            assert_ne!(read.expect("an answer"), 0, "the connection was closed");
-        }
-        let is_good = self.received.starts_with(b"HTTP/1.1 200");
-        assert!(is_good, "{}", String::from_utf8_lossy(&self.received));
-    }
-}
-
-/// Whether an answer has come to its end.
-fn is_whole(received: &[u8]) -> bool {
-    let Some(head) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return false;
     };
-    let text = std::str::from_utf8(&received[..head]).expect("a head is text");
-    let length = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let found = name.eq_ignore_ascii_case("content-length");
-        found.then(|| value.trim().parse::<usize>().expect("a number"))
-    });
-    match length {
-        Some(length) => received.len() >= head + 4 + length,
-        // In chunks, then.
-        None => received.ends_with(b"\r\n0\r\n\r\n"),
-    }
+    written.expect("memory takes it");
 }

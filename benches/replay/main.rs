@@ -138,7 +138,9 @@ async fn sides(place: &Place, store: &Arc<dyn Store>) -> Vec<(&'static str, Side
             "`verify`",
             side(store, |store| {
                 Box::pin(async move {
-                    let report = service::verify(&*store, |_| {}).await.expect("it is read");
+                    let report = service::verify(&*store, None, |_| {})
+                        .await
+                        .expect("it is read");
                     assert!(report.holds(), "{:?}", report.failures);
                     report.entries
                 })

@@ -93,6 +93,10 @@ use Access::{Organization, Own, Principal, Public, Session, Workspace};
 const UP_TO_OWN_ROLE: &str = "roles up to one's own";
 const OR_LEAVE: &str = "roles up to one's own; oneself: `member.leave`";
 const OR_LEAVE_ORGANIZATION: &str = "oneself: `organization_member.leave`";
+const OF_ITS_ENVIRONMENT: &str = "a key, of its own environment, unless it is bound to crews";
+const WITHIN_REACH: &str = "a key, the crews of its environment that it names";
+const PROTECTED: &str = "a key, the crews of its environment that it names; in production by promotion, unless the \
+     policy says otherwise or an owner or admin breaks glass";
 const BY_TOKEN: &str = "whoever holds the invitation's token";
 const OF_ADDRESS: &str =
     "whoever holds the invitation's token: with a session of the invited address, or none";
@@ -328,15 +332,173 @@ pub const ROUTES: &[Route] = &[
         "/v1/workspaces/{ws}/auditors/{user}",
         Workspace(InWorkspace::ManageAuditors),
     ),
-    route(
-        "DELETE",
-        "/v1/workspaces/{ws}/auditors/{user}",
-        Workspace(InWorkspace::ManageAuditors),
+    noted(
+        route(
+            "DELETE",
+            "/v1/workspaces/{ws}/auditors/{user}",
+            Workspace(InWorkspace::ManageAuditors),
+        ),
+        "oneself: `auditor.leave`",
     ),
-    route(
-        "POST",
-        "/v1/workspaces/{ws}/can",
-        Workspace(InWorkspace::AskWhoMay),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/can",
+            Workspace(InWorkspace::AskWhoMay),
+        ),
+        "of a key: `api_key.read`",
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews",
+            Workspace(InWorkspace::ManageCrews),
+        ),
+        OF_ITS_ENVIRONMENT,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "PATCH",
+            "/v1/workspaces/{ws}/crews/{crew}",
+            Workspace(InWorkspace::DescribeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews/{crew}/archive",
+            Workspace(InWorkspace::ManageCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews/{crew}/agents",
+            Workspace(InWorkspace::EditCrews),
+        ),
+        PROTECTED,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/agents",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "PUT",
+            "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+            Workspace(InWorkspace::EditCrews),
+        ),
+        PROTECTED,
+    ),
+    noted(
+        route(
+            "DELETE",
+            "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+            Workspace(InWorkspace::EditCrews),
+        ),
+        PROTECTED,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions/{version}",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways",
+            Workspace(InWorkspace::EditCrews),
+        ),
+        PROTECTED,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "PUT",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+            Workspace(InWorkspace::EditCrews),
+        ),
+        PROTECTED,
+    ),
+    noted(
+        route(
+            "DELETE",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+            Workspace(InWorkspace::EditCrews),
+        ),
+        PROTECTED,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
     ),
     route(
         "GET",

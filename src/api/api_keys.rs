@@ -4,16 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Asked, Command, PrincipalReader, Reader, Writer},
+    exchange::{Command, PrincipalReader, Question, Reader, Writer},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
-    paging::{ApiKeyCursor, PageQuery},
+    paging::{ApiKeyCursor, Cursor, Limit, PageQuery},
     problem::Problem,
     query::Path,
     respond::{Created, Page, Resource},
@@ -75,6 +75,10 @@ pub struct ApiKeyBody {
     /// First moment at which it no longer counts.
     #[schema(required)]
     expires_at: Option<Time>,
+    /// When the workspace's policy wants it rotated; `null` where it wants nothing of keys, or
+    /// this one is over or has a successor.
+    #[schema(required)]
+    rotation_due_at: Option<Time>,
     created_by: UserId,
     /// The key in whose place it came.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,6 +129,7 @@ impl From<ApiKeyView> for ApiKeyBody {
             prefix: key.prefix,
             last_used_at: view.last_used_at.map(Into::into),
             expires_at: key.terms.expires_at.map(Into::into),
+            rotation_due_at: view.rotation_due_at.map(Into::into),
             created_by: key.created_by,
             rotated_from: key.rotated_from,
             successor: key.successor,
@@ -372,15 +377,33 @@ pub async fn create_api_key(
     Ok(ApiKeyBody::created(written))
 }
 
+type EndOfPage = Cursor<ApiKeyCursor>;
+
+/// Which keys are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct KeysQuery {
+    /// Those that are due to be rotated, by the workspace's policy; `false`: those that are not.
+    rotation_due: Option<bool>,
+    /// How many items at most.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    limit: Limit,
+    /// `next_cursor` of the page before.
+    #[param(inline)]
+    cursor: Option<EndOfPage>,
+}
+
 /// The API keys of a workspace, those that are over included, oldest first.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/api-keys", tag = "API keys",
-    params(("ws" = WorkspaceId, Path), PageQuery<ApiKeyCursor>, MinimumPosition),
+    params(("ws" = WorkspaceId, Path), KeysQuery, MinimumPosition),
     responses((status = 200, description = "A page of keys.", body = Page<ApiKeyBody>)),
 )]
 pub async fn list_api_keys(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader<PageQuery<ApiKeyCursor>>,
+    reader: PrincipalReader<KeysQuery>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Page<ApiKeyBody>, Problem> {
     let PrincipalReader {
@@ -388,9 +411,11 @@ pub async fn list_api_keys(
         principal,
         query,
     } = reader;
-    let (after, limit) = (query.after(), query.limit.count());
+    let cursor = query.cursor.as_ref();
+    let after = cursor.map(|cursor| cursor.key.as_ref());
+    let (due, limit) = (query.rotation_due, query.limit.count());
     let page = service
-        .api_keys_of(&request, &principal, workspace, after, limit)
+        .api_keys_of(&request, &principal, workspace, due, after, limit)
         .await?;
     Ok(Page::keyed::<ApiKeyCursor, _>(page, Into::into))
 }
@@ -620,12 +645,6 @@ impl Validate for VerifyBody {
     }
 }
 
-impl Command for VerifyBody {
-    fn reason(&self) -> Option<&str> {
-        None
-    }
-}
-
 /// Whether a key is good for what was asked.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = KeyVerdict)]
@@ -677,7 +696,7 @@ impl From<KeyCheck> for VerdictBody {
 )]
 pub async fn verify_api_key(
     State(service): State<Arc<Service>>,
-    _asked: Asked,
+    _question: Question,
     body: Json<VerifyBody>,
 ) -> Result<Resource<VerdictBody>, Problem> {
     let body = body.value;

@@ -31,7 +31,7 @@ use crate::{
     domain::{
         Timestamp,
         environment::Environment,
-        ids::{EventId, OrganizationId, WorkspaceId},
+        ids::{CrewId, EventId, OrganizationId, WorkspaceId},
     },
     projections::audit::AuditOutcome,
     service::{
@@ -69,9 +69,12 @@ pub struct AuditEntryBody {
     #[schema(required)]
     workspace: Option<String>,
     #[schema(required)]
-    crew: Option<String>,
+    crew: Option<CrewId>,
     #[schema(required)]
     environment: Option<Environment>,
+    /// Whether glass was broken for it: a production crew was changed against the policy. The
+    /// words `break glass` find it.
+    break_glass: bool,
     changes: Vec<ChangeBody>,
     #[schema(required)]
     reason: Option<String>,
@@ -135,8 +138,9 @@ impl From<AuditEntry> for AuditEntryBody {
             target: entry.target.into(),
             organization: entry.organization,
             workspace: entry.workspace,
-            crew: None,
+            crew: entry.crew,
             environment: entry.environment,
+            break_glass: entry.break_glass,
             changes: entry.changes.into_iter().map(Into::into).collect(),
             reason: entry.reason,
             request_id: entry.request_id,

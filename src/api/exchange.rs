@@ -2,7 +2,7 @@
 //!
 //! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in;
 //! [`PrincipalReader`] and [`PrincipalWriter`] are for API keys too; [`Asked`] is for writes by
-//! anybody. They refuse what their route does not know: query parameters,
+//! anybody, and [`Question`] for what is asked in a body and changes nothing. They refuse what their route does not know: query parameters,
 //! and `If-Match` where something new is made. Who asks is found out before anything else is
 //! looked at.
 
@@ -92,6 +92,14 @@ impl PrincipalWriter {
     pub fn making(self, sent: &impl Sent) -> Result<(Request, Principal), Problem> {
         Ok((self.asked.making(sent)?, self.principal))
     }
+
+    /// For a write that changes what is there.
+    ///
+    /// # Errors
+    /// Never for a body that was extracted.
+    pub fn changing(self, sent: &impl Sent) -> Result<(Request, Principal), Problem> {
+        Ok((self.asked.changing(sent)?, self.principal))
+    }
 }
 
 impl FromRequestParts<Edge> for PrincipalWriter {
@@ -127,13 +135,7 @@ impl Writer {
     /// # Errors
     /// Never for a body that was extracted.
     pub fn changing(self, sent: &impl Sent) -> Result<(Request, Caller), Problem> {
-        let condition = condition(&self.asked.if_match);
-        let request = self.asked.request(sent)?;
-        let request = Request {
-            condition,
-            ..request
-        };
-        Ok((request, self.caller))
+        Ok((self.asked.changing(sent)?, self.caller))
     }
 }
 
@@ -173,6 +175,15 @@ impl Asked {
             ));
         }
         self.request(sent)
+    }
+
+    /// For a write that changes what is there.
+    fn changing(self, sent: &impl Sent) -> Result<Request, Problem> {
+        let condition = condition(&self.if_match);
+        Ok(Request {
+            condition,
+            ..self.request(sent)?
+        })
     }
 
     /// What the service is asked with. An idempotency key is bound to the method, the path
@@ -217,6 +228,22 @@ impl Asked {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
         })
+    }
+}
+
+/// A question by anybody about what is in its body: nothing else of the request matters, but it
+/// must not say what has no meaning.
+#[derive(Debug)]
+pub struct Question;
+
+impl<S: Send + Sync> FromRequestParts<S> for Question {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Query::<NoParameters>::from_request_parts(parts, state).await?;
+        IdempotencyKey::from_request_parts(parts, state).await?;
+        IfMatch::from_request_parts(parts, state).await?;
+        Ok(Self)
     }
 }
 
@@ -306,7 +333,8 @@ fn of_context(context: RequestContext, token: Option<SecretString>) -> Request {
 /// Tags that are no versions are of nothing that was ever here, so they never match.
 fn condition(if_match: &IfMatch) -> Condition {
     match if_match {
-        IfMatch::Absent | IfMatch::Any => Condition::None,
+        IfMatch::Absent => Condition::None,
+        IfMatch::Any => Condition::Exists,
         IfMatch::OneOf(tags) => {
             let versions = tags.iter().filter_map(|tag| {
                 let version: u64 = tag.parse().ok()?;
@@ -326,6 +354,7 @@ mod tests {
         let tags = ["7", "07", "+7", "x", "18446744073709551616"].map(str::to_owned);
         let asked = condition(&IfMatch::OneOf(tags.into()));
         assert_eq!(asked, Condition::VersionIn(vec![7]));
-        assert_eq!(condition(&IfMatch::Any), Condition::None);
+        assert_eq!(condition(&IfMatch::Any), Condition::Exists);
+        assert_eq!(condition(&IfMatch::Absent), Condition::None);
     }
 }

@@ -32,6 +32,8 @@ pub enum FieldCode {
     InvalidValue,
     /// Longer than its limit.
     TooLong,
+    /// A credential where none may be.
+    SecretFound,
 }
 
 /// One mistake in a body.

@@ -9,8 +9,10 @@
 
 use std::{
     any::Any,
+    collections::HashMap,
+    fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -24,6 +26,7 @@ use axum::{
 };
 use futures::{StreamExt, stream};
 use ipnet::IpNet;
+use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -96,13 +99,32 @@ where
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(told_as_problem))
         .layer(CompressionLayer::new().compress_when(worth_packing))
-        .layer(from_fn_with_state(Arc::new(settings.clone()), served))
+        .layer(from_fn_with_state(
+            Arc::new(Outermost::of(settings)),
+            served,
+        ))
         .layer(SetSensitiveHeadersLayer::new(sensitive))
+}
+
+/// What the outermost work needs.
+#[derive(Debug)]
+struct Outermost {
+    trusted_proxies: Vec<IpNet>,
+    meters: Meters,
+}
+
+impl Outermost {
+    fn of(settings: &EdgeSettings) -> Self {
+        Self {
+            trusted_proxies: settings.trusted_proxies.clone(),
+            meters: Meters::default(),
+        }
+    }
 }
 
 /// The outermost work: id, context, span, metrics, headers.
 async fn served(
-    State(settings): State<Arc<EdgeSettings>>,
+    State(outermost): State<Arc<Outermost>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -112,7 +134,7 @@ async fn served(
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
         .map(|info| info.0);
-    let address = client_address(peer, request.headers(), &settings.trusted_proxies);
+    let address = client_address(peer, request.headers(), &outermost.trusted_proxies);
     let context = RequestContext::new(id.clone(), address, request.headers());
     request.extensions_mut().insert(context);
 
@@ -122,7 +144,7 @@ async fn served(
         .scope(next.run(request))
         .instrument(exchange.span.clone());
     let mut response = work.await;
-    exchange.ended(&response, started.elapsed());
+    exchange.ended(&response, started.elapsed(), &outermost.meters);
     complete(&mut response, &id);
     response
 }
@@ -164,17 +186,17 @@ async fn heard_out(request: Request, next: Next) -> Response {
 /// What logs and metrics say of one request and its answer.
 struct Exchange {
     method: &'static str,
-    route: String,
+    /// None where no route is like it.
+    route: Option<MatchedPath>,
     span: Span,
 }
 
 impl Exchange {
     fn of(request: &Request, id: &RequestId) -> Self {
         let method = known_method(request.method());
-        let route = request.extensions().get::<MatchedPath>();
-        let route = route.map_or("unmatched", MatchedPath::as_str).to_owned();
+        let route = request.extensions().get::<MatchedPath>().cloned();
         let span = tracing::info_span!(
-            "request", method, route, request_id = %id,
+            "request", method, route = name_of(route.as_ref()), request_id = %id,
             status = Empty, code = Empty, latency_ms = Empty
         );
         Self {
@@ -184,7 +206,7 @@ impl Exchange {
         }
     }
 
-    fn ended(self, response: &Response, latency: Duration) {
+    fn ended(self, response: &Response, latency: Duration, meters: &Meters) {
         let status = response.status();
         self.span.record("status", status.as_u16());
         self.span
@@ -194,11 +216,67 @@ impl Exchange {
         }
         self.span.in_scope(|| tracing::info!("answered"));
 
-        let route = [("method", self.method.to_owned()), ("route", self.route)];
-        metrics::histogram!("http_request_duration_seconds", &route).record(latency.as_secs_f64());
-        let [method, route] = route;
-        let labels = [method, route, ("status", status.as_u16().to_string())];
-        metrics::counter!("http_requests_total", &labels).increment(1);
+        let route = name_of(self.route.as_ref());
+        let meter = meters.of(self.method, route, status.as_u16());
+        meter.latency.record(latency.as_secs_f64());
+        meter.requests.increment(1);
+    }
+}
+
+fn name_of(route: Option<&MatchedPath>) -> &str {
+    route.map_or("unmatched", MatchedPath::as_str)
+}
+
+/// What is counted of one method, route and status.
+#[derive(Clone)]
+struct Meter {
+    method: &'static str,
+    status: u16,
+    latency: Histogram,
+    requests: Counter,
+}
+
+impl Meter {
+    fn new(method: &'static str, route: &str, status: u16) -> Self {
+        let labels = [("method", method.to_owned()), ("route", route.to_owned())];
+        let latency = metrics::histogram!("http_request_duration_seconds", &labels);
+        let [of_method, of_route] = labels;
+        let labels = [of_method, of_route, ("status", status.to_string())];
+        let requests = metrics::counter!("http_requests_total", &labels);
+        Self {
+            method,
+            status,
+            latency,
+            requests,
+        }
+    }
+}
+
+/// The meters of each route, so that not every request looks them up by their labels. There are
+/// no more than there are routes, methods and statuses.
+#[derive(Default)]
+struct Meters(RwLock<HashMap<String, Vec<Meter>>>);
+
+impl fmt::Debug for Meters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Meters(…)")
+    }
+}
+
+impl Meters {
+    fn of(&self, method: &'static str, route: &str, status: u16) -> Meter {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let of_route = known.get(route).into_iter().flatten();
+        let mut same = of_route.filter(|meter| (meter.method, meter.status) == (method, status));
+        if let Some(meter) = same.next() {
+            return meter.clone();
+        }
+        drop(known);
+        let meter = Meter::new(method, route, status);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let of_route = known.entry(route.to_owned()).or_default();
+        of_route.push(meter.clone());
+        meter
     }
 }
 

@@ -10,16 +10,19 @@
 //! for each route in [`access`], which says who may.
 
 pub mod access;
+pub mod agents;
 pub mod api_keys;
 mod app;
 pub mod audit;
 pub mod auditors;
 mod client_address;
+pub mod crews;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
 pub mod health;
 pub mod invitations;
+pub mod items;
 pub mod json;
 pub mod me;
 pub mod members;
@@ -30,6 +33,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod paging;
 pub mod password;
+pub mod pathways;
 pub mod plans;
 pub mod policies;
 pub mod problem;
@@ -74,6 +78,9 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(policies::routes())
         .merge(auditors::routes())
         .merge(who_may::routes())
+        .merge(crews::routes())
+        .merge(agents::routes())
+        .merge(pathways::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -20,7 +20,7 @@ use utoipa::{
     },
 };
 
-use super::respond::Page;
+use super::{problem::Problem, respond::Page};
 use crate::projections;
 
 /// Raised when the encoding changes; older cursors then start over.
@@ -123,6 +123,11 @@ text_cursors! {
     InvitationCursor = "invitations";
     ApiKeyCursor = "api_keys";
     AuditorCursor = "auditors";
+    CrewCursor = "crews";
+    AgentCursor = "agents";
+    AgentVersionCursor = "agent versions";
+    PathwayCursor = "pathways";
+    PathwayVersionCursor = "pathway versions";
     OrganizationMemberCursor = "organization members";
 }
 
@@ -240,6 +245,24 @@ impl<T: Serialize + ToSchema> Page<T> {
         let last = items.last().filter(|_| more);
         let next_cursor = last.map(|item| Cursor::new(key(item)).encode());
         Self::new(items, next_cursor, position)
+    }
+
+    /// [`Page::keyed`] of items that may not be what they should.
+    ///
+    /// # Errors
+    /// That of the first that is not.
+    pub fn try_keyed<K, D>(
+        page: projections::Page<D>,
+        body: impl Fn(D) -> Result<T, Problem>,
+    ) -> Result<Self, Problem>
+    where
+        K: CursorKey + From<String>,
+    {
+        let last = page.items.last().filter(|_| page.more);
+        let next_cursor = last.map(|(key, _)| Cursor::new(K::from(key.clone())).encode());
+        let items = page.items.into_iter().map(|(_, item)| body(item));
+        let items = items.collect::<Result<_, _>>()?;
+        Ok(Self::new(items, next_cursor, page.position))
     }
 
     /// The page of a read model, each of its items as it is answered.

@@ -130,6 +130,16 @@ problems! {
         "Sign in with `POST /v1/sessions` instead.";
     ProfileMoved = "profile_moved" CONFLICT "The profile has changed meanwhile"
         "Read it again with `GET /v1/me`, and send the change again.";
+    CrewArchived = "crew_archived" CONFLICT "The crew is archived"
+        "Nothing in it changes any more. Make a new crew where it is still wanted.";
+    TooManyCrews = "too_many_crews" CONFLICT "Too many crews"
+        "Archive some that nobody uses any more.";
+    ProductionProtected = "production_protected" CONFLICT "Production is changed by promotion"
+        "Promote the change from another crew. An owner or admin may break glass: send `break_glass` with a reason, which every later review shows.";
+    NameTaken = "name_taken" CONFLICT "The name is taken"
+        "Names are unique among those of a kind in one crew; choose another one.";
+    TooManyItems = "too_many_items" CONFLICT "Too many of one kind in the crew"
+        "Remove some that nobody uses any more.";
     IdempotencyInProgress = "idempotency_in_progress" CONFLICT "The first request with this key is still running"
         "Send the same request again after the seconds in `Retry-After`.";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed since you read it"
@@ -200,7 +210,8 @@ impl From<&Refusal> for ProblemCode {
             Refusal::NotPermitted { .. }
             | Refusal::NotPermittedInOrganization { .. }
             | Refusal::NotForApiKeys
-            | Refusal::NotPermittedToAuditor { .. } => Self::NotPermitted,
+            | Refusal::NotPermittedToAuditor { .. }
+            | Refusal::OutOfReach => Self::NotPermitted,
             Refusal::RoleAboveOwn { .. } => Self::RoleAboveOwn,
             Refusal::LastOwner | Refusal::LastOrganizationOwner => Self::LastOwner,
             Refusal::AlreadyMember => Self::AlreadyMember,
@@ -224,6 +235,11 @@ impl From<&Refusal> for ProblemCode {
             Refusal::NotAMember => Self::NotAMember,
             Refusal::TransferToOneself => Self::TransferToOneself,
             Refusal::NoSuchAccount => Self::NoSuchAccount,
+            Refusal::CrewArchived => Self::CrewArchived,
+            Refusal::TooManyCrews { .. } => Self::TooManyCrews,
+            Refusal::ProductionProtected => Self::ProductionProtected,
+            Refusal::NameTaken { .. } => Self::NameTaken,
+            Refusal::TooManyItems { .. } => Self::TooManyItems,
             Refusal::WrongValue { .. } => Self::InvalidBody,
         }
     }
@@ -532,6 +548,18 @@ mod tests {
             (Refusal::TransferToOneself, 409),
             (Refusal::NoSuchAccount, 409),
             (Refusal::LastOrganizationOwner, 409),
+            (Refusal::OutOfReach, 403),
+            (Refusal::CrewArchived, 409),
+            (Refusal::ProductionProtected, 409),
+            (Refusal::NameTaken { what: "agent" }, 409),
+            (
+                Refusal::TooManyItems {
+                    what: "agent",
+                    limit: 3,
+                },
+                409,
+            ),
+            (Refusal::TooManyCrews { limit: 3 }, 409),
             (wrong_value, 422),
         ] {
             let kind = ProblemCode::from(&refusal).kind();

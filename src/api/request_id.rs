@@ -3,7 +3,7 @@
 //! Taken over from `X-Request-Id` where it is harmless, made otherwise, and known to
 //! everything that runs inside the request. It is no proof of anything: clients choose it.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::Arc};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -20,12 +20,12 @@ tokio::task_local! {
 
 /// 1 to 128 of `A-Z a-z 0-9 . _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(String);
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// A fresh id: `req_` and a UUIDv7 without hyphens.
     pub fn make() -> Self {
-        Self(format!("req_{}", SystemSource.uuid().simple()))
+        Self(format!("req_{}", SystemSource.uuid().simple()).into())
     }
 
     /// What the client sent, where it fits; a fresh one otherwise.
@@ -39,7 +39,7 @@ impl RequestId {
     fn taken_over(text: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let fits = (1..=LENGTH_MAX).contains(&text.len()) && text.bytes().all(allowed);
-        fits.then(|| Self(text.to_owned()))
+        fits.then(|| Self(text.into()))
     }
 
     /// The id as text.

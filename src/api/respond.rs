@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 
 use super::{headers::CREWLOG_POSITION, problem::Problem};
 
+/// What most answers fit into.
+const ANSWER_BYTES: usize = 1_024;
+
 /// Set on an answer that was given before, under the same `Idempotency-Key`.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
@@ -183,8 +186,9 @@ impl<T: Serialize + ToSchema> IntoResponse for Page<T> {
 }
 
 fn json(body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+    let mut bytes = Vec::with_capacity(ANSWER_BYTES);
+    match serde_json::to_writer(&mut bytes, body) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
         Err(error) => Problem::internal(&error).into_response(),
     }
 }

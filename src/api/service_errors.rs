@@ -19,6 +19,10 @@ impl From<ServiceError> for Problem {
                 ProblemCode::PreconditionFailed,
                 format!("its version is {version} now"),
             ),
+            ServiceError::NothingToMatch => Self::new(
+                ProblemCode::PreconditionFailed,
+                "there is nothing here yet that `If-Match` could match",
+            ),
             ServiceError::IdempotencyKeyReused => Self::of(ProblemCode::IdempotencyKeyReused),
             ServiceError::IdempotencyInProgress => Self::of(ProblemCode::IdempotencyInProgress),
             ServiceError::InvalidValue { pointer, detail } => {
@@ -72,6 +76,7 @@ mod tests {
                 "precondition_failed",
                 412,
             ),
+            (ServiceError::NothingToMatch, "precondition_failed", 412),
             (
                 ServiceError::IdempotencyKeyReused,
                 "idempotency_key_reused",

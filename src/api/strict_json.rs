@@ -70,6 +70,15 @@ pub fn check(bytes: &[u8]) -> Result<(&str, Vec<FieldError>), Malformed> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Malformed::at(bytes, error.valid_up_to(), "not UTF-8"))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| Malformed::of_grammar(&error))?;
+    Ok((text, refused(text)?))
+}
+
+/// What Crewlog refuses in a text that was read as one JSON value already: at most the first
+/// twenty places.
+///
+/// # Errors
+/// When it is nested more than [`DEPTH_MAX`] deep, or a string in it is no text.
+pub fn refused(text: &str) -> Result<Vec<FieldError>, Malformed> {
     let mut scanner = Scanner {
         text,
         at: 0,
@@ -77,7 +86,7 @@ pub fn check(bytes: &[u8]) -> Result<(&str, Vec<FieldError>), Malformed> {
         found: Vec::new(),
     };
     scanner.value(0)?;
-    Ok((text, scanner.found))
+    Ok(scanner.found)
 }
 
 /// Whether a JSON number still has the same value after RFC 8785 wrote it, and that form is
@@ -126,6 +135,30 @@ impl Decimal {
     }
 }
 
+/// The names in one object. Few are compared with each other, which is faster than hashing them;
+/// so many that somebody could mean harm are hashed.
+#[derive(Default)]
+struct Names<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    const FEW_MAX: usize = 16;
+
+    /// Answers whether it is a new one.
+    fn insert(&mut self, name: Cow<'a, str>) -> bool {
+        if self.few.contains(&name) || self.many.contains(&name) {
+            return false;
+        }
+        match self.few.len() < Self::FEW_MAX {
+            true => self.few.push(name),
+            false => drop(self.many.insert(name)),
+        }
+        true
+    }
+}
+
 /// Walks a text whose grammar was checked already.
 struct Scanner<'a> {
     text: &'a str,
@@ -154,7 +187,7 @@ impl<'a> Scanner<'a> {
 
     fn object(&mut self, depth: usize) -> Result<(), Malformed> {
         self.enter(depth)?;
-        let mut names = HashSet::new();
+        let mut names = Names::default();
         loop {
             self.skip(|byte| byte.is_ascii_whitespace() || byte == b',');
             match self.peek() {
@@ -166,7 +199,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn member(&mut self, names: &mut HashSet<Cow<'a, str>>, depth: usize) -> Result<(), Malformed> {
+    fn member(&mut self, names: &mut Names<'a>, depth: usize) -> Result<(), Malformed> {
         let name = self.string()?;
         let parent = self.pointer.len();
         self.pointer.push('/');

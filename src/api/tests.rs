@@ -724,7 +724,7 @@ async fn the_audit_log_is_read_filtered_and_paged() {
         )
         .await
         .is(200);
-    page.has("/data/0", "position id recorded_at action outcome actor target organization workspace crew environment changes reason request_id ip user_agent leaf");
+    page.has("/data/0", "position id recorded_at action outcome actor target organization workspace crew environment break_glass changes reason request_id ip user_agent leaf");
     let entry = &page.body["data"][0];
     assert_eq!(
         entry["actor"],

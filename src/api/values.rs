@@ -27,9 +27,11 @@ use crate::{
         EmailAddress, Name, Timestamp,
         api_keys::{AddressRange, KeyScope},
         authority::{OrganizationRole, Role},
+        crew::CrewStatus,
         environment::Environment,
         ids::{
-            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+            AgentId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId, SessionId,
+            UserId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
@@ -56,7 +58,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
@@ -75,6 +77,7 @@ macro_rules! word_schemas {
 }
 
 word_schemas! {
+    CrewStatus: "How a crew stands." [CrewStatus::Active.name(), CrewStatus::Archived.name()];
     Role: "A role in a workspace, strongest first."
         [Role::Owner.name(), Role::Admin.name(), Role::Member.name(), Role::Viewer.name()];
     OrganizationRole: "A role in an organization."

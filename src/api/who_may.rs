@@ -20,7 +20,7 @@ use super::{
     values::wrong,
 };
 use crate::{
-    domain::ids::{UserId, WorkspaceId},
+    domain::ids::{CrewId, PrincipalId, WorkspaceId},
     service::Service,
 };
 
@@ -37,23 +37,20 @@ pub fn routes() -> OpenApiRouter<Edge> {
 #[serde(deny_unknown_fields)]
 #[schema(as = WhoMay)]
 pub struct CanBody {
-    /// A person.
-    principal: UserId,
+    /// The id of a person (`usr_…`), or of an API key (`key_…`) for those who may see keys.
+    #[schema(value_type = String, max_length = 100, example = "usr_01kax5y3e8f8ttrxvd0v8ypt5n")]
+    principal: PrincipalId,
     /// The name of a permission.
     #[schema(min_length = 1, max_length = 100, example = "member.invite")]
     action: String,
-    /// A crew of the workspace. There are none yet, so that every one is refused.
-    #[schema(max_length = 100)]
-    crew: Option<String>,
+    /// In which crew of the workspace. A role holds in all of them, a key in those that it reaches.
+    crew: Option<CrewId>,
 }
 
 impl Validate for CanBody {
     fn validate(&self) -> Vec<FieldError> {
-        let no_crew = || FieldError::invalid("/crew", "there is no such crew in this workspace");
-        wrong([
-            FieldError::check_text("/action", &self.action, 1..=ACTION_CHARACTERS_MAX),
-            self.crew.as_ref().map(|_| no_crew()),
-        ])
+        let length = 1..=ACTION_CHARACTERS_MAX;
+        wrong([FieldError::check_text("/action", &self.action, length)])
     }
 }
 
@@ -79,7 +76,9 @@ pub async fn can(
     body: Json<CanBody>,
 ) -> Result<Resource<VerdictBody>, Problem> {
     let CanBody {
-        principal, action, ..
+        principal,
+        action,
+        crew,
     } = body.value;
     let found = service
         .can(
@@ -88,6 +87,7 @@ pub async fn can(
             workspace,
             principal,
             &action,
+            crew,
         )
         .await?;
     let verdict = VerdictBody {

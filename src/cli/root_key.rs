@@ -44,6 +44,20 @@ pub async fn of(place: &Place, store: &dyn Store, source: &dyn Source) -> Result
     }
 }
 
+/// The root key that is at hand, where one is; none is made.
+///
+/// # Errors
+/// When others may read its file, or it is malformed.
+pub fn present(place: &Place) -> Result<Option<RootKey>, Failure> {
+    let file = place.folder().join(FILE);
+    match setting(NAME)? {
+        Some(Setting::Value(text)) => read(&text, NAME).map(Some),
+        Some(Setting::File(file)) => read_file(&file).map(Some),
+        None if file.exists() => read_file(&file).map(Some),
+        None => Ok(None),
+    }
+}
+
 fn missing(file: &Path) -> Failure {
     Failure::could_not_run(format!(
         "the store has a root key, but there is none here: put it back as {}, or set {NAME} or \

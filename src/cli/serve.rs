@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,7 +27,7 @@ use crate::{
         stores::{Store, postgres::ServingLock},
     },
     projections::Engine,
-    service::{Service, ServiceSettings, plans::Catalogue},
+    service::{SIGN_UPS_AN_HOUR, Service, ServiceSettings, plans::Catalogue},
 };
 
 /// How long to wait while another process migrates or replays.
@@ -71,6 +72,15 @@ pub struct Arguments {
         hide_env_values = true
     )]
     plans: Option<PathBuf>,
+    /// How many may sign up from one client network in an hour; 0: as many as like to
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "CREWLOG_SIGN_UPS_PER_HOUR",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = SIGN_UPS_AN_HOUR)]
+    sign_ups_per_hour: u32,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -97,7 +107,10 @@ pub struct Arguments {
 /// When it cannot start, must not go on, or could not write everything in time.
 pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<Outcome, Failure> {
     let mut stop = StopSignals::listen()?;
-    let mut settings = ServiceSettings::default();
+    let mut settings = ServiceSettings {
+        sign_ups_an_hour: NonZeroU32::new(arguments.sign_ups_per_hour),
+        ..ServiceSettings::default()
+    };
     if let Some(file) = &arguments.plans {
         settings.catalogue = Catalogue::read(file)?;
     }

@@ -1,16 +1,21 @@
 //! `crewlog verify`: whether the log is what was written.
 //!
-//! Reads only, needs no key, and works beside a running server.
+//! Reads only, and works beside a running server. Needs no key; where the root key is at hand,
+//! contents are opened and hashed as well.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use serde_json::json;
 
 use super::{
     Failure, Outcome, Output, Place,
     progress::{Meter, rate},
+    root_key,
 };
-use crate::service::{VerifyReport, verify};
+use crate::{
+    journal::{SystemSource, sealing::Keyring, stores::Store},
+    service::{VerifyReport, verify},
+};
 
 /// Verifies the log and prints what was found.
 ///
@@ -19,7 +24,8 @@ use crate::service::{VerifyReport, verify};
 pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     let store = place.open_for_reading().await?;
     let mut meter = Meter::start("verifying");
-    let report = verify(&*store, |progress| meter.show(progress)).await;
+    let keys = keys(&place, &store).await?;
+    let report = verify(&*store, keys.as_ref(), |progress| meter.show(progress)).await;
     meter.finish();
     let report = report?;
     output.result(&as_json(&report), &as_text(&report))?;
@@ -27,6 +33,16 @@ pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
         true => Outcome::Fine,
         false => Outcome::Difference,
     })
+}
+
+/// The keys of the store, where the root key is at hand.
+async fn keys(place: &Place, store: &Arc<dyn Store>) -> Result<Option<Keyring>, Failure> {
+    let source = Arc::new(SystemSource);
+    let Some(root) = root_key::present(place)? else {
+        return Ok(None);
+    };
+    let keys = Keyring::open(store.clone(), source, &root, false).await;
+    Ok(Some(keys?))
 }
 
 fn as_json(report: &VerifyReport) -> serde_json::Value {
@@ -39,6 +55,7 @@ fn as_json(report: &VerifyReport) -> serde_json::Value {
         "holds": report.holds(),
         "entries": report.entries,
         "scopes": report.scopes,
+        "contents": report.contents,
         "root": report.root,
         "failing": report.failing,
         "failures": failures,

@@ -99,17 +99,29 @@ pub enum Permission {
     AskWhoMay,
     /// Grant, see and revoke auditor grants.
     ManageAuditors,
+    /// Give up one's own auditor grant: what everybody with one may.
+    GiveUpGrant,
     /// Change the workspace's policy.
     ChangePolicy,
     /// Hand the ownership over.
     TransferOwnership,
     /// Delete the workspace.
     DeleteWorkspace,
+    /// See crews and what is in them.
+    SeeCrews,
+    /// Rename a crew, describe it, and say for which client it is.
+    DescribeCrews,
+    /// Make and archive crews.
+    ManageCrews,
+    /// Edit what is in a crew.
+    EditCrews,
+    /// Edit what is in a production crew against the workspace's policy, with a reason.
+    BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 23] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -124,9 +136,15 @@ impl Permission {
         Self::SeePolicy,
         Self::AskWhoMay,
         Self::ManageAuditors,
+        Self::GiveUpGrant,
         Self::ChangePolicy,
         Self::TransferOwnership,
         Self::DeleteWorkspace,
+        Self::SeeCrews,
+        Self::DescribeCrews,
+        Self::ManageCrews,
+        Self::EditCrews,
+        Self::BreakGlass,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
@@ -137,14 +155,19 @@ impl Permission {
             | Self::LeaveWorkspace
             | Self::SeeMembers
             | Self::SeePolicy
-            | Self::AskWhoMay => &[Owner, Admin, Member, Viewer],
+            | Self::AskWhoMay
+            | Self::SeeCrews => &[Owner, Admin, Member, Viewer],
+            Self::DescribeCrews | Self::EditCrews => &[Owner, Admin, Member],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
             | Self::ReadAudit
             | Self::SeeKeys
             | Self::ManageKeys
-            | Self::ManageAuditors => &[Owner, Admin],
+            | Self::ManageAuditors
+            | Self::ManageCrews
+            | Self::BreakGlass => &[Owner, Admin],
+            Self::GiveUpGrant => &[],
             Self::RenameWorkspace
             | Self::SelectPlan
             | Self::ChangePolicy
@@ -157,7 +180,7 @@ impl Permission {
     /// member, holds this permission.
     pub fn allows_auditor(self) -> bool {
         match self {
-            Self::SeeWorkspace | Self::ReadAudit => true,
+            Self::SeeWorkspace | Self::ReadAudit | Self::GiveUpGrant => true,
             Self::LeaveWorkspace
             | Self::InviteMembers
             | Self::ChangeRoles
@@ -172,7 +195,12 @@ impl Permission {
             | Self::TransferOwnership
             | Self::DeleteWorkspace
             | Self::SeeKeys
-            | Self::ManageKeys => false,
+            | Self::ManageKeys
+            | Self::SeeCrews
+            | Self::DescribeCrews
+            | Self::ManageCrews
+            | Self::EditCrews
+            | Self::BreakGlass => false,
         }
     }
 
@@ -189,6 +217,10 @@ impl Permission {
             Self::SeePolicy => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
+            Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
+            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
+                KeyRight::Scope(KeyScope::CrewsWrite)
+            }
             Self::LeaveWorkspace
             | Self::InviteMembers
             | Self::ChangeRoles
@@ -198,9 +230,11 @@ impl Permission {
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
+            | Self::GiveUpGrant
             | Self::ChangePolicy
             | Self::TransferOwnership
-            | Self::DeleteWorkspace => KeyRight::Never,
+            | Self::DeleteWorkspace
+            | Self::BreakGlass => KeyRight::Never,
         }
     }
 
@@ -222,9 +256,15 @@ impl Permission {
             Self::SeePolicy => "policy.read",
             Self::AskWhoMay => "permission.ask",
             Self::ManageAuditors => "auditor.manage",
+            Self::GiveUpGrant => "auditor.leave",
             Self::ChangePolicy => "policy.change",
             Self::TransferOwnership => "ownership.transfer",
             Self::DeleteWorkspace => "workspace.delete",
+            Self::SeeCrews => "crew.read",
+            Self::DescribeCrews => "crew.describe",
+            Self::ManageCrews => "crew.manage",
+            Self::EditCrews => "crew.edit",
+            Self::BreakGlass => "production.break_glass",
         }
     }
 
@@ -393,6 +433,9 @@ pub enum AuthorityLink {
     ApiKey { id: KeyId, position: u64 },
     /// An auditor grant in the workspace.
     AuditorGrant { position: u64 },
+    /// Glass was broken: a production crew was changed against the workspace's policy, by
+    /// somebody who may. The reason is the entry's.
+    BrokenGlass {},
 }
 
 #[cfg(test)]
@@ -410,7 +453,13 @@ mod tests {
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
     /// `RenameWorkspace` with what changes the workspace as a whole.
-    const TABLE: [Row; 6] = [
+    const TABLE: [Row; 10] = [
+        (
+            // Who is no member has it, by a grant.
+            "an auditor grant",
+            &[P::GiveUpGrant],
+            [NO, NO, NO, NO],
+        ),
         (
             "see the workspace, crews, dashboards, crew activity",
             &[
@@ -419,8 +468,24 @@ mod tests {
                 P::SeeMembers,
                 P::SeePolicy,
                 P::AskWhoMay,
+                P::SeeCrews,
             ],
             [YES, YES, YES, YES],
+        ),
+        (
+            "edit what is in a crew: agents, pathways, knowledge bases; rename and describe it",
+            &[P::DescribeCrews, P::EditCrews],
+            [YES, YES, YES, NO],
+        ),
+        (
+            "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
+            &[P::ManageCrews],
+            [YES, YES, NO, NO],
+        ),
+        (
+            "approve, apply, roll back a promotion; break glass",
+            &[P::BreakGlass],
+            [YES, YES, NO, NO],
         ),
         (
             "invite, remove, change roles up to their own",
@@ -506,7 +571,11 @@ mod tests {
                 P::ReadAudit,
                 P::SeeMembers,
                 P::SeeKeys,
-                P::SeePolicy
+                P::SeePolicy,
+                P::SeeCrews,
+                P::DescribeCrews,
+                P::ManageCrews,
+                P::EditCrews,
             ]
         );
         for permission in Permission::ALL {
@@ -522,11 +591,12 @@ mod tests {
     }
 
     #[test]
-    fn an_auditor_sees_the_workspace_and_reads_its_log_and_nothing_else() {
+    fn an_auditor_sees_the_workspace_and_reads_its_log_and_leaves_and_nothing_else() {
         let held = P::ALL
             .into_iter()
             .filter(|permission| permission.allows_auditor());
-        assert_eq!(held.collect::<Vec<_>>(), [P::SeeWorkspace, P::ReadAudit]);
+        let expected = [P::SeeWorkspace, P::ReadAudit, P::GiveUpGrant];
+        assert_eq!(held.collect::<Vec<_>>(), expected);
     }
 
     #[test]

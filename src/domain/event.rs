@@ -7,16 +7,18 @@ use cqrs_es::{Aggregate, DomainEvent};
 
 use super::{
     attempts::{Attempts, AttemptsEvent},
+    crew::{Crew, CrewEvent},
     organization::{Organization, OrganizationEvent},
     user::{User, UserEvent},
     workspace::{Workspace, WorkspaceEvent},
 };
 
 /// The type of every aggregate there is.
-pub const AGGREGATE_TYPES: [&str; 4] = [
+pub const AGGREGATE_TYPES: [&str; 5] = [
     User::TYPE,
     Organization::TYPE,
     Workspace::TYPE,
+    Crew::TYPE,
     Attempts::TYPE,
 ];
 
@@ -29,6 +31,8 @@ pub enum Event {
     Organization(OrganizationEvent),
     /// Of a workspace.
     Workspace(WorkspaceEvent),
+    /// Of a crew.
+    Crew(CrewEvent),
     /// Refused attempts in a workspace or an organization.
     Attempts(AttemptsEvent),
 }
@@ -47,6 +51,7 @@ from_events! {
     User(UserEvent);
     Organization(OrganizationEvent);
     Workspace(WorkspaceEvent);
+    Crew(CrewEvent);
     Attempts(AttemptsEvent);
 }
 
@@ -75,6 +80,7 @@ impl Event {
             User::TYPE => serde_json::from_str(payload).map(Self::User),
             Organization::TYPE => serde_json::from_str(payload).map(Self::Organization),
             Workspace::TYPE => serde_json::from_str(payload).map(Self::Workspace),
+            Crew::TYPE => serde_json::from_str(payload).map(Self::Crew),
             Attempts::TYPE => serde_json::from_str(payload).map(Self::Attempts),
             other => return Err(UnknownEvent::AggregateType(other.to_owned())),
         };
@@ -90,6 +96,7 @@ impl Event {
             Self::User(event) => event.event_type(),
             Self::Organization(event) => event.event_type(),
             Self::Workspace(event) => event.event_type(),
+            Self::Crew(event) => event.event_type(),
             Self::Attempts(event) => event.event_type(),
         }
     }

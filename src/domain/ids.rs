@@ -101,6 +101,10 @@ ids! {
     KeyId = "key";
     /// A crew: what one environment of a workspace holds.
     CrewId = "crw";
+    /// An agent of a crew.
+    AgentId = "agt";
+    /// A pathway of a crew.
+    PathwayId = "pth";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.
@@ -108,6 +112,34 @@ ids! {
     /// A person as one organization (or their own account) knows them: the owner of a key
     /// that seals what is personal.
     SubjectId = "sub";
+}
+
+/// Who can ask for something: a person, or an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PrincipalId {
+    /// A person.
+    User(UserId),
+    /// An API key.
+    Key(KeyId),
+}
+
+impl FromStr for PrincipalId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let wrong = |_| InvalidId {
+            expected: "usr_` or `key",
+        };
+        let key = text.parse().map(Self::Key);
+        key.or_else(|_| text.parse().map(Self::User)).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for PrincipalId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 #[cfg(test)]

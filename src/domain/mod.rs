@@ -11,6 +11,8 @@
 pub mod api_keys;
 pub mod attempts;
 pub mod authority;
+pub mod contents;
+pub mod crew;
 pub mod email;
 pub mod environment;
 pub mod event;

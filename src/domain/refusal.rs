@@ -113,6 +113,26 @@ pub enum Refusal {
     /// The organization would be left without an owner.
     #[error("this is the last owner of the organization; make somebody else an owner first")]
     LastOrganizationOwner,
+    /// A key of another environment, or one that is bound to other crews.
+    #[error("the API key reaches its own environment and the crews that it names, nothing else")]
+    OutOfReach,
+    /// Nothing in an archived crew changes.
+    #[error("the crew is archived, and nothing in it changes any more")]
+    CrewArchived,
+    /// A production crew is changed by promotion.
+    #[error(
+        "a production crew is changed by promotion; its workspace's policy does not allow this"
+    )]
+    ProductionProtected,
+    /// Two of a kind with one name in one crew.
+    #[error("there is another {what} of this name in the crew")]
+    NameTaken { what: &'static str },
+    /// Too many of a kind in one crew.
+    #[error("the crew has {limit} of the kind {what}, which is the most there may be")]
+    TooManyItems { what: &'static str, limit: usize },
+    /// Too many crews.
+    #[error("the workspace has {limit} crews, which is the most there may be; archive some")]
+    TooManyCrews { limit: usize },
     /// A value that is right or wrong only by the newest state or the time of the decision.
     #[error("{field}: {detail}")]
     WrongValue {
@@ -136,7 +156,8 @@ impl Refusal {
             Self::NotPermitted { .. }
             | Self::NotPermittedInOrganization { .. }
             | Self::NotForApiKeys
-            | Self::NotPermittedToAuditor { .. } => "not_permitted",
+            | Self::NotPermittedToAuditor { .. }
+            | Self::OutOfReach => "not_permitted",
             Self::RoleAboveOwn { .. } => "role_above_own",
             Self::LastOwner | Self::LastOrganizationOwner => "last_owner",
             Self::AlreadyMember => "already_member",
@@ -160,6 +181,11 @@ impl Refusal {
             Self::NotAMember => "not_a_member",
             Self::TransferToOneself => "transfer_to_oneself",
             Self::NoSuchAccount => "no_such_account",
+            Self::CrewArchived => "crew_archived",
+            Self::TooManyCrews { .. } => "too_many_crews",
+            Self::ProductionProtected => "production_protected",
+            Self::NameTaken { .. } => "name_taken",
+            Self::TooManyItems { .. } => "too_many_items",
             Self::WrongValue { .. } => "invalid_body",
         }
     }
@@ -178,7 +204,9 @@ impl Refusal {
             | Self::InvitationExceedsInviter { .. }
             | Self::NotForApiKeys
             | Self::ScopeMissing { .. }
-            | Self::AddressNotAllowed => true,
+            | Self::AddressNotAllowed
+            | Self::OutOfReach
+            | Self::ProductionProtected => true,
             Self::SessionEnded
             | Self::LastOwner
             | Self::AlreadyMember
@@ -198,6 +226,10 @@ impl Refusal {
             | Self::TransferToOneself
             | Self::NoSuchAccount
             | Self::LastOrganizationOwner
+            | Self::CrewArchived
+            | Self::TooManyCrews { .. }
+            | Self::NameTaken { .. }
+            | Self::TooManyItems { .. }
             | Self::WrongValue { .. } => false,
         }
     }

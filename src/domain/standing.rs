@@ -122,11 +122,12 @@ pub fn verdict(user: UserId, standing: Option<Standing>, permission: Permission)
 /// Everything that holds a permission: `the role owner or admin, or an auditor grant`.
 fn takers(permission: Permission) -> String {
     let roles: Vec<_> = permission.roles().iter().map(|role| role.name()).collect();
-    let grant = match permission.allows_auditor() {
-        true => ", or an auditor grant",
-        false => "",
-    };
-    format!("the role {}{grant}", roles.join(" or "))
+    let roles = roles.join(" or ");
+    match (roles.as_str(), permission.allows_auditor()) {
+        ("", _) => "an auditor grant".to_owned(),
+        (roles, true) => format!("the role {roles}, or an auditor grant"),
+        (roles, false) => format!("the role {roles}"),
+    }
 }
 
 #[cfg(test)]

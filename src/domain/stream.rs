@@ -2,7 +2,7 @@
 
 use cqrs_es::Aggregate;
 
-use super::{Moment, Refusal, event::Event, ids::OrganizationId};
+use super::{Moment, Refusal, environment::Environment, event::Event, ids::OrganizationId};
 
 /// An aggregate that the journal keeps: a `cqrs_es::Aggregate` that also remembers at which
 /// position its rights were given, says whose it is, and how much memory it takes.
@@ -20,6 +20,11 @@ pub trait Stream:
     /// The organization that this stream belongs to; `None` for a person's account, and
     /// before the first event.
     fn organization(&self) -> Option<OrganizationId>;
+
+    /// The environment that it is of, where it is of one: every entry of it says so.
+    fn environment(&self) -> Option<Environment> {
+        None
+    }
 
     /// Roughly what the state takes in memory, in bytes; the cache is bounded by the sum.
     fn weight_bytes(&self) -> usize;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::domain::{
     Moment, Refusal, Stream,
+    environment::Environment,
     event::{Event, UnknownEvent},
     ids::OrganizationId,
 };
@@ -52,6 +53,8 @@ pub trait AnyStream: Send + Sync {
     fn apply(&mut self, event: &Upcasted<'_>, position: u64) -> Result<(), DecodeCause>;
     /// See [`Stream::organization`].
     fn organization(&self) -> Option<OrganizationId>;
+    /// See [`Stream::environment`].
+    fn environment(&self) -> Option<Environment>;
     /// See [`Stream::weight_bytes`].
     fn weight_bytes(&self) -> usize;
     /// The state as a snapshot keeps it.
@@ -118,6 +121,10 @@ impl<A: Stream> AnyStream for Held<A> {
 
     fn organization(&self) -> Option<OrganizationId> {
         self.0.organization()
+    }
+
+    fn environment(&self) -> Option<Environment> {
+        self.0.environment()
     }
 
     fn weight_bytes(&self) -> usize {

@@ -13,6 +13,7 @@ use crate::{
     domain::{
         Timestamp,
         authority::{Actor, AuthorityLink},
+        environment::Environment,
         event::{Event, UnknownEvent},
         ids::{BatchId, EventId, OrganizationId},
         sealed::Sealed,
@@ -30,6 +31,9 @@ pub struct Metadata {
     /// Whose stream this is; none for a person's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<OrganizationId>,
+    /// The environment that the stream is of: a crew's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The request that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -195,6 +199,7 @@ impl EventRow<'_> {
             Event::User(event) => event.event_version(),
             Event::Organization(event) => event.event_version(),
             Event::Workspace(event) => event.event_version(),
+            Event::Crew(event) => event.event_version(),
             Event::Attempts(event) => event.event_version(),
         };
         require_version(current.version, known).map_err(failed)?;

@@ -154,6 +154,32 @@ impl DataKey {
     }
 }
 
+impl DataKey {
+    /// Which of its owner's keys this is, counted from 1.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Seals bytes that are kept beside the log, for the place that `bound_to` names alone.
+    pub fn seal_bytes(&self, source: &dyn Source, bound_to: &str, plain: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_BYTES];
+        source.fill(&mut nonce);
+        encrypt(&self.key, &nonce, bound_to.as_bytes(), plain)
+    }
+
+    /// What was sealed with [`DataKey::seal_bytes`] for the same place.
+    ///
+    /// # Errors
+    /// When it was changed, or sealed for another place or under another key.
+    pub fn open_bytes(
+        &self,
+        bound_to: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        decrypt(&self.key, bound_to.as_bytes(), sealed)
+    }
+}
+
 fn bound_to(event: EventId, field: &str) -> Vec<u8> {
     format!("{event}/{field}").into_bytes()
 }

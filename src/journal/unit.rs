@@ -17,6 +17,7 @@ use super::{
 use crate::domain::{
     Moment, Refusal, Stream, Timestamp,
     authority::{Actor, AuthorityLink},
+    environment::Environment,
     event::Event,
     ids::{EventId, OrganizationId},
 };
@@ -61,6 +62,8 @@ pub enum LookupKey {
     },
     /// A row of `subjects`: the subject that an e-mail's HMAC is in a realm.
     Email { realm: String, lookup: String },
+    /// A row of `subjects`: the person that a subject is; none as long as it is nobody yet.
+    Person { subject: String },
 }
 
 /// Who asks, and what of the request goes into every entry of the unit.
@@ -247,6 +250,7 @@ impl Desk<'_> {
         }
         let decided = answer.map_err(|error| error.refusal)?;
         let organization = entry.state.organization();
+        let environment = entry.state.environment();
         let first_sequence = entry.sequence + 1;
         entry.sequence += decided.len() as u64;
         self.cache.weigh(&key);
@@ -255,7 +259,7 @@ impl Desk<'_> {
             let id = ids
                 .next()
                 .unwrap_or_else(|| EventId::from_uuid(self.source.uuid()));
-            let metadata = self.metadata(id, organization);
+            let metadata = self.metadata(id, organization, environment);
             let metadata_text = to_canonical(&metadata).expect("metadata of ours is JSON");
             self.bytes += event.payload.len() + metadata_text.len();
             self.next_position += 1;
@@ -274,7 +278,12 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn metadata(&self, id: EventId, organization: Option<OrganizationId>) -> Metadata {
+    fn metadata(
+        &self,
+        id: EventId,
+        organization: Option<OrganizationId>,
+        environment: Option<Environment>,
+    ) -> Metadata {
         let seal = |field: &str, value: &Option<(Arc<DataKey>, String)>| {
             value
                 .as_ref()
@@ -284,6 +293,7 @@ impl Desk<'_> {
             actor: self.origin.actor,
             authority: self.authority.clone(),
             organization,
+            environment,
             request_id: self.origin.request_id.clone(),
             correlation: self.pending.first().map(|first| first.id),
             causation: self.origin.causation,

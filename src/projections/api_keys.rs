@@ -14,7 +14,7 @@ use crate::{
         environment::Environment,
         event::Event,
         ids::{KeyId, OrganizationId, UserId, WorkspaceId},
-        workspace::WorkspaceEvent,
+        workspace::{Policy, WorkspaceEvent},
     },
     journal::Recorded,
 };
@@ -42,7 +42,7 @@ pub struct ApiKeyDocument {
     pub successor: Option<KeyId>,
     /// How an event ended it; none while none has.
     pub ended: Option<KeyEnd>,
-    /// Position of the event that made it.
+    /// Position of the event that made it, or last changed what it may.
     pub granted_at: u64,
 }
 
@@ -86,6 +86,15 @@ impl ApiKeyDocument {
         matches!(self.status_at(now), KeyStatus::Active | KeyStatus::Rotating)
     }
 
+    /// When it is due to be rotated: never where no policy says so, where another has taken its
+    /// place, or where it is over.
+    pub fn rotation_due_at(&self, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+        match self.status_at(now) {
+            KeyStatus::Active => policy.rotation_due_at(self.created_at),
+            KeyStatus::Rotating | KeyStatus::Expired | KeyStatus::Revoked => None,
+        }
+    }
+
     /// What it may.
     pub fn scopes(&self) -> &BTreeSet<KeyScope> {
         &self.terms.scopes
@@ -100,7 +109,7 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
     match &event.event {
         Event::Workspace(happened) => happened.of_key(),
         Event::Organization(happened) => happened.of_key(),
-        Event::User(_) | Event::Attempts(_) => None,
+        Event::User(_) | Event::Crew(_) | Event::Attempts(_) => None,
     }
 }
 
@@ -108,14 +117,18 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
 fn ended_with_workspace(event: &Recorded) -> Option<&[KeyId]> {
     match &event.event {
         Event::Workspace(WorkspaceEvent::WorkspaceDeleted { api_keys, .. }) => Some(api_keys),
-        Event::Workspace(_) | Event::Organization(_) | Event::User(_) | Event::Attempts(_) => None,
+        Event::Workspace(_)
+        | Event::Organization(_)
+        | Event::User(_)
+        | Event::Crew(_)
+        | Event::Attempts(_) => None,
     }
 }
 
 impl Projection for ApiKeys {
     type Document = ApiKeyDocument;
     const NAME: &'static str = "api_keys";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         if let Some(ended) = ended_with_workspace(event) {
@@ -147,6 +160,7 @@ impl Projection for ApiKeys {
             KeyEvent::Created(created) => return begun(key, event, created).map(Some),
             KeyEvent::Updated(updated) => ApiKeyDocument {
                 terms: updated.to,
+                granted_at: event.position,
                 ..present(document, key)?
             },
             KeyEvent::Rotated(rotated) => {

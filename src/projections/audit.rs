@@ -8,12 +8,13 @@ use serde_json::{Value as Json, json};
 use crate::{
     domain::{
         Timestamp,
-        api_keys::{KeyCreated, KeyEnd, KeyRotated, KeyTerms, KeyUpdated},
+        api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
-        authority::Actor,
+        authority::{Actor, AuthorityLink},
+        crew::{CrewEvent, CrewPlace, CrewProfile, Item},
         environment::Environment,
         event::Event,
-        ids::{KeyId, UserId},
+        ids::{CrewId, KeyId, UserId},
         organization::OrganizationEvent,
         sealed::Sealed,
         user::UserEvent,
@@ -68,10 +69,16 @@ pub struct Description {
     pub action: String,
     /// The kind and id of what the command made or changed.
     pub target: (&'static str, String),
+    /// What the target is called from then on, where the event says an open name.
+    pub called: Option<String>,
     pub outcome: AuditOutcome,
+    /// The crew that it is about, where it is about one.
+    pub crew: Option<CrewId>,
     /// The environment that it is about, where it is about one.
     pub environment: Option<Environment>,
     pub changes: Vec<Change>,
+    /// Whether glass was broken for it.
+    pub breaks_glass: bool,
     /// Open names in the event, for free-text search.
     pub words: Vec<String>,
 }
@@ -82,8 +89,11 @@ impl Description {
             actor: event.metadata.actor,
             action: action.to_owned(),
             target,
+            called: None,
             outcome: AuditOutcome::Ok,
-            environment: None,
+            crew: None,
+            environment: event.metadata.environment,
+            breaks_glass: (event.metadata.authority).contains(&AuthorityLink::BrokenGlass {}),
             changes: Vec::new(),
             words: Vec::new(),
         }
@@ -118,13 +128,16 @@ impl Description {
         self.change(path, from, to)
     }
 
-    /// What the target is called from now on, where the event gave it an open name.
-    pub fn new_name(&self) -> Option<&str> {
-        let given = self.changes.iter().find(|change| change.path == "name")?;
-        match &given.to {
-            Shown::Plain(name) => name.as_str(),
-            Shown::Sealed { .. } => None,
-        }
+    /// What its target is called from then on.
+    fn called(mut self, name: &str) -> Self {
+        self.called = Some(name.to_owned());
+        self.named(&[name])
+    }
+
+    fn in_crew(mut self, crew: CrewPlace) -> Self {
+        self.crew = Some(crew.id);
+        self.environment = Some(crew.environment);
+        self
     }
 
     fn named(mut self, words: &[&str]) -> Self {
@@ -140,6 +153,7 @@ pub fn describe(event: &Recorded) -> Description {
         Event::User(happened) => describe_user(event, happened),
         Event::Organization(happened) => describe_organization(event, happened),
         Event::Workspace(happened) => describe_workspace(event, happened),
+        Event::Crew(happened) => describe_crew(event, happened),
         Event::Attempts(happened) => describe_attempt(event, happened),
     }
 }
@@ -199,22 +213,19 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
         OrganizationEvent::OrganizationCreated { name, .. } => {
             Description::of(event, "organization.created", organization)
                 .changed("name", Json::Null, name.as_str())
-                .named(&[name])
+                .called(name)
         }
         OrganizationEvent::OrganizationRenamed { from, to } => {
             Description::of(event, "organization.renamed", organization)
                 .changed("name", from.as_str(), to.as_str())
-                .named(&[from, to])
+                .named(&[from])
+                .called(to)
         }
         OrganizationEvent::OrganizationKeyCreated(created) => key_created(event, created),
         OrganizationEvent::OrganizationKeyUpdated(updated) => key_updated(event, updated),
         OrganizationEvent::OrganizationKeyRotated(rotated) => key_rotated(event, rotated),
-        OrganizationEvent::OrganizationKeyRevoked(revoked) => {
-            key_ended(event, "api_key.revoked", revoked.key, KeyEnd::Revoked)
-        }
-        OrganizationEvent::OrganizationKeyExpired(expired) => {
-            key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
-        }
+        OrganizationEvent::OrganizationKeyRevoked(revoked) => key_revoked(event, revoked),
+        OrganizationEvent::OrganizationKeyExpired(expired) => key_expired(event, expired),
         OrganizationEvent::OrganizationMemberAdded { user, role } => Description::of(
             event,
             "organization_member.added",
@@ -251,12 +262,13 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::WorkspaceCreated { name, .. } => {
             Description::of(event, "workspace.created", workspace)
                 .changed("name", Json::Null, name.as_str())
-                .named(&[name])
+                .called(name)
         }
         WorkspaceEvent::WorkspaceRenamed { from, to } => {
             Description::of(event, "workspace.renamed", workspace)
                 .changed("name", from.as_str(), to.as_str())
-                .named(&[from, to])
+                .named(&[from])
+                .called(to)
         }
         WorkspaceEvent::PlanSelected { from, to } => {
             Description::of(event, "plan.selected", workspace)
@@ -296,13 +308,21 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::ApiKeyCreated(created) => key_created(event, created),
         WorkspaceEvent::ApiKeyUpdated(updated) => key_updated(event, updated),
         WorkspaceEvent::ApiKeyRotated(rotated) => key_rotated(event, rotated),
-        WorkspaceEvent::ApiKeyRevoked(revoked) => {
-            key_ended(event, "api_key.revoked", revoked.key, KeyEnd::Revoked)
-        }
-        WorkspaceEvent::ApiKeyExpired(expired) => {
-            key_ended(event, "api_key.expired", expired.key, KeyEnd::Expired)
-        }
+        WorkspaceEvent::ApiKeyRevoked(revoked) => key_revoked(event, revoked),
+        WorkspaceEvent::ApiKeyExpired(expired) => key_expired(event, expired),
         WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
+        WorkspaceEvent::CrewListed { crew, environment } => {
+            let (id, environment) = (*crew, *environment);
+            Description::of(event, "crew.listed", ("crew", id.to_string()))
+                .in_crew(CrewPlace { id, environment })
+                .changed("environment", Json::Null, environment.name())
+        }
+        WorkspaceEvent::CrewUnlisted { crew, environment } => {
+            let (id, environment) = (*crew, *environment);
+            Description::of(event, "crew.unlisted", ("crew", id.to_string()))
+                .in_crew(CrewPlace { id, environment })
+                .changed("environment", environment.name(), Json::Null)
+        }
         WorkspaceEvent::OwnershipTransferred { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
         | WorkspaceEvent::MembershipLimited { .. }
@@ -330,7 +350,7 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         WorkspaceEvent::WorkspaceDeleted { name, .. } => {
             Description::of(event, "workspace.deleted", workspace)
                 .changed("name", name.as_str(), Json::Null)
-                .named(&[name])
+                .called(name)
         }
         WorkspaceEvent::MembershipLimited {
             user,
@@ -369,6 +389,8 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         WorkspaceEvent::WorkspaceCreated { .. }
         | WorkspaceEvent::WorkspaceRenamed { .. }
         | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::CrewListed { .. }
+        | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -465,6 +487,8 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         WorkspaceEvent::WorkspaceCreated { .. }
         | WorkspaceEvent::WorkspaceRenamed { .. }
         | WorkspaceEvent::PlanSelected { .. }
+        | WorkspaceEvent::CrewListed { .. }
+        | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -486,15 +510,120 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
     }
 }
 
-fn key_target(key: KeyId) -> (&'static str, String) {
-    ("api_key", key.to_string())
+/// What happened to a crew, or in it. The workspace's listing tells of the crew as a whole to
+/// those who may not look inside.
+fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
+    let mut description = match happened {
+        CrewEvent::CrewCreated { crew, profile, .. } => {
+            let description = of_crew(event, "crew.created").changed(
+                "environment",
+                Json::Null,
+                crew.environment.name(),
+            );
+            profile_changed(description, &CrewProfile::default(), profile)
+        }
+        CrewEvent::CrewUpdated { from, to } => {
+            profile_changed(of_crew(event, "crew.updated"), from, to)
+        }
+        CrewEvent::CrewArchived {} => {
+            of_crew(event, "crew.archived").changed("status", "active", "archived")
+        }
+        CrewEvent::AgentCreated(_) | CrewEvent::PathwayCreated(_) => {
+            describe_item(event, "created")
+        }
+        CrewEvent::AgentUpdated(_) | CrewEvent::PathwayUpdated(_) => {
+            describe_item(event, "updated")
+        }
+        CrewEvent::AgentRemoved(_) | CrewEvent::PathwayRemoved(_) => {
+            describe_item(event, "removed")
+        }
+    };
+    description.crew = event.aggregate_id.parse().ok();
+    description
+}
+
+/// About the crew itself.
+fn of_crew(event: &Recorded, action: &str) -> Description {
+    Description::of(event, action, ("crew", event.aggregate_id.clone()))
+}
+
+/// About an agent or a pathway: what it says is told by its digest.
+fn describe_item(event: &Recorded, done: &str) -> Description {
+    let happened = match &event.event {
+        Event::Crew(happened) => happened.of_item(),
+        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+    };
+    let Some(happened) = happened else {
+        return of_crew(event, done);
+    };
+    let kind = happened.item().kind().name();
+    let target = (kind, happened.item().to_string());
+    let mut description = Description::of(event, &format!("{kind}.{done}"), target);
+    let (from, to) = (happened.from(), happened.to());
+    let name = |item: Option<&Item>| json!(item.map(|item| &item.name));
+    let digest = |item: Option<&Item>| json!(item.map(|item| item.content.digest));
+    if name(from) != name(to) {
+        description = description.changed("name", name(from), name(to));
+    }
+    if digest(from) != digest(to) {
+        description = description.changed("config", digest(from), digest(to));
+    }
+    if let Some(before) = from {
+        description = description.named(&[&before.name]);
+    }
+    match to.or(from) {
+        Some(item) => description.called(&item.name),
+        None => description,
+    }
+}
+
+fn profile_changed(
+    mut description: Description,
+    from: &CrewProfile,
+    to: &CrewProfile,
+) -> Description {
+    if from.name != to.name {
+        let before = Some(&from.name).filter(|name| !name.is_empty());
+        description = description.changed("name", json!(before), to.name.as_str());
+    }
+    let optional = [
+        ("client", &from.client, &to.client),
+        ("description", &from.description, &to.description),
+    ];
+    for (path, from, to) in optional {
+        if from != to {
+            description = description.changed(path, json!(from), json!(to));
+        }
+    }
+    let words = [Some(&from.name), from.client.as_ref(), to.client.as_ref()];
+    let words: Vec<_> = words.into_iter().flatten().map(String::as_str).collect();
+    description.named(&words).called(&to.name)
+}
+
+/// An event about a key, found by the key's name and environment.
+fn of_key(
+    event: &Recorded,
+    action: &str,
+    key: KeyId,
+    environment: Option<Environment>,
+    name: &str,
+) -> Description {
+    let target = ("api_key", key.to_string());
+    Description {
+        environment,
+        ..Description::of(event, action, target).called(name)
+    }
 }
 
 fn key_created(event: &Recorded, created: &KeyCreated) -> Description {
-    let mut description = Description::of(event, "api_key.created", key_target(created.key))
-        .changed("name", Json::Null, created.terms.name.as_str())
-        .named(&[&created.terms.name]);
-    description.environment = created.environment;
+    let mut description = of_key(
+        event,
+        "api_key.created",
+        created.key,
+        created.environment,
+        &created.terms.name,
+    )
+    .changed("name", Json::Null, created.terms.name.as_str());
     if let Some(environment) = created.environment {
         description = description.changed("environment", Json::Null, environment.name());
     }
@@ -506,10 +635,17 @@ fn key_created(event: &Recorded, created: &KeyCreated) -> Description {
 
 fn key_updated(event: &Recorded, updated: &KeyUpdated) -> Description {
     let (from, to) = (&updated.from, &updated.to);
-    let mut description = Description::of(event, "api_key.updated", key_target(updated.key))
-        .named(&[&from.name, &to.name]);
+    let mut description = of_key(
+        event,
+        "api_key.updated",
+        updated.key,
+        updated.environment,
+        &to.name,
+    );
     if from.name != to.name {
-        description = description.changed("name", from.name.as_str(), to.name.as_str());
+        description = description
+            .changed("name", from.name.as_str(), to.name.as_str())
+            .named(&[&from.name]);
     }
     terms_changed(description, from, to)
 }
@@ -534,13 +670,43 @@ fn terms_changed(mut description: Description, from: &KeyTerms, to: &KeyTerms) -
 }
 
 fn key_rotated(event: &Recorded, rotated: &KeyRotated) -> Description {
-    Description::of(event, "api_key.rotated", key_target(rotated.key))
+    let KeyRotated {
+        key,
+        name,
+        environment,
+        ..
+    } = rotated;
+    of_key(event, "api_key.rotated", *key, *environment, name)
         .changed("successor", Json::Null, rotated.successor.to_string())
         .changed("expires_at", Json::Null, rotated.expires_at.to_rfc3339())
 }
 
-fn key_ended(event: &Recorded, action: &str, key: KeyId, end: KeyEnd) -> Description {
-    Description::of(event, action, key_target(key)).changed("status", "active", end.name())
+fn key_revoked(event: &Recorded, revoked: &KeyRevoked) -> Description {
+    let KeyRevoked {
+        key,
+        name,
+        environment,
+        ..
+    } = revoked;
+    of_key(event, "api_key.revoked", *key, *environment, name).changed(
+        "status",
+        "active",
+        KeyEnd::Revoked.name(),
+    )
+}
+
+fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
+    let KeyExpired {
+        key,
+        name,
+        environment,
+        ..
+    } = expired;
+    of_key(event, "api_key.expired", *key, *environment, name).changed(
+        "status",
+        "active",
+        KeyEnd::Expired.name(),
+    )
 }
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
@@ -548,6 +714,8 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         actor,
         action,
         target,
+        crew,
+        environment,
         code,
         count,
         ..
@@ -557,6 +725,8 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         .changed("code", Json::Null, code.as_str());
     description.actor = *actor;
     description.outcome = AuditOutcome::Denied;
+    description.crew = *crew;
+    description.environment = *environment;
     description
 }
 
@@ -569,6 +739,9 @@ fn kind_of(id: &str) -> &'static str {
         "inv" => "invitation",
         "ses" => "session",
         "key" => "api_key",
+        "crw" => "crew",
+        "agt" => "agent",
+        "pth" => "pathway",
         _ => "resource",
     }
 }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use super::{EngineError, Found, audit::describe, engine::table_name};
 use crate::{
-    domain::ids::WorkspaceId,
+    domain::{event::Event, ids::WorkspaceId},
     journal::{
         Recorded, beside,
         stores::{
@@ -22,7 +22,7 @@ use crate::{
 /// The name of this projection, as `replay` takes it.
 pub const NAME: &str = "audit";
 /// Raised when the rows change: then the index is rebuilt.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Events that the index is brought on by at once.
 pub const STEP: u64 = 1_024;
@@ -38,17 +38,27 @@ pub fn row(event: &Recorded) -> AuditRow {
         .scope
         .starts_with(WorkspaceId::PREFIX)
         .then(|| event.scope.clone());
+    // What changed inside crews is no entry of the organization's log.
+    let organization = match &event.event {
+        Event::Crew(_) => None,
+        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => {
+            event.metadata.organization
+        }
+    };
     let mut words = description.action.replace(['.', '_'], " ");
     for word in description.words.iter().chain([&description.target.1]) {
         words.push(' ');
         words.push_str(&word.to_lowercase());
     }
+    if description.breaks_glass {
+        words.push_str(" break glass");
+    }
     AuditRow {
         position: event.position,
         recorded_at: event.recorded_at.0,
-        organization: event.metadata.organization.map(|id| id.to_string()),
+        organization: organization.map(|id| id.to_string()),
         workspace,
-        crew: None,
+        crew: description.crew.map(|crew| crew.to_string()),
         environment: description
             .environment
             .map(|environment| environment.name().to_owned()),

@@ -78,6 +78,8 @@ impl Projection for Auditors {
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

@@ -97,6 +97,8 @@ impl Projection for Invitations {
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -157,6 +159,8 @@ impl Projection for Invitations {
             | WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

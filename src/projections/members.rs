@@ -100,6 +100,8 @@ impl Projection for Members {
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::InvitationResent { .. }
             | WorkspaceEvent::InvitationAccepted { .. }
@@ -167,6 +169,8 @@ impl Projection for Members {
             WorkspaceEvent::WorkspaceCreated { .. }
             | WorkspaceEvent::WorkspaceRenamed { .. }
             | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::InvitationResent { .. }
             | WorkspaceEvent::InvitationAccepted { .. }

@@ -14,10 +14,13 @@ pub mod audit;
 pub mod audit_index;
 mod auditors;
 mod check;
+mod crews;
 mod engine;
 mod indexer;
 mod invitations;
+mod items;
 mod key_index;
+mod key_names;
 mod members;
 mod organizations;
 mod people;
@@ -34,10 +37,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use api_keys::{ApiKeyDocument, ApiKeys, KeyStatus};
 pub use auditors::{AuditorDocument, Auditors};
 pub use check::{CheckReport, Difference, check};
+pub use crews::{CrewDocument, Crews};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
+pub use items::{ItemDocument, ItemVersionDocument, ItemVersions, Items};
 pub use key_index::{KeyIndex, SecretHash};
+pub use key_names::{KeyNameDocument, KeyNames};
 pub use members::{MemberDocument, Members};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
@@ -216,8 +222,12 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Members>(),
         one::<Invitations>(),
         one::<ApiKeys>(),
+        one::<KeyNames>(),
         one::<Policies>(),
         one::<Auditors>(),
+        one::<Crews>(),
+        one::<Items>(),
+        one::<ItemVersions>(),
     ]
 }
 

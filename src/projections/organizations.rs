@@ -52,6 +52,7 @@ impl Projection for Organizations {
             )
             | Event::User(_)
             | Event::Workspace(_)
+            | Event::Crew(_)
             | Event::Attempts(_) => vec![],
         }
     }
@@ -147,6 +148,7 @@ impl Projection for OrganizationMembers {
             )
             | Event::User(_)
             | Event::Workspace(_)
+            | Event::Crew(_)
             | Event::Attempts(_) => vec![],
         }
     }

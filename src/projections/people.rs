@@ -92,6 +92,7 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
             | OrganizationEvent::OrganizationMemberRemoved { .. },
         )
         | Event::Workspace(_)
+        | Event::Crew(_)
         | Event::Attempts(_) => None,
     }
 }

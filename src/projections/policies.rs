@@ -39,9 +39,11 @@ impl Projection for Policies {
                 | WorkspaceEvent::PolicyChanged { .. }
                 | WorkspaceEvent::WorkspaceDeleted { .. },
             ) => vec![event.aggregate_id.clone()],
-            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
-                vec![]
-            }
+            Event::Workspace(_)
+            | Event::User(_)
+            | Event::Organization(_)
+            | Event::Crew(_)
+            | Event::Attempts(_) => vec![],
         }
     }
 
@@ -70,9 +72,11 @@ impl Projection for Policies {
             Event::Workspace(WorkspaceEvent::WorkspaceDeleted { .. }) => {
                 present(document, key).map(|_| None)
             }
-            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
-                Ok(document)
-            }
+            Event::Workspace(_)
+            | Event::User(_)
+            | Event::Organization(_)
+            | Event::Crew(_)
+            | Event::Attempts(_) => Ok(document),
         }
     }
 

@@ -45,9 +45,11 @@ impl Projection for Workspaces {
                 | WorkspaceEvent::PlanSelected { .. }
                 | WorkspaceEvent::WorkspaceDeleted { .. },
             ) => vec![event.aggregate_id.clone()],
-            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
-                vec![]
-            }
+            Event::Workspace(_)
+            | Event::User(_)
+            | Event::Organization(_)
+            | Event::Crew(_)
+            | Event::Attempts(_) => vec![],
         }
     }
 
@@ -105,7 +107,9 @@ impl Projection for Workspaces {
             | WorkspaceEvent::AuditorExpired { .. }
             | WorkspaceEvent::MembershipLimited { .. }
             | WorkspaceEvent::MembershipLimitLifted { .. }
-            | WorkspaceEvent::MembershipLimitReached { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::MembershipLimitReached { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

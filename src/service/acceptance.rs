@@ -3,6 +3,10 @@
 //! Accepting needs the invited address: of the account that is signed in, or of the one
 //! that is made with it. Letting somebody in is one unit over account, workspace and
 //! organization.
+//!
+//! An invitation is for an address, and so for whoever has it when they accept. The subject that
+//! its address was sealed under may be somebody who had it before: that stays them, and whoever
+//! comes in is another ([`super::introductions`] says who is who).
 
 use futures::FutureExt;
 use secrecy::SecretString;
@@ -10,22 +14,22 @@ use secrecy::SecretString;
 use super::{
     Caller, InvitationView, MemberView, Opened, Request, Service, ServiceError, SessionView, Token,
     TokenKind, Written,
+    introductions::{Introduction, ProfileCopy},
     invitations::MISSING,
     sign_up::{decide_account, share_first_profile},
     workspaces::Place,
-    write::{Composed, Made, Sender, profile_is_at},
+    write::{Composed, Made, Sender},
 };
 use crate::{
     domain::{
         EmailAddress, Name, Refusal,
         authority::Actor,
-        ids::{EventId, SessionId, UserId},
-        organization::{Organization, OrganizationCommand},
+        ids::{SessionId, UserId},
         sealed::KeyOwner,
         user::User,
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::{Desk, LookupKey, Rejection, StreamRef, stores::Statement},
+    journal::{Desk, LookupKey, Rejection, StreamRef},
     projections::{ACCOUNT, InvitationDocument},
 };
 
@@ -218,14 +222,14 @@ impl Service {
             return Err(Refusal::InvitationForAnother.into());
         }
         let profile = self.profile(caller.user).await?;
-        let profile_sequence = profile.account.version;
         let subject = profile.subject.to_string();
-        let copied = (
-            profile.email.as_str(),
-            profile.name.as_str(),
-            profile_sequence,
-        );
-        let joining = self.joining(found, guest, copied).await?;
+        let copy = ProfileCopy {
+            email: &profile.email,
+            name: &profile.name,
+            sequence: profile.account.version,
+            lookup: &guest.lookup,
+        };
+        let joining = self.joining(found, guest, &copy).await?;
         let (organization, workspace) = (found.place.organization, found.place.workspace);
         let origin = self
             .origin(caller, request, Some(organization), Some(workspace))
@@ -234,19 +238,14 @@ impl Service {
         let caller = caller.clone();
         Ok(Composed {
             lane: organization.to_string(),
-            streams: vec![
-                caller.stream(),
-                joining.workspace.clone(),
-                joining.organization.clone(),
-            ],
-            lookups: vec![claim.clone(), joining.claim.clone()],
+            streams: joining.streams(),
+            lookups: joining.lookups(&claim),
             origin,
             decide: Box::new(move |desk| {
                 caller.is_live(desk)?;
                 if desk.holder(&claim) != Some(&subject) {
                     return Err(Rejection::Recompose);
                 }
-                profile_is_at(desk, &caller.stream(), profile_sequence)?;
                 joining.decide(desk)?;
                 let made = Made::Accepted {
                     workspace,
@@ -269,8 +268,13 @@ impl Service {
         };
         let (user, session) = (guest.user, guest.session);
         let account = self.new_account(user, &guest.email, name, &guest.lookup, hash);
-        let copied = (guest.email.as_str(), name.as_str(), 1);
-        let joining = self.joining(found, guest, copied).await?;
+        let copy = ProfileCopy {
+            email: guest.email.as_str(),
+            name: name.as_str(),
+            sequence: 1,
+            lookup: &guest.lookup,
+        };
+        let joining = self.joining(found, guest, &copy).await?;
         let (organization, workspace) = (found.place.organization, found.place.workspace);
         let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
         let actor = Actor::User { id: user };
@@ -281,12 +285,8 @@ impl Service {
         let invitation = found.document.id;
         Ok(Composed {
             lane: organization.to_string(),
-            streams: vec![
-                stream.clone(),
-                joining.workspace.clone(),
-                joining.organization.clone(),
-            ],
-            lookups: vec![claim.clone(), joining.claim.clone()],
+            streams: joining.streams(),
+            lookups: joining.lookups(&claim),
             origin,
             decide: Box::new(move |desk| {
                 // An invitation that is over is said to be so, whoever has the address by now.
@@ -306,36 +306,29 @@ impl Service {
         })
     }
 
-    /// What lets somebody in: the invitation accepted, their subject in the organization
-    /// linked to their account, and their profile recorded there.
+    /// What lets somebody in: the invitation accepted, and they known in the organization.
     async fn joining(
         &self,
         found: &FoundInvitation,
         guest: &Guest,
-        (email, name, profile_sequence): (&str, &str, u64),
+        profile: &ProfileCopy<'_>,
     ) -> Result<Joining, ServiceError> {
         let organization = found.place.organization;
-        let owner = found.document.email.sealed.subject;
-        let key = self.keyring.newest(owner).await?.ok_or(MISSING)?;
-        let recorded = EventId::from_uuid(self.source().uuid());
+        let invited = match found.document.email.sealed.subject {
+            KeyOwner::Subject(subject) => Some(subject),
+            KeyOwner::Workspace(_) | KeyOwner::Organization(_) => None,
+        };
+        let introduction = self
+            .introduction_as(guest.user, organization, profile, invited)
+            .await?;
         Ok(Joining {
             workspace: found.place.stream(),
-            organization: StreamRef::of::<Organization>(organization, organization),
-            claim: Self::email_claim(organization, &guest.lookup),
-            subject: owner.to_string(),
             accept: WorkspaceCommand::AcceptInvitation {
                 invitation: found.document.id,
                 token_hash: found.token_hash.clone(),
                 user: guest.user,
             },
-            record: OrganizationCommand::RecordPerson {
-                user: guest.user,
-                profile_sequence,
-                email: key.seal(self.source(), recorded, "email", email),
-                name: key.seal(self.source(), recorded, "name", name),
-            },
-            recorded,
-            link: Self::link_subject(guest.user, &organization.to_string(), &guest.lookup),
+            introduction,
         })
     }
 }
@@ -343,24 +336,30 @@ impl Service {
 /// See [`Service::joining`].
 struct Joining {
     workspace: StreamRef,
-    organization: StreamRef,
-    /// The invited address in the organization.
-    claim: LookupKey,
-    subject: String,
     accept: WorkspaceCommand,
-    record: OrganizationCommand,
-    recorded: EventId,
-    link: Statement,
+    introduction: Introduction,
 }
 
 impl Joining {
+    /// The streams of account, workspace and organization.
+    fn streams(&self) -> Vec<StreamRef> {
+        let introduction = &self.introduction;
+        vec![
+            introduction.person.clone(),
+            self.workspace.clone(),
+            introduction.organization.clone(),
+        ]
+    }
+
+    /// The claim of the account's address, and what the introduction takes.
+    fn lookups(&self, claim: &LookupKey) -> Vec<LookupKey> {
+        let mut lookups = self.introduction.lookups();
+        lookups.push(claim.clone());
+        lookups
+    }
+
     fn decide(&self, desk: &mut Desk<'_>) -> Result<(), Rejection> {
-        if desk.holder(&self.claim) != Some(&self.subject) {
-            return Err(Rejection::Recompose);
-        }
         desk.execute::<Workspace>(&self.workspace, self.accept.clone(), &[])?;
-        desk.execute::<Organization>(&self.organization, self.record.clone(), &[self.recorded])?;
-        desk.write_beside(self.link.clone());
-        Ok(())
+        self.introduction.decide(desk)
     }
 }

@@ -22,12 +22,15 @@ use super::{
 use crate::{
     domain::{
         Name, Refusal, Timestamp,
-        api_keys::{AddressRange, KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret},
+        api_keys::{
+            AddressRange, CrewMissed, KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret,
+        },
         authority::{OrganizationPermission, Permission},
+        crew::{CrewPlace, CrewStatus},
         environment::Environment,
         ids::{CrewId, KeyId, OrganizationId, WorkspaceId},
         organization::{Organization, OrganizationCommand},
-        workspace::{Workspace, WorkspaceCommand},
+        workspace::{Policy, Workspace, WorkspaceCommand},
     },
     journal::{Origin, StreamRef, Unit},
     projections::{ApiKeyDocument, ApiKeys, Found, KeyStatus, Page},
@@ -49,6 +52,8 @@ pub struct ApiKeyView {
     pub status: KeyStatus,
     /// To the minute.
     pub last_used_at: Option<Timestamp>,
+    /// When the workspace's policy wants it rotated.
+    pub rotation_due_at: Option<Timestamp>,
     /// The key in whose place it came, in the answer that rotates it.
     pub predecessor: Option<(ApiKeyDocument, KeyStatus)>,
     pub secret: Option<Token>,
@@ -113,7 +118,8 @@ pub struct KeyCheck {
 }
 
 impl KeyQuestion {
-    fn verdict(&self, key: &ApiKeyDocument, now: Timestamp) -> KeyVerdict {
+    /// `crew` is the one that was asked about, where it is there and in the key's workspace.
+    fn verdict(&self, key: &ApiKeyDocument, crew: Option<CrewPlace>, now: Timestamp) -> KeyVerdict {
         match key.status_at(now) {
             KeyStatus::Revoked => return KeyVerdict::Revoked,
             KeyStatus::Expired => return KeyVerdict::Expired,
@@ -121,12 +127,14 @@ impl KeyQuestion {
         }
         let asks = |asked: bool, verdict| asked.then_some(verdict);
         let wrong_environment = self.environment.is_some() && self.environment != key.environment;
-        let crew = self.crew.is_some_and(|crew| !key.terms.reach(crew));
+        let reached = crew.map(|crew| key.terms.reach(key.environment, crew));
+        let elsewhere = reached == Some(Err(CrewMissed::WrongEnvironment));
+        let crew = self.crew.is_some() && reached != Some(Ok(()));
         let scope = self
             .scope
             .is_some_and(|scope| !key.scopes().contains(&scope));
         let address = self.ip.is_some() && !key.terms.allow_address(self.ip);
-        asks(wrong_environment, KeyVerdict::WrongEnvironment)
+        asks(wrong_environment || elsewhere, KeyVerdict::WrongEnvironment)
             .or(asks(crew, KeyVerdict::CrewNotAllowed))
             .or(asks(scope, KeyVerdict::ScopeMissing))
             .or(asks(address, KeyVerdict::IpNotAllowed))
@@ -178,6 +186,7 @@ impl Holder {
                 target,
                 organization,
                 workspace: None,
+                crew: None,
             },
         }
     }
@@ -246,7 +255,8 @@ impl Service {
             });
         };
         let now = self.source().now();
-        let verdict = question.verdict(&key, now);
+        let crew = self.crew_asked_about(question.crew, key.workspace).await?;
+        let verdict = question.verdict(&key, crew, now);
         if verdict == KeyVerdict::Valid {
             self.key_uses.note(key.id, now);
         }
@@ -254,6 +264,21 @@ impl Service {
             verdict,
             key: Some(key),
         })
+    }
+
+    /// The crew that a gateway asks about, where it is a live one of the key's workspace.
+    async fn crew_asked_about(
+        &self,
+        crew: Option<CrewId>,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Option<CrewPlace>, ServiceError> {
+        let Some(crew) = crew else {
+            return Ok(None);
+        };
+        let found = self.crews().get(&crew.to_string()).await?.value;
+        let found = found
+            .filter(|crew| Some(crew.workspace) == workspace && crew.status == CrewStatus::Active);
+        Ok(found.map(|crew| crew.place))
     }
 
     /// Makes a key of a workspace.
@@ -644,7 +669,8 @@ impl Service {
             None => None,
         };
         let now = self.source().now();
-        let mut views = self.key_views(vec![shown]).await?;
+        let policy = self.policy_of(workspace).await?;
+        let mut views = self.key_views(vec![shown], &policy).await?;
         let view = views.pop();
         let mut view = view.ok_or_else(|| ServiceError::Internal("no view".to_owned()))?;
         view.secret = secret.filter(|_| !receipt.replayed);
@@ -655,13 +681,28 @@ impl Service {
         Ok(Written::of(&receipt, view))
     }
 
-    async fn key_views(&self, keys: Vec<ApiKeyDocument>) -> Result<Vec<ApiKeyView>, ServiceError> {
+    /// The policy that a workspace's keys are under; that of keys of an organization is the
+    /// default one, which wants nothing of them.
+    async fn policy_of(&self, workspace: Option<WorkspaceId>) -> Result<Policy, ServiceError> {
+        let Some(workspace) = workspace else {
+            return Ok(Policy::default());
+        };
+        let found = self.policies().get(&workspace.to_string()).await?;
+        Ok(found.value.map_or_else(Policy::default, |it| it.policy))
+    }
+
+    async fn key_views(
+        &self,
+        keys: Vec<ApiKeyDocument>,
+        policy: &Policy,
+    ) -> Result<Vec<ApiKeyView>, ServiceError> {
         let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
         let last_uses: HashMap<_, _> = self.last_uses(&ids).await?;
         let now = self.source().now();
         let views = keys.into_iter().map(|key| ApiKeyView {
             status: key.status_at(now),
             last_used_at: last_uses.get(&key.id).copied(),
+            rotation_due_at: key.rotation_due_at(policy, now),
             predecessor: None,
             secret: None,
             key,
@@ -669,7 +710,8 @@ impl Service {
         Ok(views.collect())
     }
 
-    /// A page of a workspace's keys, oldest first.
+    /// A page of a workspace's keys, oldest first: all of them, or those alone that are due to
+    /// be rotated, or are not.
     ///
     /// # Errors
     /// A refusal unless whoever asks may see them.
@@ -678,13 +720,28 @@ impl Service {
         request: &Request,
         principal: impl Into<Principal>,
         workspace: WorkspaceId,
+        rotation_due: Option<bool>,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<ApiKeyView>, ServiceError> {
         let permission = Permission::SeeKeys;
         self.may_in_workspace(request, principal, workspace, permission, "api_key.read")
             .await?;
-        self.keys_of(&workspace.to_string(), after, limit).await
+        let policy = self.policy_of(Some(workspace)).await?;
+        let now = self.source().now();
+        let is_due = |key: &ApiKeyDocument| {
+            let due_at = key.rotation_due_at(&policy, now);
+            due_at.is_some_and(|due_at| due_at <= now)
+        };
+        let page = self
+            .api_keys()
+            .page_of_parent_where(&workspace.to_string(), after, limit, |key| {
+                rotation_due
+                    .is_none_or(|due| due == is_due(&key))
+                    .then_some(key)
+            })
+            .await?;
+        self.viewed(page, &policy).await
     }
 
     /// A page of an organization's own keys, oldest first.
@@ -702,18 +759,21 @@ impl Service {
         let permission = OrganizationPermission::SeeKeys;
         self.may_in_organization(request, caller, organization, permission, "api_key.read")
             .await?;
-        self.keys_of(&organization.to_string(), after, limit).await
+        let holder = organization.to_string();
+        let page = self
+            .api_keys()
+            .page_of_parent(&holder, after, limit)
+            .await?;
+        self.viewed(page, &Policy::default()).await
     }
 
-    async fn keys_of(
+    async fn viewed(
         &self,
-        holder: &str,
-        after: Option<&str>,
-        limit: u64,
+        page: Page<ApiKeyDocument>,
+        policy: &Policy,
     ) -> Result<Page<ApiKeyView>, ServiceError> {
-        let page = self.api_keys().page_of_parent(holder, after, limit).await?;
         let (keys, documents): (Vec<_>, Vec<_>) = page.items.into_iter().unzip();
-        let views = self.key_views(documents).await?;
+        let views = self.key_views(documents, policy).await?;
         Ok(Page {
             items: keys.into_iter().zip(views).collect(),
             more: page.more,
@@ -745,7 +805,9 @@ impl Service {
     ) -> Result<Found<ApiKeyView>, ServiceError> {
         let found = self.api_keys().get(&key.to_string()).await?;
         let document = found.value.filter(|key| holder.holds(key));
-        let mut views = self.key_views(vec![document.ok_or(MISSING)?]).await?;
+        let document = document.ok_or(MISSING)?;
+        let policy = self.policy_of(document.workspace).await?;
+        let mut views = self.key_views(vec![document], &policy).await?;
         Ok(Found {
             position: found.position,
             value: views.pop().ok_or(MISSING)?,

@@ -15,7 +15,8 @@ use crate::{
         Refusal,
         attempts::{Attempts, AttemptsCommand},
         authority::Actor,
-        ids::{OrganizationId, WorkspaceId},
+        environment::Environment,
+        ids::{CrewId, KeyId, OrganizationId, WorkspaceId},
     },
     journal::{Origin, StreamRef, Unit},
 };
@@ -32,6 +33,8 @@ struct Attempt {
     actor: Actor,
     action: &'static str,
     target: String,
+    crew: Option<CrewId>,
+    environment: Option<Environment>,
     code: &'static str,
     organization: OrganizationId,
     workspace: Option<WorkspaceId>,
@@ -92,28 +95,59 @@ impl Service {
         aim: &Aim,
         refusal: &Refusal,
     ) {
-        let principal = principal.into();
+        let kept = self.try_to_keep(principal.into(), request, aim, refusal);
+        if let Err(error) = kept.await {
+            tracing::error!(%error, "a refused attempt was not kept");
+        }
+    }
+
+    async fn try_to_keep(
+        &self,
+        principal: Principal,
+        request: &Request,
+        aim: &Aim,
+        refusal: &Refusal,
+    ) -> Result<(), ServiceError> {
         let attempt = Attempt {
             actor: principal.actor(),
             action: aim.action,
             target: aim.target.clone(),
+            crew: aim.crew.map(|crew| crew.id),
+            environment: self.environment_of(&principal, aim).await?,
             code: refusal.code(),
             organization: aim.organization,
             workspace: aim.workspace,
         };
         let minute = self.source().now().minute();
         if !self.attempts.count(minute, &attempt) {
-            return;
+            return Ok(());
         }
-        let kept = async {
-            let origin = self
-                .origin_of(&principal, request, Some(aim.organization), aim.workspace)
-                .await?;
-            self.write_attempt(attempt, 1, None, origin).await
+        let origin = self
+            .origin_of(&principal, request, Some(aim.organization), aim.workspace)
+            .await?;
+        self.write_attempt(attempt, 1, None, origin).await
+    }
+
+    /// The environment that an attempt is about: that of the crew or the key that it aims at, or
+    /// else that of the key that makes it.
+    async fn environment_of(
+        &self,
+        principal: &Principal,
+        aim: &Aim,
+    ) -> Result<Option<Environment>, ServiceError> {
+        if let Some(crew) = aim.crew {
+            return Ok(Some(crew.environment));
+        }
+        let own = match principal {
+            Principal::Key(key) => key.0.environment,
+            Principal::Person(_) => None,
         };
-        if let Err(error) = kept.await {
-            tracing::error!(%error, "a refused attempt was not kept");
-        }
+        let Ok(key) = aim.target.parse::<KeyId>() else {
+            return Ok(own);
+        };
+        let aimed_at = self.api_keys().get(&key.to_string()).await?.value;
+        let aimed_at = aimed_at.filter(|key| key.workspace == aim.workspace);
+        Ok(aimed_at.and_then(|key| key.environment).or(own))
     }
 
     /// Writes the repeats of minutes that have ended.
@@ -151,6 +185,8 @@ impl Service {
                     actor: attempt.actor,
                     action: attempt.action.to_owned(),
                     target: attempt.target.clone(),
+                    crew: attempt.crew,
+                    environment: attempt.environment,
                     code: attempt.code.to_owned(),
                     minute: minute.unwrap_or_else(|| desk.now().minute()),
                     count,
@@ -175,6 +211,8 @@ mod tests {
             actor: Actor::System,
             action: "member.invited",
             target: target.to_string(),
+            crew: None,
+            environment: None,
             code: "not_permitted",
             organization: OrganizationId::from_uuid(Uuid::nil()),
             workspace: None,

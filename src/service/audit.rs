@@ -13,7 +13,7 @@ use crate::{
         Refusal, Timestamp,
         authority::{Actor, OrganizationPermission, Permission},
         environment::Environment,
-        ids::{EventId, OrganizationId, UserId, WorkspaceId},
+        ids::{CrewId, EventId, OrganizationId, UserId, WorkspaceId},
     },
     journal::{
         Recorded, StoredEvent,
@@ -104,7 +104,10 @@ pub struct AuditEntry {
     pub target: EntryTarget,
     pub organization: Option<OrganizationId>,
     pub workspace: Option<String>,
+    pub crew: Option<CrewId>,
     pub environment: Option<Environment>,
+    /// Whether glass was broken for it: a production crew was changed against the policy.
+    pub break_glass: bool,
     pub changes: Vec<EntryChange>,
     pub reason: Option<String>,
     pub request_id: Option<String>,
@@ -130,8 +133,8 @@ pub struct AuditPage {
 struct Names {
     /// What people were called, by realm, person and position.
     people: HashMap<(String, UserId), Vec<(u64, Opened)>>,
-    /// What keys are called now, by their ids.
-    keys: HashMap<String, String>,
+    /// What keys were called, by their ids and position.
+    keys: HashMap<String, Vec<(u64, String)>>,
 }
 
 impl Service {
@@ -339,8 +342,9 @@ impl Service {
                 .push((row.since, name));
         }
         let keys: Vec<_> = keys.into_iter().collect();
-        for (id, key) in self.api_keys().get_many(&keys).await? {
-            names.keys.insert(id, key.terms.name);
+        for (_, row) in self.key_names().of_parents(&keys).await? {
+            let of_key = names.keys.entry(row.key.to_string()).or_default();
+            of_key.push((row.since, row.name));
         }
         Ok(names)
     }
@@ -352,7 +356,7 @@ impl Service {
         description: Description,
         names: &Names,
     ) -> Result<AuditEntry, ServiceError> {
-        let called = description.new_name().map(str::to_owned);
+        let called = description.called;
         let mut changes = Vec::with_capacity(description.changes.len());
         for change in description.changes {
             changes.push(self.change(recorded.id, change).await?);
@@ -370,17 +374,18 @@ impl Service {
             .unwrap_or(Json::Null);
         let of_context = |member: &str| context[member].as_str().map(str::to_owned);
         let named = |user: UserId| name_then(names, &realm_of(recorded), user, recorded.position);
+        let named_key = |key: &str| at(names.keys.get(key)?, recorded.position).cloned();
         let (kind, id) = description.target;
         let target_name = match kind {
             "user" => id.parse().ok().and_then(named),
-            "workspace" | "organization" => called,
-            KEY => called.or_else(|| names.keys.get(&id).cloned()),
+            "workspace" | "organization" | "crew" | "agent" | "pathway" => called,
+            KEY => called.or_else(|| named_key(&id)),
             _ => None,
         };
         let actor = description.actor;
         let actor_name = match actor {
             Actor::User { id } => named(id),
-            Actor::ApiKey { id } => names.keys.get(&id.to_string()).cloned(),
+            Actor::ApiKey { id } => named_key(&id.to_string()),
             Actor::System => None,
         };
         Ok(AuditEntry {
@@ -405,7 +410,9 @@ impl Service {
                 .parse::<WorkspaceId>()
                 .ok()
                 .map(|id| id.to_string()),
+            crew: description.crew,
             environment: description.environment,
+            break_glass: description.breaks_glass,
             changes,
             reason,
             request_id: metadata.request_id.clone(),
@@ -461,8 +468,12 @@ fn realm_of(recorded: &Recorded) -> String {
 
 fn name_then(names: &Names, realm: &str, user: UserId, position: u64) -> Option<String> {
     let known = names.people.get(&(realm.to_owned(), user))?;
-    let then = known.iter().rev().find(|(since, _)| *since <= position);
+    Some(at(known, position)?.clone().into_text())
+}
+
+/// The name that counted at a position, of names in the order that they were given.
+fn at<T>(given: &[(u64, T)], position: u64) -> Option<&T> {
+    let then = given.iter().rev().find(|(since, _)| *since <= position);
     // Who acts in the unit that makes them known is known from a later event of it.
-    let name = then.or_else(|| known.first())?;
-    Some(name.1.clone().into_text())
+    then.or_else(|| given.first()).map(|(_, name)| name)
 }

@@ -13,6 +13,7 @@ use crate::{
         EmailAddress, Refusal, Timestamp,
         authority::Permission,
         ids::{UserId, WorkspaceId},
+        standing::Standing,
         workspace::{Workspace, WorkspaceCommand},
     },
     projections::{AuditorDocument, Auditors, Found, Page},
@@ -103,7 +104,7 @@ impl Service {
         let found = self.user_of_email(&self.email_lookup(email)).await?;
         let user = found.ok_or(Refusal::NoSuchAccount)?;
         let introduction = self.introduction(user, place.organization).await?;
-        let address = introduction.address.clone();
+        let lookups = introduction.lookups();
         let streams = [
             introduction.person.clone(),
             introduction.organization.clone(),
@@ -123,7 +124,7 @@ impl Service {
             .compose_in_workspace(request, caller, place, permission, None, 201, decide)
             .await?;
         composed.streams.extend(streams);
-        composed.lookups.push(address);
+        composed.lookups.extend(lookups);
         Ok(composed)
     }
 
@@ -214,7 +215,13 @@ impl Service {
         })
     }
 
-    /// Takes a grant back.
+    /// Whether somebody has a grant that counts.
+    async fn audits(&self, workspace: WorkspaceId, user: UserId) -> Result<bool, ServiceError> {
+        let standing = self.standing_in(workspace, user).await?.value;
+        Ok(matches!(standing, Some(Standing::Auditor { .. })))
+    }
+
+    /// Takes a grant back; who takes back their own gives it up.
     ///
     /// # Errors
     /// A refusal unless the caller may; [`Refusal::NotFound`] when there is none.
@@ -228,7 +235,11 @@ impl Service {
         let place = self.known_place(workspace).await?;
         let sender = Sender::Person(caller.clone());
         let aim = place.aim("auditor.revoked", user);
-        let permission = Permission::ManageAuditors;
+        let gives_up = caller.user == user && self.audits(workspace, user).await?;
+        let permission = match gives_up {
+            true => Permission::GiveUpGrant,
+            false => Permission::ManageAuditors,
+        };
         let receipt = self
             .submit(&sender, request, Some(&aim), || {
                 async {

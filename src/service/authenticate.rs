@@ -64,6 +64,7 @@ impl KeyCaller {
             target: self.id().to_string(),
             organization: self.0.organization,
             workspace: self.0.workspace,
+            crew: None,
         }
     }
 }
@@ -81,6 +82,22 @@ impl Principal {
         match self {
             Self::Person(caller) => Actor::User { id: caller.user },
             Self::Key(key) => Actor::ApiKey { id: key.id() },
+        }
+    }
+
+    /// The stream of a person's account; whether a key lives is its holder's to say.
+    pub(super) fn stream(&self) -> Option<StreamRef> {
+        match self {
+            Self::Person(caller) => Some(caller.stream()),
+            Self::Key(_) => None,
+        }
+    }
+
+    /// That a person's session still lives, on the newest state.
+    pub(super) fn is_live(&self, desk: &mut Desk<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Person(caller) => caller.is_live(desk),
+            Self::Key(_) => Ok(()),
         }
     }
 }
@@ -175,24 +192,35 @@ impl Service {
         key: &KeyCaller,
         aim: KeyAim,
     ) -> ServiceError {
-        let refused = match aim {
-            KeyAim::Workspace(workspace, permission) => self
-                .may_in_workspace(request, key, workspace, permission, permission.name())
-                .await
-                .map(drop),
+        let (action, refused) = match aim {
+            KeyAim::Workspace(workspace, permission) => {
+                let action = permission.name();
+                let asked = self.may_in_workspace(request, key, workspace, permission, action);
+                (action, asked.await.map(drop))
+            }
             KeyAim::Organization(organization, permission) => {
-                self.may_in_organization(request, key, organization, permission, permission.name())
-                    .await
+                let action = permission.name();
+                let asked =
+                    self.may_in_organization(request, key, organization, permission, action);
+                (action, asked.await)
             }
-            KeyAim::People => Ok(()),
-            KeyAim::Nothing => Err(Refusal::NotFound {
-                what: "resource",
-                hidden: false,
+            KeyAim::People => ("account.use", Ok(())),
+            KeyAim::Nothing => {
+                return Refusal::NotFound {
+                    what: "resource",
+                    hidden: false,
+                }
+                .into();
             }
-            .into()),
         };
+        if let Err(refused) = refused {
+            return refused;
+        }
         // Where a key would have the right, the route is for people all the same.
-        refused.err().unwrap_or(Refusal::NotForApiKeys.into())
+        let refusal = Refusal::NotForApiKeys;
+        let aim = key.own_aim(action);
+        self.keep_attempt(key, request, &aim, &refusal).await;
+        refusal.into()
     }
 
     async fn key_caller(

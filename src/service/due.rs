@@ -37,6 +37,8 @@ pub struct DueReport {
     /// Roles and memberships that have ended by themselves.
     pub limits_reached: u64,
     pub auditors_expired: u64,
+    /// Contents that were staged and never pinned.
+    pub contents_collected: u64,
 }
 
 const DELETE_TOKENS: &str = "
@@ -96,6 +98,7 @@ impl Service {
             self.expire_key(&key).await?;
             report.keys_expired += 1;
         }
+        report.contents_collected = self.collect_contents().await?;
         report.key_uses_written = self.write_key_uses().await?;
         report.attempts_written = self.write_repeated_attempts().await?;
         report.failed_sign_ins_written = self.write_failed_sign_ins().await?;

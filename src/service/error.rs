@@ -27,6 +27,9 @@ pub enum ServiceError {
     /// `If-Match` named a version that is not the newest any more.
     #[error("it has changed since you read it; its version is now {version}")]
     PreconditionFailed { version: u64 },
+    /// `If-Match` of what is not there yet.
+    #[error("there is nothing yet that it could match")]
+    NothingToMatch,
     /// The key was used for another request.
     #[error("this Idempotency-Key was used for another request")]
     IdempotencyKeyReused,

@@ -1,12 +1,19 @@
-//! An organization gets to know somebody who has an account: it keeps its own copy of their
-//! profile, sealed under a key of theirs in it, as it does of whoever accepts an invitation.
+//! An organization gets to know somebody: it keeps its own copy of their profile, sealed under a
+//! key of theirs in it. So it does of whoever accepts an invitation, is given a role or a grant.
+//!
+//! Whose key that is, is a matter of identity: the subject that they are there already; else the
+//! one that has their address there, if it is nobody yet, as an invitation has left it; else a
+//! new one. A subject that is somebody else is left to them, whatever address it is found by. So
+//! an address which its holder has given up is as good as any other for who has it now, and
+//! neither is ever taken for the other.
 //!
 //! Composed outside and decided in the unit that gives them something there; composed anew
-//! where their profile, or who has their address in the organization, has changed meanwhile.
+//! where their profile, who has their address in the organization, or who a subject is, has
+//! changed meanwhile.
 
 use std::sync::Arc;
 
-use super::{Service, ServiceError, people::FoundSubject, write::profile_is_at};
+use super::{Service, ServiceError, write::profile_is_at};
 use crate::{
     domain::{
         ids::{EventId, OrganizationId, SubjectId, UserId},
@@ -17,19 +24,32 @@ use crate::{
     journal::{Desk, LookupKey, Rejection, StreamRef, sealing::DataKey, stores::Statement},
 };
 
+/// A profile that an organization is given a copy of.
+pub(super) struct ProfileCopy<'a> {
+    pub email: &'a str,
+    pub name: &'a str,
+    /// Its sequence in the person's own stream.
+    pub sequence: u64,
+    /// What the address is looked up by.
+    pub lookup: &'a str,
+}
+
 /// What makes somebody known in an organization.
 pub(super) struct Introduction {
+    user: UserId,
     /// The person's account; the unit must name it.
     pub person: StreamRef,
     /// The unit must name it.
     pub organization: StreamRef,
-    /// Their address in the organization; the unit must look it up.
-    pub address: LookupKey,
+    /// Their address in the organization.
+    address: LookupKey,
     profile_sequence: u64,
     /// Who had the address when this was composed.
     holder: Option<SubjectId>,
     /// Who has it from now on, where that is somebody new.
     new_holder: Option<SubjectId>,
+    /// Subjects that were nobody, and are this person from now on.
+    links: Vec<SubjectId>,
     record: OrganizationCommand,
     recorded: EventId,
     statements: Vec<Statement>,
@@ -43,12 +63,21 @@ struct Known {
 }
 
 impl Introduction {
+    /// What the unit must look up.
+    pub(super) fn lookups(&self) -> Vec<LookupKey> {
+        let links = self.links.iter().copied().map(Service::person_lookup);
+        std::iter::once(self.address.clone()).chain(links).collect()
+    }
+
     /// Makes the person known, if the organization does not know them as they are already.
     pub(super) fn decide(&self, desk: &mut Desk<'_>) -> Result<(), Rejection> {
         profile_is_at(desk, &self.person, self.profile_sequence)?;
         let holder = self.holder.map(|subject| subject.to_string());
         if desk.holder(&self.address) != holder.as_deref() {
             return Err(Rejection::Recompose);
+        }
+        for subject in &self.links {
+            self.link(desk, *subject)?;
         }
         if let Some(subject) = self.new_holder {
             desk.hold(&self.address, Some(subject.to_string()));
@@ -58,6 +87,20 @@ impl Introduction {
             .for_each(|statement| desk.write_beside(statement.clone()));
         desk.execute::<Organization>(&self.organization, self.record.clone(), &[self.recorded])?;
         Ok(())
+    }
+
+    /// Makes a subject the person, if it is still nobody.
+    fn link(&self, desk: &mut Desk<'_>, subject: SubjectId) -> Result<(), Rejection> {
+        let (key, user) = (Service::person_lookup(subject), self.user.to_string());
+        match desk.holder(&key) {
+            None => {
+                desk.hold(&key, Some(user));
+                desk.write_beside(Service::link_subject(self.user, subject));
+                Ok(())
+            }
+            Some(present) if present == user => Ok(()),
+            Some(_) => Err(Rejection::Recompose),
+        }
     }
 }
 
@@ -69,73 +112,83 @@ impl Service {
         organization: OrganizationId,
     ) -> Result<Introduction, ServiceError> {
         let profile = self.profile(user).await?;
-        let profile_sequence = profile.account.version;
-        let lookup = self.email_lookup(&profile.address()?);
+        let copy = ProfileCopy {
+            email: &profile.email,
+            name: &profile.name,
+            sequence: profile.account.version,
+            lookup: &self.email_lookup(&profile.address()?),
+        };
+        self.introduction_as(user, organization, &copy, None).await
+    }
+
+    /// The same with a profile that may not be written yet, for somebody who comes in by an
+    /// invitation that was sent to them as `invited`.
+    pub(super) async fn introduction_as(
+        &self,
+        user: UserId,
+        organization: OrganizationId,
+        profile: &ProfileCopy<'_>,
+        invited: Option<SubjectId>,
+    ) -> Result<Introduction, ServiceError> {
         let realm = organization.to_string();
-        let found = self.subjects.of_email(&realm, &lookup).await?;
-        let known = self.known_in(user, organization, found, &lookup).await?;
+        let found = self.subjects.of_email(&realm, profile.lookup).await?;
+        let nobody = found.filter(|found| found.user.is_none());
+        let mut links: Vec<_> = nobody.map(|found| found.subject).into_iter().collect();
+        if let Some(invited) = invited.filter(|invited| !links.contains(invited))
+            && self.subjects.is_nobody(invited).await?
+        {
+            links.push(invited);
+        }
+        let address = found.is_none().then_some(profile.lookup);
+        let known = self.known_in(user, organization, &links, address).await?;
         let recorded = EventId::from_uuid(self.source().uuid());
         let seal = |field, value: &str| known.key.seal(self.source(), recorded, field, value);
         let record = OrganizationCommand::RecordPerson {
             user,
-            profile_sequence,
-            email: seal("email", &profile.email),
-            name: seal("name", &profile.name),
+            profile_sequence: profile.sequence,
+            email: seal("email", profile.email),
+            name: seal("name", profile.name),
         };
         Ok(Introduction {
+            user,
             person: StreamRef::of::<User>(user, user),
             organization: StreamRef::of::<Organization>(organization, organization),
-            address: Self::email_claim(organization, &lookup),
-            profile_sequence,
+            address: Self::email_claim(organization, profile.lookup),
+            profile_sequence: profile.sequence,
             holder: found.map(|found| found.subject),
             new_holder: known.new_holder,
+            links,
             record,
             recorded,
             statements: known.statements,
         })
     }
 
+    /// The subject that the person is in the organization, one of those that become them, or a
+    /// new one; found from now on by `address`, which is there where nobody is found by it.
     async fn known_in(
         &self,
         user: UserId,
         organization: OrganizationId,
-        found: Option<FoundSubject>,
-        lookup: &str,
+        links: &[SubjectId],
+        address: Option<&str>,
     ) -> Result<Known, ServiceError> {
-        if let Some(subject) = self.subject_of(user, Some(organization)).await? {
-            return self.known_as(subject, vec![]).await;
+        let present = self.subject_of(user, Some(organization)).await?;
+        if let Some(subject) = present.or(links.first().copied()) {
+            let key = self.keyring.newest(KeyOwner::Subject(subject)).await?;
+            let no_key = || ServiceError::Internal(format!("subject {subject} has no key"));
+            let found_by = address.map(|address| Self::move_email(subject, address));
+            return Ok(Known {
+                key: key.ok_or_else(no_key)?,
+                new_holder: address.map(|_| subject),
+                statements: found_by.into_iter().collect(),
+            });
         }
-        let (realm, address) = (organization.to_string(), found.is_none().then_some(lookup));
-        if let Some(FoundSubject {
-            subject,
-            user: None,
-        }) = found
-        {
-            // An invitation has made it.
-            let link = Self::link_subject(user, &realm, lookup);
-            return self.known_as(subject, vec![link]).await;
-        }
-        // Where somebody else is known here by the address, this one is found without it.
-        let made = self.new_subject(&realm, Some(user), address);
+        let made = self.new_subject(organization, Some(user), address);
         Ok(Known {
             key: made.key,
             new_holder: address.map(|_| made.subject),
             statements: made.statements.to_vec(),
-        })
-    }
-
-    async fn known_as(
-        &self,
-        subject: SubjectId,
-        statements: Vec<Statement>,
-    ) -> Result<Known, ServiceError> {
-        let key = self.keyring.newest(KeyOwner::Subject(subject)).await?;
-        let key =
-            key.ok_or_else(|| ServiceError::Internal(format!("subject {subject} has no key")))?;
-        Ok(Known {
-            key,
-            new_holder: None,
-            statements,
         })
     }
 }

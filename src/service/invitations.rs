@@ -89,8 +89,8 @@ impl Service {
         let realm = place.organization.to_string();
         let lookup = self.email_lookup(email);
         let known = self.subjects.of_email(&realm, &lookup).await?;
-        let (key, holder, statements) = self.invitee(&realm, &lookup, known).await?;
         let invitee = self.user_of_email(&lookup).await?;
+        let (key, holder, statements) = self.invitee(&realm, &lookup, known, invitee).await?;
         let event = EventId::from_uuid(self.source().uuid());
         let email = key.seal(self.source(), event, "email", email.as_str());
         let claim = Self::email_claim(&realm, &lookup);
@@ -128,14 +128,17 @@ impl Service {
     }
 
     /// The key of an invited address in an organization: of the subject that has it, or of a
-    /// new one with the statements that keep it.
+    /// new one with the statements that keep it. A subject that is somebody whose account has
+    /// another address by now is not the one that is invited.
     async fn invitee(
         &self,
         realm: &str,
         lookup: &str,
         known: Option<FoundSubject>,
+        invitee: Option<UserId>,
     ) -> Result<(Arc<DataKey>, String, Vec<crate::journal::stores::Statement>), ServiceError> {
-        if let Some(known) = known {
+        let is_invited = |known: &FoundSubject| known.user.is_none() || known.user == invitee;
+        if let Some(known) = known.filter(is_invited) {
             let key = self
                 .keyring
                 .newest(KeyOwner::Subject(known.subject))
@@ -145,7 +148,8 @@ impl Service {
             })?;
             return Ok((key, known.subject.to_string(), vec![]));
         }
-        let made = self.new_subject(realm, None, Some(lookup));
+        let address = known.is_none().then_some(lookup);
+        let made = self.new_subject(realm, None, address);
         Ok((made.key, made.subject.to_string(), made.statements.to_vec()))
     }
 

@@ -347,7 +347,7 @@ impl Service {
         profile: &Profile,
         organization: OrganizationId,
     ) -> Result<(), ServiceError> {
-        let user = profile.account.id;
+        let (user, sequence) = (profile.account.id, profile.account.version);
         let Some(subject) = self.subject_of(user, Some(organization)).await? else {
             return Ok(());
         };
@@ -357,7 +357,7 @@ impl Service {
         let recorded = EventId::from_uuid(self.source().uuid());
         let command = OrganizationCommand::RecordPerson {
             user,
-            profile_sequence: profile.account.version,
+            profile_sequence: sequence,
             email: key.seal(self.source(), recorded, "email", &profile.email),
             name: key.seal(self.source(), recorded, "name", &profile.name),
         };
@@ -371,12 +371,22 @@ impl Service {
             origin: Origin::system(),
             idempotency: None,
             decide: Box::new(move |desk| {
+                let known = desk.read::<Organization>(&stream).person_sequence(user);
+                if known > Some(sequence) {
+                    // It has a newer copy, and knows by which address they are found now.
+                    return Ok(Made::Nothing.outcome(0));
+                }
                 desk.execute::<Organization>(&stream, command.clone(), &[recorded])?;
-                // An invitation may have made a subject of the new address; then the person
-                // is found by both.
-                if desk.holder(&claim).is_none() {
-                    desk.hold(&claim, Some(subject.to_string()));
-                    desk.write_beside(Self::move_email(subject, &lookup));
+                let holder = desk.holder(&claim).map(str::to_owned);
+                match holder {
+                    None => {
+                        desk.hold(&claim, Some(subject.to_string()));
+                        desk.write_beside(Self::move_email(subject, &lookup));
+                    }
+                    Some(holder) if holder == subject.to_string() => {}
+                    // An invitation has made another subject of the new address. By the old one
+                    // they are not found any more: it is free for somebody else.
+                    Some(_) => desk.write_beside(Self::forget_email(subject)),
                 }
                 Ok(Made::Nothing.outcome(0))
             }),

@@ -14,10 +14,13 @@ mod attempts;
 mod audit;
 mod auditors;
 mod authenticate;
+mod contents;
+mod crews;
 mod due;
 mod error;
 mod introductions;
 mod invitations;
+mod items;
 mod key_uses;
 mod me;
 mod members;
@@ -38,7 +41,11 @@ mod who_may;
 mod workspaces;
 mod write;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
 use lru::LruCache;
 use std::sync::Mutex;
@@ -51,9 +58,11 @@ pub use audit::{
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
+pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
+pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use organization_members::OrganizationMemberView;
@@ -74,9 +83,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Documents, Engine, EngineError, Found, Indexer, Invitations, Members,
-        OrganizationMembers, Organizations, People, Policies, Projection, Users, Workspaces,
-        audit_index,
+        ApiKeys, Auditors, Crews, Documents, Engine, EngineError, Found, Indexer, Invitations,
+        ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations, People,
+        Policies, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -85,6 +94,7 @@ use key_uses::KeyUses;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
+use throttle::SignUpLimit;
 
 /// How many workspaces' organizations are remembered; they never change. That a workspace was
 /// deleted by another process is not remembered: whoever answers by this asks further.
@@ -116,7 +126,12 @@ pub struct ServiceSettings {
     pub session_lifetime: chrono::TimeDelta,
     /// How long an invitation can be accepted.
     pub invitation_lifetime: chrono::TimeDelta,
+    /// How many may sign up from one client network in an hour; none: as many as like to.
+    pub sign_ups_an_hour: Option<NonZeroU32>,
 }
+
+/// How many may sign up from one client network in an hour, where nobody says otherwise.
+pub const SIGN_UPS_AN_HOUR: u32 = 60;
 
 impl Default for ServiceSettings {
     fn default() -> Self {
@@ -125,6 +140,7 @@ impl Default for ServiceSettings {
             catalogue: Catalogue::built_in(),
             session_lifetime: chrono::TimeDelta::days(30),
             invitation_lifetime: chrono::TimeDelta::days(7),
+            sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
         }
     }
 }
@@ -138,6 +154,7 @@ pub struct Service {
     keyring: Keyring,
     subjects: Subjects,
     passwords: Passwords,
+    sign_up_limit: SignUpLimit,
     attempts: AttemptCounter,
     tokens: Tokens,
     key_uses: KeyUses,
@@ -184,6 +201,7 @@ impl Service {
         Ok(Arc::new(Self {
             subjects: Subjects::new(store),
             passwords: Passwords::new(source)?,
+            sign_up_limit: SignUpLimit::new(settings.sign_ups_an_hour),
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
             key_uses: KeyUses::default(),
@@ -232,7 +250,23 @@ impl Service {
         self.documents()
     }
 
+    fn key_names(&self) -> Documents<KeyNames> {
+        self.documents()
+    }
+
     fn auditors(&self) -> Documents<Auditors> {
+        self.documents()
+    }
+
+    fn crews(&self) -> Documents<Crews> {
+        self.documents()
+    }
+
+    fn items(&self) -> Documents<Items> {
+        self.documents()
+    }
+
+    fn item_versions(&self) -> Documents<ItemVersions> {
         self.documents()
     }
 

@@ -212,6 +212,7 @@ impl Service {
             target: change.user.to_string(),
             organization,
             workspace: None,
+            crew: None,
         };
         // An organization that does not exist has no attempts to be kept in.
         let known = self.organizations().get(&organization.to_string()).await?;
@@ -244,12 +245,18 @@ impl Service {
             let found = self.organization_members().get(&key).await?;
             Ok(found.value.map(|member| member.version))
         };
-        let sequence = self.checked_sequence(request, &stream, version).await?;
+        let sequence = match change.command {
+            OrganizationCommand::SetMember { .. } => {
+                self.checked_sequence_or_nothing(request, &stream, version)
+                    .await?
+            }
+            _ => self.checked_sequence(request, &stream, version).await?,
+        };
         let introduction = self.introduced_by(organization, change).await?;
         let (mut streams, mut lookups) = (vec![caller.stream(), stream.clone()], vec![]);
         if let Some(introduction) = &introduction {
             streams.push(introduction.person.clone());
-            lookups.push(introduction.address.clone());
+            lookups.extend(introduction.lookups());
         }
         let origin = self
             .origin(caller, request, Some(organization), None)

@@ -121,6 +121,7 @@ impl Service {
                 target: organization.to_string(),
                 organization,
                 workspace: None,
+                crew: None,
             };
             self.keep_attempt(&principal, request, &aim, &refusal).await;
         }
@@ -264,6 +265,7 @@ impl Service {
             target: id.to_string(),
             organization: id,
             workspace: None,
+            crew: None,
         };
         // An organization that does not exist has no attempts to be kept in.
         let exists = self

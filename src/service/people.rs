@@ -2,6 +2,12 @@
 //!
 //! A person is one subject for their account and one for each organization that knows them,
 //! each with its own key. Names are opened here and nowhere else.
+//!
+//! A subject that an invitation has made is nobody until whoever holds its address comes in.
+//! **Once a subject is somebody, it is never somebody else**: an address that they have given up
+//! leads to whoever has it next, and the subject and its keys stay with the person. It is
+//! linked in the append, by a look-up that only a subject which is nobody passes
+//! ([`super::introductions`]).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -76,12 +82,22 @@ VALUES ($1, $2, $3, $4, $5)";
 const LINK_SUBJECT: &str = "
 UPDATE subjects
    SET user_id = $1
- WHERE realm = $2 AND email_lookup = $3";
+ WHERE subject = $2 AND user_id IS NULL";
 
 const MOVE_EMAIL: &str = "
 UPDATE subjects
    SET email_lookup = $1
  WHERE subject = $2";
+
+const FORGET_EMAIL: &str = "
+UPDATE subjects
+   SET email_lookup = NULL
+ WHERE subject = $1";
+
+const SELECT_PERSON: &str = "
+SELECT user_id
+  FROM subjects
+ WHERE subject = $1";
 
 const SELECT_BY_USER: &str = "
 SELECT subject
@@ -165,6 +181,14 @@ impl Subjects {
         }))
     }
 
+    /// Whether a subject is nobody yet.
+    pub(super) async fn is_nobody(&self, subject: SubjectId) -> Result<bool, StoreError> {
+        let parameters = vec![subject.to_string().into()];
+        let rows = self.store.query(SELECT_PERSON, parameters).await?;
+        let user = rows.first().map(|row| row.optional_text(0)).transpose()?;
+        Ok(user == Some(None))
+    }
+
     /// What the address of somebody's account is looked up by.
     pub(super) async fn lookup_of_account(
         &self,
@@ -229,12 +253,24 @@ impl Service {
         }
     }
 
-    /// Says that the subject of an address in a realm is this person.
-    pub(super) fn link_subject(user: UserId, realm: &str, email_lookup: &str) -> Statement {
+    /// Who a subject is.
+    pub(super) fn person_lookup(subject: SubjectId) -> LookupKey {
+        LookupKey::Person {
+            subject: subject.to_string(),
+        }
+    }
+
+    /// Says that a subject, which is nobody yet, is this person.
+    pub(super) fn link_subject(user: UserId, subject: SubjectId) -> Statement {
         Statement::new(
             LINK_SUBJECT,
-            [user.to_string().into(), realm.into(), email_lookup.into()],
+            [user.to_string().into(), subject.to_string().into()],
         )
+    }
+
+    /// Lets a subject be found by no address any more.
+    pub(super) fn forget_email(subject: SubjectId) -> Statement {
+        Statement::new(FORGET_EMAIL, [subject.to_string().into()])
     }
 
     /// Gives a subject another address.

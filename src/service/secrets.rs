@@ -72,17 +72,23 @@ impl Token {
     pub fn generate(kind: TokenKind, source: &dyn Source) -> Self {
         let mut random = [0; 32];
         source.fill(&mut random);
-        let body = base62(&random, BODY_DIGITS);
+        let body: String = base62::<32, BODY_DIGITS>(random)
+            .map(char::from)
+            .iter()
+            .collect();
         Self(with_checksum(kind, &body).into())
     }
 
     /// Reads a token of a kind; none where its form or its checksum is wrong.
     pub fn parse(kind: TokenKind, text: &SecretString) -> Option<Self> {
-        let body = text.expose_secret().strip_prefix(kind.prefix())?;
-        let (body, _) = body.split_at_checked(body.len().checked_sub(CHECKSUM_DIGITS)?)?;
-        let expected = with_checksum(kind, body);
-        let whole = expected.as_bytes().ct_eq(text.expose_secret().as_bytes());
-        (body.len() == BODY_DIGITS && bool::from(whole)).then(|| Self(text.clone()))
+        let whole = text.expose_secret().as_bytes();
+        let checked = kind.prefix().len() + BODY_DIGITS;
+        if !whole.starts_with(kind.prefix().as_bytes()) || whole.len() != checked + CHECKSUM_DIGITS
+        {
+            return None;
+        }
+        let (checked, sum) = whole.split_at(checked);
+        bool::from(checksum(checked).ct_eq(sum)).then(|| Self(text.clone()))
     }
 
     /// The text, for the one answer that shows it.
@@ -109,15 +115,20 @@ impl Token {
 }
 
 fn with_checksum(kind: TokenKind, body: &str) -> String {
-    let checked = format!("{}{body}", kind.prefix());
-    let checksum = crc32fast::hash(checked.as_bytes()).to_be_bytes();
-    format!("{checked}{}", base62(&checksum, CHECKSUM_DIGITS))
+    let mut text = format!("{}{body}", kind.prefix());
+    let sum = checksum(text.as_bytes());
+    text.extend(sum.map(char::from));
+    text
 }
 
-/// A big-endian number in base 62, padded with zeros to `digits`.
-fn base62(bytes: &[u8], digits: usize) -> String {
-    let mut number = bytes.to_vec();
-    let mut text = vec![b'0'; digits];
+/// The CRC-32 of what comes before it, in base 62.
+fn checksum(checked: &[u8]) -> [u8; CHECKSUM_DIGITS] {
+    base62(crc32fast::hash(checked).to_be_bytes())
+}
+
+/// A big-endian number in base 62, padded with zeros.
+fn base62<const BYTES: usize, const DIGITS: usize>(mut number: [u8; BYTES]) -> [u8; DIGITS] {
+    let mut text = [b'0'; DIGITS];
     for digit in text.iter_mut().rev() {
         let mut remainder = 0u32;
         for byte in &mut number {
@@ -127,7 +138,7 @@ fn base62(bytes: &[u8], digits: usize) -> String {
         }
         *digit = ALPHABET[remainder as usize];
     }
-    text.into_iter().map(char::from).collect()
+    text
 }
 
 #[cfg(test)]
@@ -180,9 +191,14 @@ mod tests {
 
     #[test]
     fn base62_pads_and_counts() {
-        assert_eq!(base62(&[0], 3), "000");
-        assert_eq!(base62(&[61], 2), "0z");
-        assert_eq!(base62(&[1, 0], 2), "48");
-        assert_eq!(base62(&[0xff; 32], BODY_DIGITS).len(), BODY_DIGITS);
+        assert_eq!(&base62([0]), b"000");
+        assert_eq!(&base62([61]), b"0z");
+        assert_eq!(&base62([1, 0]), b"48");
+        // 2^256 - 1: nothing is cut off, as nothing is left of it.
+        let largest = base62::<32, BODY_DIGITS>([0xff; 32]);
+        assert_eq!(
+            &largest,
+            &base62::<32, { BODY_DIGITS + 1 }>([0xff; 32])[1..]
+        );
     }
 }

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::{
     Caller, Me, Request, Service, ServiceError, SessionView, Token, TokenKind, Written,
     people::NewSubject,
+    throttle::Network,
     write::{Composed, Made, Sender},
 };
 use crate::{
@@ -77,7 +78,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::EmailTaken`] when there is an account with the address; an invalid value
-    /// when the plan is not in the catalogue.
+    /// when the plan is not in the catalogue; [`ServiceError::TooManyAttempts`] after too many
+    /// from the client's network.
     pub async fn sign_up(
         &self,
         request: &Request,
@@ -86,6 +88,10 @@ impl Service {
         if let Some(first) = &asked.workspace {
             self.plan_named("/workspace/plan", &first.plan)?;
         }
+        let network = Network::of(request.ip);
+        self.sign_up_limit
+            .take(network, self.source().now())
+            .map_err(|retry_after| ServiceError::TooManyAttempts { retry_after })?;
         let lookup = self.email_lookup(&asked.email);
         let sender = Sender::Anonymous(format!("sign-up {lookup}"));
         let password_hash = self.passwords.hash(asked.password.clone()).await?;

@@ -1,5 +1,5 @@
 //! Slowing down who guesses passwords: waits that grow, for each address that is tried and for
-//! each network that tries.
+//! each network that tries. And bounding how many sign up from one network.
 //!
 //! One client cannot try many passwords of one account, nor a few passwords of many. What is
 //! remembered is bounded: the longest unused is forgotten first. It is kept in this process
@@ -7,7 +7,7 @@
 
 use std::{
     net::IpAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -154,6 +154,45 @@ impl Throttle {
     }
 }
 
+/// How many sign up from one network: an hour's worth at once, and then one as often as fits into
+/// an hour.
+#[derive(Debug)]
+pub(super) struct SignUpLimit {
+    /// None: as many as like to.
+    an_hour: Option<NonZeroU32>,
+    /// From when on a network that has used some of it has an hour's worth again.
+    whole_at: Mutex<LruCache<Network, Timestamp>>,
+}
+
+impl SignUpLimit {
+    pub(super) fn new(an_hour: Option<NonZeroU32>) -> Self {
+        Self {
+            an_hour,
+            whole_at: Mutex::new(LruCache::new(REMEMBERED)),
+        }
+    }
+
+    /// Lets one sign up.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub(super) fn take(&self, network: Network, now: Timestamp) -> Result<(), Duration> {
+        let Some(an_hour) = self.an_hour else {
+            return Ok(());
+        };
+        let hour_us = microseconds(TimeDelta::hours(1));
+        let mut whole_at = self.whole_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = whole_at.get(&network).copied().unwrap_or(now).max(now);
+        let next = Timestamp(known.0 + hour_us / i64::from(an_hour.get()));
+        let wait_us = next.0 - now.0 - hour_us;
+        if wait_us > 0 {
+            return Err(Duration::from_micros(wait_us.unsigned_abs()));
+        }
+        whole_at.put(network, next);
+        Ok(())
+    }
+}
+
 /// The failures of an address or a network.
 #[derive(Debug, Clone, Copy, Default)]
 struct Failures {
@@ -258,6 +297,33 @@ mod tests {
         fn pass(&mut self, microseconds: i64) {
             self.now.0 += microseconds;
         }
+    }
+
+    #[test]
+    fn an_hours_worth_signs_up_from_a_network_and_then_one_at_a_time() {
+        let limit = SignUpLimit::new(NonZeroU32::new(4));
+        let take = |from, minutes| limit.take(network(from), Timestamp(minutes * MINUTE));
+        for _ in 0..4 {
+            assert_eq!(take("192.0.2.1", 0), Ok(()));
+        }
+        let quarter = Duration::from_secs(15 * 60);
+        assert_eq!(take("192.0.2.1", 0), Err(quarter));
+        assert_eq!(take("192.0.2.2", 0), Ok(()), "nobody else waits");
+        assert_eq!(take("192.0.2.1", 15), Ok(()));
+        assert_eq!(
+            take("192.0.2.1", 15),
+            Err(quarter),
+            "refused ones do not count"
+        );
+        for _ in 0..4 {
+            assert_eq!(take("192.0.2.1", 200), Ok(()));
+        }
+        assert!(
+            take("192.0.2.1", 200).is_err(),
+            "what is not used does not add up"
+        );
+        let unbounded = SignUpLimit::new(None);
+        assert!((0..1_000).all(|_| unbounded.take(network("192.0.2.1"), Timestamp(0)).is_ok()));
     }
 
     #[test]

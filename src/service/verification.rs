@@ -1,6 +1,7 @@
 //! Verifying a log: every leaf, every chain and the root, recomputed from the bytes.
 //!
-//! Needs no key and no projection: whoever can read the tables can verify them.
+//! Needs no key and no projection: whoever can read the tables can verify them. With the keys,
+//! contents are opened and hashed as well; without, they are only counted and measured.
 
 use std::{
     collections::HashMap,
@@ -8,10 +9,14 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use cqrs_es::Aggregate;
 
+use super::contents::{self, Named};
 use crate::{
+    domain::{crew::Crew, event::Event},
     journal::{
         StoredEvent, beside,
+        sealing::Keyring,
         stores::{self, Store, StoreError},
     },
     projections::Progress,
@@ -38,6 +43,8 @@ pub struct VerifyReport {
     pub entries: u64,
     /// Scopes whose chains were followed.
     pub scopes: u64,
+    /// Contents that were compared with what events say of them.
+    pub contents: u64,
     /// The root of the tree over all entries, in base64.
     pub root: String,
     pub failing: u64,
@@ -74,6 +81,8 @@ struct Chains {
     streams: HashMap<(String, String), u64>,
     scopes: HashMap<String, Tip>,
     frontier: Frontier,
+    /// The contents that events name.
+    contents: Named,
     /// Whether there were entries that cannot be read: then streams and scopes may have more
     /// than was seen of them.
     has_holes: bool,
@@ -86,6 +95,7 @@ struct Chains {
 /// report.
 pub async fn verify(
     store: &dyn Store,
+    keys: Option<&Keyring>,
     mut progress: impl FnMut(Progress),
 ) -> Result<VerifyReport, StoreError> {
     let started = Instant::now();
@@ -102,6 +112,12 @@ pub async fn verify(
     chains
         .follow_to(store, &head, &mut report, &mut told)
         .await?;
+    let named = std::mem::take(&mut chains.contents);
+    report.contents = named.len() as u64;
+    contents::verify(store, keys, &named, |position, detail| {
+        report.fail(Some(position), detail);
+    })
+    .await?;
     report.scopes = chains.scopes.len() as u64;
     report.root = BASE64_STANDARD.encode(chains.frontier.root());
     report.elapsed = started.elapsed();
@@ -210,8 +226,30 @@ impl Chains {
             );
         }
         self.frontier.push(event.leaf);
+        self.follow_contents(&event, report);
         self.follow_scope(&event, report);
         self.follow_stream(event, report);
+    }
+
+    fn follow_contents(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
+        if event.aggregate_type != Crew::TYPE {
+            return;
+        }
+        let named = match event.decode().map(|recorded| recorded.event) {
+            Ok(Event::Crew(happened)) => happened.contents(),
+            Ok(
+                Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_),
+            ) => vec![],
+            Err(error) => {
+                let detail = format!("which contents it names cannot be read: {error}");
+                return report.fail(Some(event.position), detail);
+            }
+        };
+        for content in named {
+            let key = (event.scope.clone(), content.digest);
+            let first = (content.size, event.position);
+            self.contents.entry(key).or_insert(first);
+        }
     }
 
     fn follow_stream(&mut self, event: StoredEvent, report: &mut VerifyReport) {

@@ -3,39 +3,103 @@
 //! It answers from what the newest documents say at the time of asking; a command asks once
 //! more, inside the append.
 
-use super::{Caller, Request, Service, ServiceError};
+use super::{Caller, Request, Service, ServiceError, workspaces::Place};
 use crate::{
     domain::{
+        Timestamp,
+        api_keys::{KeyEnd, KeyHolder, KeyStanding, key_verdict},
         authority::Permission,
-        ids::{UserId, WorkspaceId},
+        crew::CrewPlace,
+        ids::{CrewId, KeyId, PrincipalId, WorkspaceId},
         standing::{Verdict, verdict},
     },
-    projections::Found,
+    projections::{ApiKeyDocument, Found, KeyStatus},
 };
 
 impl Service {
-    /// Whether `user` may do what `action`, the name of a permission, says; and why.
+    /// Whether `principal` may do what `action`, the name of a permission, says; and why.
     ///
     /// # Errors
-    /// A refusal unless the caller is a member; [`ServiceError::UnknownAction`].
+    /// A refusal unless the caller is a member, and of a key unless they may see keys;
+    /// [`ServiceError::UnknownAction`]; an invalid value when the crew is not one of the
+    /// workspace.
     pub async fn can(
         &self,
         request: &Request,
         caller: &Caller,
         workspace: WorkspaceId,
-        user: UserId,
+        principal: PrincipalId,
         action: &str,
+        crew: Option<CrewId>,
     ) -> Result<Found<Verdict>, ServiceError> {
-        let asking = Permission::AskWhoMay;
-        self.may_in_workspace(request, caller, workspace, asking, asking.name())
+        let asking = match principal {
+            PrincipalId::User(_) => Permission::AskWhoMay,
+            PrincipalId::Key(_) => Permission::SeeKeys,
+        };
+        let place = self
+            .may_in_workspace(request, caller, workspace, asking, asking.name())
             .await?;
         let permission = Permission::named(action).ok_or(ServiceError::UnknownAction {
             known: Permission::ALL.map(Permission::name).to_vec(),
         })?;
-        let found = self.standing_in(workspace, user).await?;
+        let crew = match crew {
+            Some(crew) => Some(self.crew_named("/crew", workspace, crew).await?.place),
+            None => None,
+        };
+        match principal {
+            PrincipalId::User(user) => {
+                let found = self.standing_in(workspace, user).await?;
+                Ok(Found {
+                    position: found.position,
+                    value: verdict(user, found.value, permission),
+                })
+            }
+            PrincipalId::Key(key) => self.can_key(place, key, permission, crew).await,
+        }
+    }
+
+    async fn can_key(
+        &self,
+        place: Place,
+        key: KeyId,
+        permission: Permission,
+        crew: Option<CrewPlace>,
+    ) -> Result<Found<Verdict>, ServiceError> {
+        let found = self.api_keys().get(&key.to_string()).await?;
+        let document = found.value.as_ref();
+        let standing = document.and_then(|key| standing_of(key, place, crew, self.source().now()));
         Ok(Found {
             position: found.position,
-            value: verdict(user, found.value, permission),
+            value: key_verdict(key, standing, permission),
         })
     }
+}
+
+/// What a key is in a workspace; none where it is neither its own nor its organization's.
+fn standing_of(
+    key: &ApiKeyDocument,
+    place: Place,
+    crew: Option<CrewPlace>,
+    now: Timestamp,
+) -> Option<KeyStanding<'_>> {
+    let holder = match (key.workspace, key.environment) {
+        (Some(workspace), Some(environment)) if workspace == place.workspace => {
+            KeyHolder::Workspace(environment)
+        }
+        (None, _) if key.organization == place.organization => KeyHolder::Organization,
+        _ => return None,
+    };
+    let ended = match key.status_at(now) {
+        KeyStatus::Active | KeyStatus::Rotating => None,
+        KeyStatus::Expired => Some(KeyEnd::Expired),
+        KeyStatus::Revoked => Some(KeyEnd::Revoked),
+    };
+    Some(KeyStanding {
+        holder,
+        scopes: key.scopes(),
+        position: key.granted_at,
+        until: key.terms.expires_at,
+        ended,
+        missed: crew.and_then(|crew| key.terms.reach(key.environment, crew).err()),
+    })
 }

@@ -43,6 +43,7 @@ impl Place {
             target: target.to_string(),
             organization: self.organization,
             workspace: Some(self.workspace),
+            crew: None,
         }
     }
 }
@@ -142,6 +143,7 @@ impl Service {
             target: organization.to_string(),
             organization,
             workspace: None,
+            crew: None,
         };
         let exists = self
             .organizations()
@@ -219,6 +221,7 @@ impl Service {
             target: organization.to_string(),
             organization,
             workspace: None,
+            crew: None,
         };
         let id = WorkspaceId::from_uuid(self.source().uuid());
         let sender = Sender::Key(key.clone());
@@ -273,7 +276,7 @@ impl Service {
                 holder.clone(),
                 made.stream.clone(),
             ],
-            lookups: vec![introduction.address.clone()],
+            lookups: introduction.lookups(),
             origin,
             decide: Box::new(move |desk| {
                 let (permission, now) = (OrganizationPermission::CreateWorkspaces, desk.now());
@@ -350,7 +353,7 @@ impl Service {
         Err(refusal.into())
     }
 
-    async fn is_allowed(
+    pub(super) async fn is_allowed(
         &self,
         principal: &Principal,
         place: Place,

@@ -11,7 +11,10 @@ use crate::{
     domain::{
         Refusal, Stream,
         authority::Actor,
-        ids::{EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId},
+        crew::{CrewPlace, ItemId},
+        ids::{
+            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+        },
         sealed::KeyOwner,
     },
     journal::{
@@ -62,6 +65,8 @@ impl fmt::Debug for IdempotencyRequest {
 pub enum Condition {
     #[default]
     None,
+    /// Any version, as long as it is there (`If-Match: *`).
+    Exists,
     /// One of these versions (`If-Match`); an empty list never holds.
     VersionIn(Vec<u64>),
 }
@@ -69,7 +74,7 @@ pub enum Condition {
 impl Condition {
     fn check(&self, version: u64) -> Result<(), ServiceError> {
         match self {
-            Self::None => Ok(()),
+            Self::None | Self::Exists => Ok(()),
             Self::VersionIn(versions) if versions.contains(&version) => Ok(()),
             Self::VersionIn(_) => Err(ServiceError::PreconditionFailed { version }),
         }
@@ -126,6 +131,8 @@ pub(super) enum Made {
     Policy(WorkspaceId),
     Auditor(WorkspaceId, UserId),
     OrganizationMember(OrganizationId, UserId),
+    Crew(CrewId),
+    Item(CrewId, ItemId),
 }
 
 impl Made {
@@ -156,6 +163,18 @@ pub(super) struct Aim {
     pub organization: OrganizationId,
     /// None where it aims at the organization itself.
     pub workspace: Option<WorkspaceId>,
+    /// The crew that it is, or is in, where there is one.
+    pub crew: Option<CrewPlace>,
+}
+
+impl Aim {
+    /// The same, in a crew.
+    pub(super) fn in_crew(self, crew: CrewPlace) -> Self {
+        Self {
+            crew: Some(crew),
+            ..self
+        }
+    }
 }
 
 /// Who sends a command.
@@ -168,6 +187,14 @@ pub(super) enum Sender {
 }
 
 impl Sender {
+    /// A person or a key.
+    pub(super) fn of(principal: &Principal) -> Self {
+        match principal {
+            Principal::Person(caller) => Self::Person(caller.clone()),
+            Principal::Key(key) => Self::Key(key.clone()),
+        }
+    }
+
     fn principal(&self) -> String {
         match self {
             Self::Person(caller) => caller.user.to_string(),
@@ -394,13 +421,32 @@ impl Service {
         stream: &StreamRef,
         version: impl Future<Output = Result<Option<u64>, ServiceError>>,
     ) -> Result<Option<u64>, ServiceError> {
-        if request.condition == Condition::None {
-            return Ok(None);
+        match request.condition {
+            // What is not there is said to be so by whoever looks for it.
+            Condition::None | Condition::Exists => return Ok(None),
+            Condition::VersionIn(_) => {}
         }
         let sequence = self.sequence_of(stream).await?;
         if let Some(version) = version.await? {
             request.condition.check(version)?;
         }
+        Ok(Some(sequence))
+    }
+
+    /// The same for a write that makes what is not there: as long as it is not, no condition
+    /// holds.
+    pub(super) async fn checked_sequence_or_nothing(
+        &self,
+        request: &Request,
+        stream: &StreamRef,
+        version: impl Future<Output = Result<Option<u64>, ServiceError>>,
+    ) -> Result<Option<u64>, ServiceError> {
+        if request.condition == Condition::None {
+            return Ok(None);
+        }
+        let sequence = self.sequence_of(stream).await?;
+        let version = version.await?.ok_or(ServiceError::NothingToMatch)?;
+        request.condition.check(version)?;
         Ok(Some(sequence))
     }
 }

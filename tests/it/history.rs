@@ -24,9 +24,13 @@ use crewlog::domain::attempts::{Attempts, AttemptsCommand, AttemptsEvent};
 use crewlog::domain::authority::{
     Actor, AuthorityLink, OrganizationPermission, OrganizationRole, Permission, Role,
 };
+use crewlog::domain::contents::{Content, Digest};
+use crewlog::domain::crew::{
+    Crew, CrewCommand, CrewEvent, CrewPlace, CrewProfile, ItemCommand, ItemId, ProfileChange,
+};
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
-use crewlog::domain::ids::{KeyId, SessionId, SubjectId};
+use crewlog::domain::ids::{AgentId, CrewId, KeyId, PathwayId, SessionId, SubjectId};
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
@@ -271,6 +275,7 @@ async fn write_history(fixture: &Fixture) {
     write_invitations(fixture, &ada, team).await;
     write_sessions(fixture, &bob).await;
     let key = write_keys(fixture, &ada, team).await;
+    write_crews(fixture, &ada, team).await;
     write_organization_members(fixture, &ada, &bob, team).await;
     write_rules(fixture, [&ada, &bob, &cyd], second).await;
     write_audit(fixture, [&ada, &bob, &cyd], second).await;
@@ -287,6 +292,8 @@ async fn write_history(fixture: &Fixture) {
             actor,
             action: "workspace.rename".to_owned(),
             target: scope,
+            crew: None,
+            environment: None,
             code: "not_permitted".to_owned(),
             minute: fixture.source.now().minute(),
             count,
@@ -497,6 +504,8 @@ async fn write_audit(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
             actor: auditor.actor(),
             action: "member.read".to_owned(),
             target: team.workspace.to_string(),
+            crew: None,
+            environment: None,
             code: "not_permitted".to_owned(),
             minute: desk.now().minute(),
             count: 1,
@@ -627,6 +636,83 @@ async fn write_keys(fixture: &Fixture, ada: &Person, team: Team) -> KeyId {
     first
 }
 
+/// Crews: one that is renamed, described and archived, and one that somebody may not touch.
+async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
+    let crew = CrewPlace {
+        id: CrewId::from_uuid(fixture.source.uuid()),
+        environment: Environment::Production,
+    };
+    let stream = StreamRef::of::<Crew>(crew.id, team.workspace);
+    let actor = ada.actor();
+    let change = ProfileChange {
+        name: Some(name("Acme Corp - Production")),
+        client: Some(Some(name("Acme Corp"))),
+        description: Some(Some("what clients call".to_owned())),
+    };
+    let uuid = fixture.source.uuid();
+    let items = [
+        ItemId::Agent(AgentId::from_uuid(uuid)),
+        ItemId::Pathway(PathwayId::from_uuid(uuid)),
+    ];
+    let content_of = |byte| Content {
+        digest: Digest([byte; 32]),
+        size: 2,
+    };
+    let streams = vec![team.stream(), stream.clone(), team.attempts()];
+    let made = unit(team.organization, streams, move |desk| {
+        let listed = WorkspaceCommand::ListCrew { actor, crew };
+        desk.execute::<Workspace>(&team.stream(), listed, &[])?;
+        let created = CrewCommand::Create {
+            crew,
+            workspace: team.workspace,
+            organization: team.organization,
+            profile: CrewProfile {
+                name: "prod".to_owned(),
+                ..CrewProfile::default()
+            },
+        };
+        desk.execute::<Crew>(&stream, created, &[])?;
+        let change = change.clone();
+        desk.execute::<Crew>(&stream, CrewCommand::Update { change }, &[])?;
+        for item in items {
+            let (name, content) = (name("Greeter"), content_of(1));
+            let created = ItemCommand::Create {
+                item,
+                name: name.clone(),
+                content,
+            };
+            let content = content_of(2);
+            let updated = ItemCommand::Update {
+                item,
+                name,
+                content,
+            };
+            for command in [created, updated, ItemCommand::Remove { item }] {
+                desk.execute::<Crew>(&stream, CrewCommand::Item(command), &[])?;
+            }
+            desk.stand_on(AuthorityLink::BrokenGlass {});
+        }
+        let refused = AttemptsCommand::Record {
+            organization: team.organization,
+            actor,
+            action: "crew.archived".to_owned(),
+            target: crew.id.to_string(),
+            crew: Some(crew.id),
+            environment: Some(crew.environment),
+            code: "not_permitted".to_owned(),
+            minute: desk.now().minute(),
+            count: 1,
+            repeats: false,
+        };
+        desk.execute::<Attempts>(&team.attempts(), refused, &[])?;
+        let unlisted = WorkspaceCommand::UnlistCrew { actor, crew };
+        desk.execute::<Workspace>(&team.stream(), unlisted, &[])?;
+        desk.execute::<Crew>(&stream, CrewCommand::Archive, &[])?;
+        Ok(done())
+    });
+    fixture.commit(made).await;
+}
+
 /// More sessions than one person may have, one that is signed out of, and wrong passwords.
 async fn write_sessions(fixture: &Fixture, bob: &Person) {
     let expires_at = fixture.source.now().plus(chrono::TimeDelta::days(30));
@@ -688,6 +774,7 @@ fn version_of(event: &Event) -> String {
         Event::User(event) => event.event_version(),
         Event::Organization(event) => event.event_version(),
         Event::Workspace(event) => event.event_version(),
+        Event::Crew(event) => event.event_version(),
         Event::Attempts(event) => event.event_version(),
     }
 }
@@ -705,6 +792,7 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<UserEvent>(external("?")),
         variants_of::<OrganizationEvent>(external("?")),
         variants_of::<WorkspaceEvent>(external("?")),
+        variants_of::<CrewEvent>(external("?")),
         variants_of::<AttemptsEvent>(external("?")),
     ] {
         let missing: Vec<_> = variants.difference(&present).collect();
@@ -846,6 +934,7 @@ async fn loads(store: Arc<dyn Store>, history: &History) {
             "user" => same::<User>(&fixture, id, scope).await,
             "organization" => same::<Organization>(&fixture, id, scope).await,
             "workspace" => same::<Workspace>(&fixture, id, scope).await,
+            "crew" => same::<Crew>(&fixture, id, scope).await,
             "attempts" => same::<Attempts>(&fixture, id, scope).await,
             other => panic!("an aggregate of the type {other}"),
         }

@@ -15,10 +15,12 @@
 //!
 //! Nothing is captured: what a test prints appears at once, `--nocapture` or not.
 
+mod authority;
 mod cli;
 mod edge;
 mod faults;
 mod flight;
+mod guide;
 mod harness;
 mod history;
 mod journal;
@@ -37,10 +39,12 @@ use support::trials::{self, Case};
 
 fn cases() -> Vec<Case> {
     [
+        authority::trials(),
         cli::trials(),
         edge::trials(),
         faults::trials(),
         flight::trials(),
+        guide::trials(),
         harness::trials(),
         history::trials(),
         journal::trials(),

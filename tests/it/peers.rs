@@ -65,6 +65,8 @@ async fn everything(fixture: &Fixture) -> (Team, [StreamRef; 4]) {
         actor: member.actor(),
         action: "workspace.rename".to_owned(),
         target: team.workspace.to_string(),
+        crew: None,
+        environment: None,
         code: "not_permitted".to_owned(),
         minute: 1,
         count: 1,

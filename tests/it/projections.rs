@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crewlog::domain::Name;
 use crewlog::domain::Timestamp;
 use crewlog::domain::attempts::{Attempts, AttemptsCommand};
-use crewlog::domain::authority::{OrganizationRole, Role};
-use crewlog::domain::ids::{EventId, InvitationId, SessionId};
+use crewlog::domain::authority::{OrganizationRole, Permission, Role};
+use crewlog::domain::contents::{Content, Digest};
+use crewlog::domain::crew::{
+    Crew, CrewCommand, CrewPlace, CrewProfile, ItemCommand, ItemId, ProfileChange,
+};
+use crewlog::domain::environment::Environment;
+use crewlog::domain::ids::{AgentId, CrewId, EventId, InvitationId, PathwayId, SessionId};
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Policy, Workspace, WorkspaceCommand};
 use crewlog::journal::stores::{Statement, Store, StoreKind};
-use crewlog::journal::{JournalSettings, Source, SubmitError, Unit};
+use crewlog::journal::{JournalSettings, Source, StreamRef, SubmitError, Unit};
 use crewlog::projections::audit_index::{self, Column, Order, Search};
 use crewlog::projections::{self, Engine, check, rebuild};
 use serde_json::{Value, json};
@@ -88,6 +94,7 @@ struct Entry {
     kind: String,
     stream: String,
     id: String,
+    scope: String,
     event_type: String,
     body: Value,
     metadata: Value,
@@ -96,7 +103,7 @@ struct Entry {
 impl Naive {
     async fn of(store: &dyn Store) -> Self {
         let sql = "SELECT position, sequence, recorded_at, aggregate_type, aggregate_id, id,
-                          event_type, CAST(payload AS TEXT), CAST(metadata AS TEXT)
+                          event_type, CAST(payload AS TEXT), CAST(metadata AS TEXT), scope
                      FROM events ORDER BY position";
         let mut naive = Self::default();
         for name in projections::names() {
@@ -115,6 +122,7 @@ impl Naive {
                 kind: text(3),
                 stream: text(4),
                 id: text(5),
+                scope: text(9),
                 body: payload[&event_type].clone(),
                 metadata: json(8),
                 event_type,
@@ -129,6 +137,7 @@ impl Naive {
             "user" => self.user(entry),
             "organization" => self.organization(entry),
             "workspace" => self.workspace(entry),
+            "crew" => self.crew(entry),
             "attempts" => {}
             other => panic!("an aggregate of the type {other}"),
         }
@@ -161,6 +170,9 @@ impl Naive {
         }
         self.remove("workspaces", workspace);
         self.remove("policies", workspace);
+        for crew in body_list(&entry.body["crews"]) {
+            self.remove("crews", &crew);
+        }
         for projection in ["members", "auditors"] {
             let documents = self.documents.get_mut(projection).expect(projection);
             documents.retain(|_, document| document["workspace"] != workspace);
@@ -357,7 +369,7 @@ impl Naive {
                 document["policy"] = body["to"].clone();
                 entry.stamp(document);
             }),
-            "ownership_transferred" => {}
+            "ownership_transferred" | "crew_listed" | "crew_unlisted" => {}
             "workspace_deleted" => self.workspace_deleted(entry),
             "member_invited" => {
                 let document = json!({
@@ -394,6 +406,58 @@ impl Naive {
 }
 
 impl Naive {
+    fn key_name(&mut self, entry: &Entry, key: &str, name: &Value) {
+        let document = json!({"key": key, "since": entry.position, "name": name});
+        self.put(
+            "key_names",
+            format!("{key}/{:020}", entry.position),
+            document,
+        );
+    }
+
+    fn crew(&mut self, entry: &Entry) {
+        let (crew, body) = (entry.stream.as_str(), &entry.body);
+        match entry.event_type.as_str() {
+            "crew_created" => {
+                let document = json!({
+                    "place": body["crew"], "version": entry.sequence,
+                    "created_at": entry.recorded_at, "updated_at": entry.recorded_at,
+                    "organization": body["organization"], "workspace": body["workspace"],
+                    "profile": body["profile"], "status": "active",
+                });
+                self.put("crews", crew, document);
+            }
+            "crew_updated" => self.change("crews", crew, |document| {
+                document["profile"] = body["to"].clone();
+                entry.stamp(document);
+            }),
+            "crew_archived" => self.change("crews", crew, |document| {
+                document["status"] = json!("archived");
+                entry.stamp(document);
+            }),
+            "agent_removed" | "pathway_removed" => {
+                self.remove("crew_items", &text(&body["item"]));
+            }
+            "agent_created" | "pathway_created" | "agent_updated" | "pathway_updated" => {
+                let (item, to) = (text(&body["item"]), &body["to"]);
+                let version = json!({
+                    "id": item, "crew": crew, "workspace": entry.scope,
+                    "version": entry.sequence, "created_at": entry.recorded_at, "item": to,
+                });
+                let key = format!("{item}/{:020}", entry.sequence);
+                self.put("crew_item_versions", key, version.clone());
+                if entry.event_type.ends_with("_created") {
+                    self.put("crew_items", item.clone(), version);
+                }
+                self.change("crew_items", &item, |document| {
+                    document["item"] = to.clone();
+                    entry.stamp(document);
+                });
+            }
+            other => panic!("a crew event {other}"),
+        }
+    }
+
     fn key(&mut self, entry: &Entry) {
         let body = &entry.body;
         let key = text(&body["key"]);
@@ -409,11 +473,18 @@ impl Naive {
                 "rotated_from": body["rotated_from"], "successor": null, "ended": null,
                 "granted_at": entry.position,
             });
+            self.key_name(entry, &key, &body["terms"]["name"]);
             return self.put("api_keys", key, document);
+        }
+        if happened == "updated" && body["from"]["name"] != body["to"]["name"] {
+            self.key_name(entry, &key, &body["to"]["name"]);
         }
         self.change("api_keys", &key, |document| {
             match happened {
-                "updated" => document["terms"] = body["to"].clone(),
+                "updated" => {
+                    document["terms"] = body["to"].clone();
+                    document["granted_at"] = json!(entry.position);
+                }
                 "rotated" => {
                     document["successor"] = body["successor"].clone();
                     document["terms"]["expires_at"] = body["expires_at"].clone();
@@ -431,6 +502,11 @@ impl Entry {
         document["version"] = json!(self.sequence);
         document["updated_at"] = json!(self.recorded_at);
     }
+}
+
+fn body_list(value: &Value) -> Vec<String> {
+    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    items.iter().map(text).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -483,6 +559,17 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "api_key_rotated" | "organization_key_rotated" => ("api_key.rotated", text(&body["key"])),
         "api_key_revoked" | "organization_key_revoked" => ("api_key.revoked", text(&body["key"])),
         "api_key_expired" | "organization_key_expired" => ("api_key.expired", text(&body["key"])),
+        "crew_listed" => ("crew.listed", text(&body["crew"])),
+        "crew_unlisted" => ("crew.unlisted", text(&body["crew"])),
+        "crew_created" => ("crew.created", entry.stream.clone()),
+        "crew_updated" => ("crew.updated", entry.stream.clone()),
+        "crew_archived" => ("crew.archived", entry.stream.clone()),
+        "agent_created" => ("agent.created", text(&body["item"])),
+        "agent_updated" => ("agent.updated", text(&body["item"])),
+        "agent_removed" => ("agent.removed", text(&body["item"])),
+        "pathway_created" => ("pathway.created", text(&body["item"])),
+        "pathway_updated" => ("pathway.updated", text(&body["item"])),
+        "pathway_removed" => ("pathway.removed", text(&body["item"])),
         "attempt_refused" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
@@ -494,11 +581,12 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "attempt_refused" => &body["actor"],
         _ => &entry.metadata["actor"],
     };
-    let workspace = ["workspace", "attempts"].contains(&entry.kind.as_str());
+    let is_inside = entry.kind == "crew";
+    let organization = entry.metadata["organization"].as_str();
     [
         Some(entry.position.to_string()),
-        entry.metadata["organization"].as_str().map(str::to_owned),
-        (workspace && entry.stream.starts_with("ws_")).then(|| entry.stream.clone()),
+        organization.filter(|_| !is_inside).map(str::to_owned),
+        entry.scope.starts_with("ws_").then(|| entry.scope.clone()),
         actor["id"].as_str().map(str::to_owned),
         Some(action.to_owned()),
         Some(target),
@@ -694,6 +782,7 @@ struct World {
     teams: Vec<Team>,
     invitations: Vec<(Team, InvitationId)>,
     sessions: Vec<(Person, SessionId)>,
+    crews: Vec<(Team, CrewPlace)>,
 }
 
 /// Hundreds of random commands in concurrent handfuls; many are refused, as they should be.
@@ -703,6 +792,7 @@ async fn workload(fixture: &Arc<Fixture>, circle: &str) -> World {
         teams: Vec::new(),
         invitations: Vec::new(),
         sessions: Vec::new(),
+        crews: Vec::new(),
     };
     for label in ["ada", "bob", "cyd", "dan", "eve"] {
         let person = fixture.sign_up(&format!("{label}.{circle}")).await;
@@ -744,7 +834,8 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     let other = source.one_of(&world.people).clone();
     let role = *source.one_of(&Role::ALL);
     let label = format!("name {}", source.below(1_000));
-    let mut unit = match source.below(18) {
+    let mut unit = match source.below(20) {
+        18 | 19 => crew_unit(fixture, world, team, &actor, &label),
         0 | 1 => {
             let invitation = fixture.invitation_id();
             world.invitations.push((team, invitation));
@@ -763,6 +854,8 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
                 actor: actor.actor(),
                 action: "workspace.rename".to_owned(),
                 target: team.workspace.to_string(),
+                crew: None,
+                environment: None,
                 code: "not_permitted".to_owned(),
                 minute: source.now().minute(),
                 count: 1,
@@ -806,6 +899,96 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     };
     unit.origin.actor = actor.actor();
     unit
+}
+
+/// A crew is made, renamed, or archived: what it is called in its own stream, that there is one
+/// in its workspace's.
+fn crew_unit(
+    fixture: &Fixture,
+    world: &mut World,
+    team: Team,
+    actor: &Person,
+    label: &str,
+) -> Unit {
+    let (source, actor) = (&fixture.source, actor.actor());
+    let known = world.crews.len();
+    let is_new = known == 0 || source.below(3) == 0;
+    if is_new {
+        let crew = CrewPlace {
+            id: CrewId::from_uuid(source.uuid()),
+            environment: *source.one_of(&Environment::ALL),
+        };
+        world.crews.push((team, crew));
+    }
+    let (team, crew) = match is_new {
+        true => *world.crews.last().expect("a crew"),
+        false => *source.one_of(&world.crews),
+    };
+    let stream = StreamRef::of::<Crew>(crew.id, team.workspace);
+    let change = item_change(fixture, crew, &name(label));
+    let (archives, name) = (source.below(4) == 0, name(label));
+    let streams = vec![team.stream(), stream.clone()];
+    unit(team.organization, streams, move |desk| {
+        let (workspace, now) = (team.stream(), desk.now());
+        let permission = Permission::DescribeCrews;
+        let workspace = desk.read::<Workspace>(&workspace);
+        workspace.authorise_in_crew(actor, permission, crew, now)?;
+        let (list, inside) = if is_new {
+            let created = CrewCommand::Create {
+                crew,
+                workspace: team.workspace,
+                organization: team.organization,
+                profile: CrewProfile {
+                    name: name.to_string(),
+                    ..CrewProfile::default()
+                },
+            };
+            (Some(WorkspaceCommand::ListCrew { actor, crew }), created)
+        } else if archives {
+            let unlisted = WorkspaceCommand::UnlistCrew { actor, crew };
+            (Some(unlisted), CrewCommand::Archive)
+        } else if let Some(change) = &change {
+            (None, CrewCommand::Item(change.clone()))
+        } else {
+            let change = ProfileChange {
+                client: Some(Some(name.clone())),
+                ..ProfileChange::default()
+            };
+            (None, CrewCommand::Update { change })
+        };
+        if let Some(list) = list {
+            desk.execute::<Workspace>(&team.stream(), list, &[])?;
+        }
+        desk.execute::<Crew>(&stream, inside, &[])?;
+        Ok(done())
+    })
+}
+
+/// Something about one of a few agents and pathways, which may or may not be in the crew; at
+/// times nothing.
+fn item_change(fixture: &Fixture, crew: CrewPlace, name: &Name) -> Option<ItemCommand> {
+    let source = &fixture.source;
+    let uuid = uuid::Uuid::from_u128(crew.id.uuid().as_u128() + source.below(4) as u128);
+    let item = match source.below(2) {
+        0 => ItemId::Agent(AgentId::from_uuid(uuid)),
+        _ => ItemId::Pathway(PathwayId::from_uuid(uuid)),
+    };
+    let (name, digest) = (name.clone(), Digest([source.below(3) as u8; 32]));
+    let content = Content { digest, size: 2 };
+    match source.below(6) {
+        0 | 1 => Some(ItemCommand::Create {
+            item,
+            name,
+            content,
+        }),
+        2 | 3 => Some(ItemCommand::Update {
+            item,
+            name,
+            content,
+        }),
+        4 => Some(ItemCommand::Remove { item }),
+        _ => None,
+    }
 }
 
 fn organization_member_command(

@@ -32,6 +32,8 @@ pub struct KeyCreated {
 #[serde(deny_unknown_fields)]
 pub struct KeyUpdated {
     pub key: KeyId,
+    /// It stays.
+    pub environment: Option<Environment>,
     pub from: KeyTerms,
     pub to: KeyTerms,
     pub updated_by: UserId,
@@ -42,6 +44,9 @@ pub struct KeyUpdated {
 #[serde(deny_unknown_fields)]
 pub struct KeyRotated {
     pub key: KeyId,
+    /// What it was called.
+    pub name: String,
+    pub environment: Option<Environment>,
     pub successor: KeyId,
     /// First moment at which the old key no longer counts.
     pub expires_at: Timestamp,
@@ -53,6 +58,9 @@ pub struct KeyRotated {
 #[serde(deny_unknown_fields)]
 pub struct KeyRevoked {
     pub key: KeyId,
+    /// What it was called.
+    pub name: String,
+    pub environment: Option<Environment>,
     pub revoked_by: UserId,
 }
 
@@ -61,6 +69,9 @@ pub struct KeyRevoked {
 #[serde(deny_unknown_fields)]
 pub struct KeyExpired {
     pub key: KeyId,
+    /// What it was called.
+    pub name: String,
+    pub environment: Option<Environment>,
     pub expires_at: Timestamp,
 }
 

@@ -10,6 +10,7 @@
 mod commands;
 mod events;
 mod scope;
+mod standing;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -22,11 +23,13 @@ use serde::{Deserialize, Serialize};
 pub use commands::{KeyChange, KeyCommand, NewSecret};
 pub use events::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated};
 pub use scope::{KeyRight, KeyScope};
-pub use terms::{AddressRange, InvalidAddressRange, KeyTerms};
+pub use standing::{KeyHolder, KeyStanding, key_verdict};
+pub use terms::{AddressRange, CrewMissed, InvalidAddressRange, KeyTerms};
 
 use super::{
     Refusal, Timestamp,
     authority::AuthorityLink,
+    crew::CrewPlace,
     environment::Environment,
     ids::{KeyId, UserId},
 };
@@ -127,6 +130,17 @@ impl KeyRing {
         })
     }
 
+    /// That `key` reaches a crew; whether it counts and has the right is asked with
+    /// [`KeyRing::authorise`].
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfReach`].
+    pub fn reach(&self, key: KeyId, crew: CrewPlace) -> Result<(), Refusal> {
+        let found = self.live.get(&key).ok_or(Refusal::ApiKeyEnded)?;
+        let reached = found.terms.reach(found.environment, crew);
+        reached.map_err(|_| Refusal::OutOfReach)
+    }
+
     /// The events that `command` leads to at `now`, for whoever may ask; nothing has changed.
     ///
     /// # Errors
@@ -162,9 +176,13 @@ impl KeyRing {
                 by,
             } => self.rotate(key, successor, secret, grace_seconds, by, now),
             KeyCommand::Revoke { key, by } => {
-                self.active(key, now)?;
-                let revoked_by = by;
-                Ok(vec![KeyEvent::Revoked(KeyRevoked { key, revoked_by })])
+                let present = self.active(key, now)?;
+                Ok(vec![KeyEvent::Revoked(KeyRevoked {
+                    key,
+                    name: present.terms.name.clone(),
+                    environment: present.environment,
+                    revoked_by: by,
+                })])
             }
             KeyCommand::Expire { key } => self.expire(key, now),
         }
@@ -189,6 +207,7 @@ impl KeyRing {
         }
         Ok(vec![KeyEvent::Updated(KeyUpdated {
             key,
+            environment: present.environment,
             from,
             to,
             updated_by,
@@ -229,6 +248,8 @@ impl KeyRing {
         };
         let rotated = KeyRotated {
             key,
+            name: present.terms.name.clone(),
+            environment: present.environment,
             successor,
             expires_at,
             rotated_by: by,
@@ -239,9 +260,12 @@ impl KeyRing {
     fn expire(&self, key: KeyId, now: Timestamp) -> Result<Vec<KeyEvent>, Refusal> {
         let present = self.known(key)?;
         match present.terms.expires_at {
-            Some(expires_at) if expires_at <= now => {
-                Ok(vec![KeyEvent::Expired(KeyExpired { key, expires_at })])
-            }
+            Some(expires_at) if expires_at <= now => Ok(vec![KeyEvent::Expired(KeyExpired {
+                key,
+                name: present.terms.name.clone(),
+                environment: present.environment,
+                expires_at,
+            })]),
             // It was given more time since somebody looked.
             Some(_) | None => Ok(vec![]),
         }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::KeyScope;
-use crate::domain::{Timestamp, ids::CrewId};
+use crate::domain::{Timestamp, crew::CrewPlace, environment::Environment, ids::CrewId};
 
 /// The terms of a key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,11 +30,34 @@ impl KeyTerms {
         self.allowed_cidrs.is_empty() || self.allowed_cidrs.iter().any(is_inside)
     }
 
-    /// Whether it reaches `crew`.
-    pub fn reach(&self, crew: CrewId) -> bool {
-        let crews = self.crews.as_ref();
-        crews.is_none_or(|crews| crews.contains(&crew))
+    /// That a key of this environment with these terms reaches a crew. The one place that
+    /// says so: commands ask it inside the append, reads before they answer, gateways when
+    /// they verify.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn reach(
+        &self,
+        environment: Option<Environment>,
+        crew: CrewPlace,
+    ) -> Result<(), CrewMissed> {
+        if environment != Some(crew.environment) {
+            return Err(CrewMissed::WrongEnvironment);
+        }
+        match &self.crews {
+            Some(crews) if !crews.contains(&crew.id) => Err(CrewMissed::NotNamed),
+            Some(_) | None => Ok(()),
+        }
     }
+}
+
+/// Why a key does not reach a crew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrewMissed {
+    /// It is of another environment.
+    WrongEnvironment,
+    /// It is bound to other crews.
+    NotNamed,
 }
 
 /// Addresses that have a prefix in common, in CIDR notation (RFC 4632, RFC 4291).

@@ -1,6 +1,10 @@
 //! What can be asked of the attempts of a workspace or an organization.
 
-use crate::domain::{authority::Actor, ids::OrganizationId};
+use crate::domain::{
+    authority::Actor,
+    environment::Environment,
+    ids::{CrewId, OrganizationId},
+};
 
 /// Commands to the stream `attempts`.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +19,10 @@ pub enum AttemptsCommand {
         action: String,
         /// What it aimed at: the id of a resource.
         target: String,
+        /// The crew that it is, or is in, where there is one.
+        crew: Option<CrewId>,
+        /// The environment that it was about, where it was about one.
+        environment: Option<Environment>,
         /// The stable code that the caller was told.
         code: String,
         /// Minutes since 1970, by the log's own time, which never goes back: what is

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{authority::Actor, ids::OrganizationId};
+use crate::domain::{
+    authority::Actor,
+    environment::Environment,
+    ids::{CrewId, OrganizationId},
+};
 
 /// Events of the stream `attempts` of a workspace or an organization.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +21,12 @@ pub enum AttemptsEvent {
         action: String,
         /// What it aimed at: the id of a resource.
         target: String,
+        /// The crew that it is, or is in, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crew: Option<CrewId>,
+        /// The environment that it was about, where it was about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<Environment>,
         /// The stable code that the caller was told.
         code: String,
         /// Minutes since 1970.

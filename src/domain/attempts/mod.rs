@@ -20,7 +20,12 @@ use serde::{Deserialize, Serialize};
 pub use commands::AttemptsCommand;
 pub use events::AttemptsEvent;
 
-use super::{Moment, Refusal, Stream, authority::Actor, ids::OrganizationId};
+use super::{
+    Moment, Refusal, Stream,
+    authority::Actor,
+    environment::Environment,
+    ids::{CrewId, OrganizationId},
+};
 
 /// How many minutes are remembered: the one that runs, and the one whose repeats are due.
 const MINUTES_MAX: usize = 2;
@@ -59,6 +64,8 @@ impl Attempts {
                 actor,
                 action,
                 target,
+                crew,
+                environment,
                 code,
                 minute,
                 count,
@@ -74,7 +81,7 @@ impl Attempts {
                 if self.is_known(minute, &attempt) {
                     return Vec::new();
                 }
-                vec![attempt.refused(organization, minute, count)]
+                vec![attempt.refused(organization, (crew, environment), minute, count)]
             }
         }
     }
@@ -102,12 +109,20 @@ impl Attempts {
 }
 
 impl Attempt {
-    fn refused(self, organization: OrganizationId, minute: i64, count: u64) -> AttemptsEvent {
+    fn refused(
+        self,
+        organization: OrganizationId,
+        (crew, environment): (Option<CrewId>, Option<Environment>),
+        minute: i64,
+        count: u64,
+    ) -> AttemptsEvent {
         AttemptsEvent::AttemptRefused {
             organization,
             actor: self.actor,
             action: self.action,
             target: self.target,
+            crew,
+            environment,
             code: self.code,
             minute,
             count,
@@ -143,6 +158,8 @@ impl Aggregate for Attempts {
                 actor,
                 action,
                 target,
+                crew: _,
+                environment: _,
                 code,
                 minute,
                 count: _,

@@ -2,7 +2,8 @@
 
 use crate::domain::{
     api_keys::KeyCommand,
-    authority::Role,
+    authority::{Actor, Role},
+    crew::CrewPlace,
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
     name::Name,
     plans::PlanName,
@@ -119,4 +120,8 @@ pub enum WorkspaceCommand {
     /// Note that a grant has run out. Due work; accepted once, and nothing happens where it
     /// is noted, or too early.
     ExpireAuditor { user: UserId },
+    /// Count a new crew among those of its environment. Its own stream begins in the same unit.
+    ListCrew { actor: Actor, crew: CrewPlace },
+    /// Count it no more, as it is archived in the same unit.
+    UnlistCrew { actor: Actor, crew: CrewPlace },
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::Role,
-    ids::{InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
+    environment::Environment,
+    ids::{CrewId, InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
     sealed::Sealed,
     time::Timestamp,
@@ -112,6 +113,9 @@ pub enum WorkspaceEvent {
         auditors: Vec<UserId>,
         /// Every API key that no event had ended.
         api_keys: Vec<KeyId>,
+        /// Every crew that was not archived.
+        #[serde(default)]
+        crews: Vec<CrewId>,
     },
     /// The owners decided otherwise about how it is worked in.
     PolicyChanged { from: Policy, to: Policy },
@@ -158,6 +162,16 @@ pub enum WorkspaceEvent {
     },
     /// A grant's time ran out.
     AuditorExpired { user: UserId, expires_at: Timestamp },
+    /// A crew is counted among those of its environment; its stream begins in the same unit.
+    CrewListed {
+        crew: CrewId,
+        environment: Environment,
+    },
+    /// A crew is counted no more: it was archived, in the same unit.
+    CrewUnlisted {
+        crew: CrewId,
+        environment: Environment,
+    },
 }
 
 impl WorkspaceEvent {
@@ -190,7 +204,9 @@ impl WorkspaceEvent {
             | Self::MembershipLimitReached { .. }
             | Self::AuditorGranted { .. }
             | Self::AuditorRevoked { .. }
-            | Self::AuditorExpired { .. } => None,
+            | Self::AuditorExpired { .. }
+            | Self::CrewListed { .. }
+            | Self::CrewUnlisted { .. } => None,
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod auditors;
 mod commands;
+mod crews;
 mod events;
 mod limits;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auditors::{AuditorGrant, GRANT_AWAY_MAX};
 pub use commands::WorkspaceCommand;
+pub use crews::CREWS_MAX;
 pub use events::{MembershipSource, WorkspaceEvent};
 pub use limits::{LIMIT_AWAY_MAX, Limit};
 pub use policy::{Policy, ProductionChanges};
@@ -37,7 +39,8 @@ use super::{
     Moment, Refusal, Stream, Timestamp,
     api_keys::{KeyCreated, KeyRing, KeyUpdated},
     authority::{AuthorityLink, Permission, Role},
-    ids::{InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
+    environment::Environment,
+    ids::{CrewId, InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
     plans::PlanName,
     sealed::KeyOwner,
     standing::Standing,
@@ -69,6 +72,9 @@ pub struct Workspace {
     keys: KeyRing,
     policy: Policy,
     auditors: BTreeMap<UserId, AuditorGrant>,
+    /// The crews that are not archived: how many there are of each environment, and which a
+    /// key may name, is decided here; what is in a crew is its own stream's.
+    crews: BTreeMap<CrewId, Environment>,
     is_deleted: bool,
 }
 
@@ -402,12 +408,18 @@ impl Aggregate for Workspace {
             E::AuditorRevoked { user, .. } | E::AuditorExpired { user, .. } => {
                 self.auditors.remove(&user);
             }
+            E::CrewListed { crew, environment } => {
+                self.crews.insert(crew, environment);
+            }
+            E::CrewUnlisted { crew, .. } => {
+                self.crews.remove(&crew);
+            }
         }
     }
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 2;
+    const STATE_VERSION: i64 = 3;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
@@ -453,7 +465,9 @@ impl Stream for Workspace {
             | WorkspaceEvent::MembershipLimitLifted { .. }
             | WorkspaceEvent::MembershipLimitReached { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
-            | WorkspaceEvent::AuditorExpired { .. } => {}
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. } => {}
         }
     }
 
@@ -468,6 +482,7 @@ impl Stream for Workspace {
             + (self.members.len() + self.auditors.len()) * 72
             + self.pending.len() * 192
             + self.finished.len() * 24
+            + self.crews.len() * 32
             + self.keys.weight_bytes()
     }
 }
@@ -502,6 +517,8 @@ impl DomainEvent for WorkspaceEvent {
             Self::AuditorGranted { .. } => "auditor_granted",
             Self::AuditorRevoked { .. } => "auditor_revoked",
             Self::AuditorExpired { .. } => "auditor_expired",
+            Self::CrewListed { .. } => "crew_listed",
+            Self::CrewUnlisted { .. } => "crew_unlisted",
         }
         .to_owned()
     }

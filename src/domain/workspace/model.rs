@@ -163,18 +163,24 @@ fn rank(role: Role) -> u8 {
 /// The least rank that holds a permission, written down once more.
 fn least_rank(permission: Permission) -> u8 {
     match permission {
+        // No rank holds it: it is for auditors, who have none.
+        Permission::GiveUpGrant => 5,
         Permission::SeeWorkspace
         | Permission::LeaveWorkspace
         | Permission::SeeMembers
         | Permission::SeePolicy
-        | Permission::AskWhoMay => 1,
+        | Permission::AskWhoMay
+        | Permission::SeeCrews => 1,
+        Permission::DescribeCrews | Permission::EditCrews => 2,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers
         | Permission::ReadAudit
         | Permission::SeeKeys
         | Permission::ManageKeys
-        | Permission::ManageAuditors => 3,
+        | Permission::ManageAuditors
+        | Permission::ManageCrews
+        | Permission::BreakGlass => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan
         | Permission::ChangePolicy
@@ -184,7 +190,11 @@ fn least_rank(permission: Permission) -> u8 {
 }
 
 /// What an auditor may, written down once more.
-const AUDITS: [Permission; 2] = [Permission::SeeWorkspace, Permission::ReadAudit];
+const AUDITS: [Permission; 3] = [
+    Permission::SeeWorkspace,
+    Permission::ReadAudit,
+    Permission::GiveUpGrant,
+];
 
 const MANAGES_PEOPLE: u8 = 3;
 const OWNS: u8 = 4;
@@ -338,7 +348,8 @@ impl Model {
                     && !self.grants.contains_key(&user)
             }
             Attempt::RevokeGrant { actor, user } => {
-                self.rank_of(actor) >= MANAGES_PEOPLE && self.grants.contains_key(&user)
+                let may = self.rank_of(actor) >= MANAGES_PEOPLE || actor == user;
+                may && self.grants.contains_key(&user)
             }
             Attempt::Remove { actor, user } if actor == user => {
                 self.rank_of(user) > 0 && !self.is_last_owner(user)

@@ -63,6 +63,7 @@ impl Workspace {
             invitations: self.pending.keys().copied().collect(),
             auditors: self.auditors.keys().copied().collect(),
             api_keys: self.keys.live().map(|(key, _)| key).collect(),
+            crews: self.crews.keys().copied().collect(),
         }])
     }
 
@@ -74,5 +75,6 @@ impl Workspace {
         self.finished.clear();
         self.auditors.clear();
         self.keys = KeyRing::default();
+        self.crews.clear();
     }
 }

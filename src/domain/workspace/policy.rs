@@ -48,6 +48,13 @@ impl Policy {
     pub const APPROVALS_MAX: u8 = 10;
     /// The most days that a key may be given.
     pub const ROTATION_DAYS_MAX: u16 = 3_650;
+
+    /// When a key that was made at `created_at` is due to be rotated; none where keys may become
+    /// as old as they like.
+    pub fn rotation_due_at(&self, created_at: Timestamp) -> Option<Timestamp> {
+        let days = i64::from(self.key_rotation_days?);
+        Some(created_at.plus(chrono::TimeDelta::days(days)))
+    }
 }
 
 /// What holds until an owner decides otherwise.

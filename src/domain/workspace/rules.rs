@@ -105,6 +105,8 @@ impl Workspace {
             } => self.grant_auditor(actor, user, expires_at, now),
             C::RevokeAuditor { actor, user } => self.revoke_auditor(actor, user, now),
             C::ExpireAuditor { user } => self.expire_auditor(user, now),
+            C::ListCrew { actor, crew } => self.list_crew(actor, crew, now),
+            C::UnlistCrew { actor, crew } => self.unlist_crew(actor, crew, now),
         }
     }
 
@@ -283,6 +285,7 @@ impl Workspace {
         if let Some(user) = command.asked_by() {
             self.permitted(user, Permission::ManageKeys, now)?;
         }
+        self.key_names_crews_of_its_environment(&command)?;
         let events = self.keys.decide(command, now)?;
         Ok(events.into_iter().map(WorkspaceEvent::from).collect())
     }

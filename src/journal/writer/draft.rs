@@ -376,10 +376,13 @@ async fn holder(store: &dyn Store, key: &LookupKey) -> Result<Option<String>, St
                 )
                 .await?
         }
+        LookupKey::Person { subject } => {
+            let parameters = vec![subject.clone().into()];
+            store.query(SELECT_PERSON, parameters).await?
+        }
     };
-    rows.first()
-        .map(|row| row.text(0).map(str::to_owned))
-        .transpose()
+    let held = rows.first().map(|row| row.optional_text(0)).transpose()?;
+    Ok(held.flatten().map(str::to_owned))
 }
 
 const SELECT_CLAIM: &str = "
@@ -391,6 +394,11 @@ const SELECT_EMAIL: &str = "
 SELECT subject
   FROM subjects
  WHERE realm = $1 AND email_lookup = $2";
+
+const SELECT_PERSON: &str = "
+SELECT user_id
+  FROM subjects
+ WHERE subject = $1";
 
 const SELECT_IDEMPOTENCY: &str = "
 SELECT 1

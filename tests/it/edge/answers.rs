@@ -612,6 +612,7 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
         .path
         .trim_end_matches("/resend")
         .trim_end_matches("/rotate")
+        .trim_end_matches("/archive")
         .trim_end_matches("/transfer-ownership")
         .trim_end_matches("/plan");
     let read = world.server.get(path).bearer(&caller.token).await;
@@ -629,6 +630,7 @@ async fn pages(store: StoreUnderTest) {
     for _ in 0..3 {
         world.invitation().await;
         world.key().await;
+        team.crew(server, "production").await;
         world.organization_key().await;
         for (who, path) in [
             (&team.owner, "/v1/organizations".to_owned()),

@@ -16,13 +16,14 @@ use super::Running;
 use super::refusals::{body_schema, but_for_the_request, resolved, versioned};
 use super::routes::{ROUTES, Route, World, points_at, problem, whole_problem};
 use super::team::{Person, Team, accept, address, invite, invited, number, password, text};
-use crate::support::server::{Call, Reply, Server};
+use crate::support::server::{Call, Reply, SIGN_UPS_PER_HOUR, Server};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
 pub fn trials() -> Vec<Case> {
     vec![
         both("attacks", "tokens_are_not_guessed", tokens),
         both("attacks", "unknown_takes_as_long_as_wrong", timing),
+        both("attacks", "sign_ups_of_one_network_are_bounded", sign_ups),
         both("attacks", "nobody_sets_what_is_not_asked_for", mass),
         both("attacks", "ids_tell_nothing", ids),
         both("attacks", "an_invitation_lifts_nobody", invitations),
@@ -154,6 +155,30 @@ async fn head(server: &Server) -> u64 {
     text.parse().expect("a number")
 }
 
+async fn sign_ups(store: StoreUnderTest) {
+    let mut command = Server::command(&store);
+    command.args(["--trusted-proxy", "127.0.0.0/8"]);
+    command.env(SIGN_UPS_PER_HOUR, "2");
+    let server = Server::launch(command).await;
+    let sign_up = async |from: &str| {
+        let body = json!({"email": address("flood"), "password": password(), "name": "Flood"});
+        let call = server.post("/v1/signup").header("X-Forwarded-For", from);
+        call.json(body).await
+    };
+    for _ in 0..2 {
+        sign_up("10.1.0.1").await.expect(201);
+    }
+    let at = head(&server).await;
+    let refused = sign_up("10.1.0.1").await;
+    problem(&refused, 429, "too_many_attempts");
+    let wait = refused.header("retry-after").expect("when to come back");
+    let wait: u64 = wait.parse().expect("seconds");
+    assert!((1..=1_800).contains(&wait), "{wait}");
+    assert_eq!(head(&server).await, at, "nothing was written");
+    sign_up("10.1.0.2").await.expect(201);
+    super::held(&store);
+}
+
 /// Medians of many samples that take turns: what else the machine does meets both alike.
 async fn timing(store: StoreUnderTest) {
     const PEOPLE: usize = 12;
@@ -254,9 +279,11 @@ async fn mass(store: StoreUnderTest) {
         let ask = world.fresh(route, caller).await;
         fresh += head(&world.server).await - at;
         let body = ask.body.clone().unwrap_or_else(|| json!({}));
-        // The body itself, and each object in it.
+        // The body itself, and each object in it; but for configurations, which hold what they like.
         let nested = schema["properties"].as_object().into_iter().flatten();
         let nested = nested.filter(|(name, _)| body[name.as_str()].is_object());
+        let nested =
+            nested.filter(|(_, inner)| resolved(&document, inner)["properties"].is_object());
         let mut places = vec![(String::new(), schema.clone())];
         places.extend(nested.map(|(name, inner)| (format!("/{name}"), resolved(&document, inner))));
         for (place, schema) in places {
@@ -987,13 +1014,16 @@ async fn cursors(store: StoreUnderTest) {
         team.owner.sign_in(server).await;
     }
     foreign_cursors(server, team).await;
-    let before = head(server).await;
-    let lists: Vec<_> = ROUTES.iter().filter(|route| route.is_list()).collect();
-    assert!(lists.len() >= 6);
-    let mut cursors = Vec::new();
-    for route in &lists {
+    // What some lists are of is made for them.
+    let mut lists = Vec::new();
+    for route in ROUTES.iter().filter(|route| route.is_list()) {
         let caller = team.person(world.entitled(route)).expect("a person");
-        let path = world.fresh(route, caller).await.path;
+        lists.push((route, caller, world.fresh(route, caller).await.path));
+    }
+    assert!(lists.len() >= 6);
+    let before = head(server).await;
+    let mut cursors = Vec::new();
+    for (route, caller, path) in &lists {
         let page = server
             .get(&format!("{path}?limit=1"))
             .bearer(&caller.token)
@@ -1004,10 +1034,8 @@ async fn cursors(store: StoreUnderTest) {
         }
     }
     assert!(cursors.len() >= 5, "{cursors:?}");
-    for route in &lists {
-        let caller = team.person(world.entitled(route)).expect("a person");
-        let path = world.fresh(route, caller).await.path;
-        list(server, route, &path, caller, &cursors).await;
+    for (route, caller, path) in &lists {
+        list(server, route, path, caller, &cursors).await;
     }
     // Filters are text that is looked for, whatever it is.
     for name in ["actor", "action", "target", "q", "crew"] {

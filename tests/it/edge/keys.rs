@@ -17,6 +17,8 @@ pub fn trials() -> Vec<Case> {
             "a_key_of_an_organization_makes_workspaces",
             makes_workspaces,
         ),
+        both("edge", "keys_become_due_to_be_rotated", rotation),
+        both("edge", "can_says_why_of_keys", can_of_keys),
     ]
 }
 
@@ -69,6 +71,8 @@ async fn life(store: StoreUnderTest) {
     let refused = server.get(&team.path("/members")).bearer(&secret).await;
     problem(&refused, 403, "scope_missing");
     assert!(read().await["last_used_at"].is_string());
+    let renamed = server.patch(&path).bearer(&team.owner.token);
+    renamed.json(json!({"name": "Releases"})).await.expect(200);
     let denied = format!("{audit}?outcome=denied&actor={id}");
     let denied = server
         .get(&denied)
@@ -79,8 +83,10 @@ async fn life(store: StoreUnderTest) {
     assert_eq!(entry["action"], "member.read", "{}", denied.text);
     assert_eq!(
         entry["actor"],
-        json!({"type": "api_key", "id": id, "name": "Deploys"})
+        json!({"type": "api_key", "id": id, "name": "Deploys"}),
+        "as it was called then"
     );
+    assert_eq!(entry["environment"], "production", "that of the key");
 
     // It outlives the membership of who made it.
     let maker = team.path(&format!("/members/{}", team.admin.user));
@@ -118,6 +124,30 @@ async fn life(store: StoreUnderTest) {
     let again = server.delete(&path).bearer(&team.owner.token).await;
     problem(&again, 409, "api_key_not_active");
 
+    // All of it is found by the key's environment, and by its name of then.
+    let told = async |filter: &str| {
+        let list = format!("{audit}?outcome=ok&order=asc&{filter}");
+        let page = server
+            .get(&list)
+            .bearer(&team.owner.token)
+            .await
+            .expect(200);
+        let entries = page.body["data"].as_array().expect("a list").clone();
+        let of = |entry: &Value| (text(entry, "/action"), text(entry, "/target/name"));
+        entries.iter().map(of).collect::<Vec<_>>()
+    };
+    let of = |action: &str, name: &str| (format!("api_key.{action}"), name.to_owned());
+    let life = [
+        of("created", "Deploys"),
+        of("updated", "Releases"),
+        of("rotated", "Releases"),
+        of("created", "Releases"),
+        of("revoked", "Releases"),
+    ];
+    assert_eq!(told("environment=production").await, life);
+    assert_eq!(told("environment=staging").await, []);
+    assert_eq!(told("q=Releases").await, life[1..]);
+
     // It ends with its workspace.
     let workspace = team.path("");
     let read = server
@@ -140,12 +170,12 @@ async fn life(store: StoreUnderTest) {
 async fn verdicts(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
-    let crew = "crw_00000000000000000000000001";
+    let crew = team.crew(&server, "production").await;
     let key = new_key(
         &server,
         &team,
         &team.owner,
-        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [crew]}),
+        json!({"allowed_cidrs": ["203.0.113.0/24"], "crews": [&crew]}),
     )
     .await;
     let secret = text(&key, "/secret");
@@ -236,5 +266,94 @@ async fn makes_workspaces(store: StoreUnderTest) {
         .expect(200);
     let all = list.body["data"].as_array().expect("a list");
     assert!(all.iter().any(|one| one["id"] == json!(workspace)));
+    super::held(&store);
+}
+
+async fn rotation(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let key = new_key(&server, &team, &team.owner, json!({})).await;
+    assert_eq!(key["rotation_due_at"], Value::Null, "no policy, no date");
+    let policy = server.put(&team.path("/policy")).bearer(&team.owner.token);
+    policy
+        .json(json!({"key_rotation_days": 90}))
+        .await
+        .expect(200);
+    let keys = async |query: &str| {
+        let path = format!("{}?{query}", team.path("/api-keys"));
+        let page = server
+            .get(&path)
+            .bearer(&team.admin.token)
+            .await
+            .expect(200);
+        page.body["data"].as_array().expect("a list").clone()
+    };
+    let time = |value: &Value| -> chrono::DateTime<chrono::Utc> {
+        value.as_str().expect("a time").parse().expect("a time")
+    };
+    let listed = keys("").await;
+    let age = time(&listed[0]["rotation_due_at"]) - time(&listed[0]["created_at"]);
+    assert_eq!(age, chrono::TimeDelta::days(90));
+    assert_eq!(keys("rotation_due=true").await, [] as [Value; 0]);
+    assert_eq!(keys("rotation_due=false").await, listed);
+    // Whoever has a successor is due no more, and the successor begins anew.
+    let path = team.path(&format!("/api-keys/{}/rotate", text(&key, "/id")));
+    let rotate = server.post(&path).bearer(&team.owner.token);
+    let successor = rotate.json(json!({"grace_seconds": 60})).await.expect(201);
+    let age = time(&successor.body["rotation_due_at"]) - time(&successor.body["created_at"]);
+    assert_eq!(age, chrono::TimeDelta::days(90));
+    assert_eq!(keys("").await[0]["rotation_due_at"], Value::Null);
+    let wrong = server
+        .get(&team.path("/api-keys?rotation_due=perhaps"))
+        .bearer(&team.owner.token);
+    problem(&wrong.await, 400, "invalid_request");
+    super::held(&store);
+}
+
+async fn can_of_keys(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let key = new_key(&server, &team, &team.owner, json!({})).await;
+    let id = text(&key, "/id");
+    let ask = |by: &Person, principal: &str, action: &str| {
+        let call = server.post(&team.path("/can")).bearer(&by.token);
+        call.json(json!({"principal": principal, "action": action}))
+    };
+    let said = async |principal: &str, action: &str| {
+        let reply = ask(&team.admin, principal, action).await.expect(200);
+        (reply.body["allowed"] == true, text(&reply.body, "/because"))
+    };
+    let nobodys = "key_00000000000000000000000001";
+    for (principal, action, allowed, words) in [
+        (
+            id.as_str(),
+            "audit.read",
+            true,
+            "its scope audit:read allows",
+        ),
+        (&id, "workspace.read", true, "an API key for production"),
+        (&id, "member.read", false, "takes the scope members:read"),
+        (&id, "api_key.manage", false, "for people alone"),
+        (
+            nobodys,
+            "audit.read",
+            false,
+            "is no API key of the workspace",
+        ),
+    ] {
+        let (may, because) = said(principal, action).await;
+        assert_eq!(may, allowed, "{action}: {because}");
+        assert!(because.contains(words), "{because}");
+        assert!(because.starts_with(principal), "{because}");
+    }
+    // Who may not see keys is told nothing of them.
+    let refused = ask(&team.viewer, &id, "audit.read").await;
+    problem(&refused, 403, "not_permitted");
+    let wrong = ask(&team.admin, "org_00000000000000000000000001", "audit.read").await;
+    problem(&wrong, 422, "invalid_body");
+    let revoke = server.delete(&team.path(&format!("/api-keys/{id}")));
+    revoke.bearer(&team.owner.token).await.expect(200);
+    let (may, because) = said(&id, "audit.read").await;
+    assert!(!may && because.contains("revoked"), "{because}");
     super::held(&store);
 }

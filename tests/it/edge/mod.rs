@@ -13,9 +13,11 @@
 //!   [`audit`], and what time alone does to [`time`].
 
 mod account;
+mod addresses;
 mod answers;
 mod attacks;
 mod audit;
+mod crews;
 mod flow;
 mod keys;
 mod meta;
@@ -26,7 +28,7 @@ mod refusals;
 mod routes;
 mod rules;
 mod secrets;
-mod team;
+pub mod team;
 mod time;
 
 use std::process::Command;
@@ -37,9 +39,11 @@ use crate::support::trials::{Case, StoreUnderTest};
 pub fn trials() -> Vec<Case> {
     [
         account::trials(),
+        addresses::trials(),
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        crews::trials(),
         flow::trials(),
         keys::trials(),
         meta::trials(),

@@ -3,7 +3,7 @@
 //! The table ([`crewlog::api::access`]) is typed; what it means for each kind of principal is
 //! written down here once more, from the product's table of roles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crewlog::api::access::{self, Access};
 use crewlog::domain::api_keys::{KeyRight, KeyScope};
@@ -80,7 +80,98 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 21] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 40] = [
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/agents",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+        [true, true, true, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions/{version}",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+        [true, true, true, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews",
+        [true, true, false, false],
+    ),
+    ("GET", "/v1/workspaces/{ws}/crews", [true, true, true, true]),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}",
+        [true, true, true, true],
+    ),
+    (
+        "PATCH",
+        "/v1/workspaces/{ws}/crews/{crew}",
+        [true, true, true, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/archive",
+        [true, true, false, false],
+    ),
     (
         "POST",
         "/v1/workspaces/{ws}/transfer-ownership",
@@ -196,10 +287,17 @@ async fn walk(store: StoreUnderTest) {
         );
     }
     auditors_have_these_routes();
+    let mut refused: HashMap<&str, Vec<String>> = HashMap::new();
     for route in ROUTES {
         for who in Who::ALL {
-            visit(&world, route, who).await;
+            let path = visit(&world, route, who).await;
+            if let (Some(person), Some(path)) = (world.team.person(who), path) {
+                refused.entry(&person.user).or_default().push(path);
+            }
         }
+    }
+    for (user, paths) in refused {
+        refusals_are_kept(&world, user, &paths).await;
     }
     super::held(&store);
 }
@@ -247,7 +345,38 @@ async fn rows_are_routes(world: &World) {
     );
 }
 
-async fn visit(world: &World, route: &Route, who: Who) {
+/// Whoever is known and was refused is in the audit log, with what they aimed at. The same again
+/// in one minute is counted when the minute has ended.
+async fn refusals_are_kept(world: &World, actor: &str, paths: &[String]) {
+    let team = &world.team;
+    let log = format!("/v1/organizations/{}/audit", team.organization);
+    let log = format!("{log}?outcome=denied&actor={actor}&limit=200");
+    let page = world
+        .server
+        .get(&log)
+        .bearer(&team.organization_owner.token);
+    let page = page.await.expect(200).body;
+    let entries = page["data"].as_array().expect("a list");
+    let aimed: BTreeSet<_> = entries
+        .iter()
+        .map(|entry| text(entry, "/target/id"))
+        .collect();
+    for path in paths {
+        // What is nobody's in particular is kept with whoever asked.
+        let of_nobody = ["/workspaces/", "/organizations/"]
+            .iter()
+            .all(|part| !path.contains(part));
+        let ours = path.contains(&team.workspace) || path.contains(&team.organization);
+        let kept = |target: &String| path.contains(target) || (of_nobody && target == actor);
+        assert!(
+            aimed.iter().any(kept) || !(ours || of_nobody),
+            "{actor} was refused {path}, and it is not kept"
+        );
+    }
+}
+
+/// Answers with the path, where it was refused.
+async fn visit(world: &World, route: &Route, who: Who) -> Option<String> {
     let name = format!("{} by {who:?}", route.name());
     let stand_in = world.team.person(world.entitled(route)).expect("a person");
     let caller = world.team.person(who);
@@ -259,7 +388,8 @@ async fn visit(world: &World, route: &Route, who: Who) {
     };
     if route.path == "/v1/invitations/accept" && who != Who::Anonymous {
         // Open to whoever holds the token, but for accounts of another address.
-        return problem(&reply, 403, "invitation_for_another");
+        problem(&reply, 403, "invitation_for_another");
+        return None;
     }
     match Verdict::of(row(route).access, who) {
         Verdict::Yes => {
@@ -272,13 +402,21 @@ async fn visit(world: &World, route: &Route, who: Who) {
             if let Answer::Created(_) = route.answer {
                 assert_eq!(reply.status, 201, "{name}");
             }
+            None
         }
         Verdict::Unauthenticated => {
             assert_eq!(reply.status, 401, "{name}: {}", reply.text);
             whole_problem(&reply);
+            None
         }
-        Verdict::Forbidden => problem(&reply, 403, "not_permitted"),
-        Verdict::NotFound => problem(&reply, 404, "not_found"),
+        Verdict::Forbidden => {
+            problem(&reply, 403, "not_permitted");
+            Some(ask.path)
+        }
+        Verdict::NotFound => {
+            problem(&reply, 404, "not_found");
+            Some(ask.path)
+        }
     }
 }
 
@@ -304,6 +442,7 @@ enum KeyKind {
 /// A key with its secret.
 struct Key {
     kind: KeyKind,
+    id: String,
     secret: String,
 }
 
@@ -374,6 +513,7 @@ async fn keys(world: &World) -> Vec<Key> {
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     let secret = |(kind, key): (KeyKind, Value)| Key {
         kind,
+        id: text(&key, "/id"),
         secret: text(&key, "/secret"),
     };
     keys.into_iter().map(secret).collect()
@@ -396,6 +536,25 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         (KeyRight::Every | KeyRight::Scope(_), _) => None,
     };
     let hidden = Some((404, "not_found"));
+    // To a key of another environment a crew is not there, and it makes none. What is in crews is
+    // asked of development's, so that it can be edited.
+    let is_inside = ["/agents", "/pathways"]
+        .iter()
+        .any(|inside| route.path.contains(inside));
+    let asked_of = match is_inside {
+        true => Environment::Development,
+        false => Environment::Production,
+    };
+    if let KeyKind::Full(environment) = kind
+        && environment != asked_of
+    {
+        if route.path.contains("{crew}") {
+            return hidden;
+        }
+        if route.name() == "POST /v1/workspaces/{ws}/crews" {
+            return Some((403, "not_permitted"));
+        }
+    }
     match access {
         Access::Public | Access::Session | Access::Own => Some((403, "not_permitted")),
         Access::Principal => None,
@@ -415,6 +574,7 @@ async fn walk_with_keys(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let world = World::on(server).await;
     let keys = keys(&world).await;
+    let mut kept: HashMap<&str, Vec<String>> = HashMap::new();
     for route in ROUTES {
         for key in &keys {
             let name = format!("{} by {:?}", route.name(), key.kind);
@@ -436,6 +596,10 @@ async fn walk_with_keys(store: StoreUnderTest) {
                 Some((status, code)) => {
                     assert_eq!(reply.body["code"], code, "{name}: {}", reply.text);
                     problem(&reply, status, code);
+                    // Of another organization's key the other organization is told.
+                    if status != 401 && key.kind != KeyKind::OfAnother {
+                        kept.entry(&key.id).or_default().push(ask.path);
+                    }
                 }
                 None => assert!(
                     reply.status < 300,
@@ -445,6 +609,9 @@ async fn walk_with_keys(store: StoreUnderTest) {
                 ),
             }
         }
+    }
+    for (key, paths) in kept {
+        refusals_are_kept(&world, key, &paths).await;
     }
     super::held(&store);
 }

@@ -16,6 +16,8 @@ const UNKNOWN: &str = "00000000000000000000000001";
 
 /// The bodies of routes that do not say otherwise, and of the server as a whole.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
+/// Of a body with the configuration of an agent or a pathway.
+const ITEM_BODY_LIMIT_BYTES: usize = 512 * 1024;
 const SERVER_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 pub fn trials() -> Vec<Case> {
@@ -383,7 +385,14 @@ impl Body<'_> {
         }
 
         let mut long = self.good();
-        long["reason"] = json!("x".repeat(BODY_LIMIT_BYTES));
+        // Configurations are larger than what other bodies hold.
+        let path = self.route.path;
+        let holds_a_configuration = path.contains("/agents") || path.contains("/pathways");
+        let limit = match holds_a_configuration && self.route.method != "DELETE" {
+            true => ITEM_BODY_LIMIT_BYTES,
+            false => BODY_LIMIT_BYTES,
+        };
+        long["reason"] = json!("x".repeat(limit));
         problem(&self.send(long.to_string()).await, 413, "body_too_large");
         let chunks = futures::stream::iter([Ok::<_, std::io::Error>(long.to_string())]);
         let unannounced = reqwest::Body::wrap_stream(chunks);
@@ -511,9 +520,14 @@ impl Body<'_> {
         body: &'b mut Value,
         place: &[String],
     ) -> &'b mut serde_json::Map<String, Value> {
-        let found = place
-            .iter()
-            .fold(body, |value, part| &mut value[part.as_str()]);
+        let found = place.iter().fold(body, |value, part| {
+            let inner = &mut value[part.as_str()];
+            if inner.is_null() {
+                // It may be left out, and a good request does.
+                *inner = json!({});
+            }
+            inner
+        });
         let name = self.route.name();
         found
             .as_object_mut()

@@ -181,6 +181,7 @@ const ENTRY: &[&str] = &[
     "workspace",
     "crew",
     "environment",
+    "break_glass",
     "changes",
     "reason",
     "request_id",
@@ -200,6 +201,7 @@ const ONE_ENTRY: &[&str] = &[
     "workspace",
     "crew",
     "environment",
+    "break_glass",
     "changes",
     "reason",
     "request_id",
@@ -224,6 +226,7 @@ const API_KEY: &[&str] = &[
     "prefix",
     "last_used_at",
     "expires_at",
+    "rotation_due_at",
     "created_by",
 ];
 const NEW_API_KEY: &[&str] = &[
@@ -242,6 +245,7 @@ const NEW_API_KEY: &[&str] = &[
     "prefix",
     "last_used_at",
     "expires_at",
+    "rotation_due_at",
     "created_by",
     "secret",
 ];
@@ -261,6 +265,7 @@ const ROTATED_API_KEY: &[&str] = &[
     "prefix",
     "last_used_at",
     "expires_at",
+    "rotation_due_at",
     "created_by",
     "rotated_from",
     "predecessor",
@@ -276,6 +281,63 @@ const VERDICT: &[&str] = &[
     "scopes",
     "crews",
     "expires_at",
+];
+const CREW: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "organization",
+    "workspace",
+    "name",
+    "environment",
+    "client",
+    "description",
+    "status",
+];
+const ITEM: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "name",
+    "digest",
+    "size",
+];
+const ONE_ITEM: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "name",
+    "digest",
+    "size",
+    "config",
+];
+const ITEM_VERSION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "workspace",
+    "crew",
+    "name",
+    "digest",
+    "size",
+];
+const ONE_ITEM_VERSION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "workspace",
+    "crew",
+    "name",
+    "digest",
+    "size",
+    "config",
 ];
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
@@ -294,6 +356,21 @@ const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
 const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
 const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
 const CAN: &str = "/v1/workspaces/{ws}/can";
+
+const CREWS: &str = "/v1/workspaces/{ws}/crews";
+const ONE_CREW: &str = "/v1/workspaces/{ws}/crews/{crew}";
+const ARCHIVE: &str = "/v1/workspaces/{ws}/crews/{crew}/archive";
+
+const AGENTS: &str = "/v1/workspaces/{ws}/crews/{crew}/agents";
+const ONE_AGENT: &str = "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}";
+const AGENT_VERSIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions";
+const ONE_AGENT_VERSION: &str =
+    "/v1/workspaces/{ws}/crews/{crew}/agents/{agent}/versions/{version}";
+const PATHWAYS: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways";
+const ONE_PATHWAY: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}";
+const PATHWAY_VERSIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions";
+const ONE_PATHWAY_VERSION: &str =
+    "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}";
 
 const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
 const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
@@ -349,6 +426,25 @@ pub const ROUTES: &[Route] = &[
     route("POST", VERIFY_KEY, Unversioned(VERDICT)),
     route("POST", "/v1/invitations/accept", Resource(MEMBER)),
     route("POST", "/v1/invitations/decline", Resource(INVITATION)),
+    route("POST", CREWS, Created(CREW)),
+    route("GET", CREWS, Page(CREW)),
+    route("GET", ONE_CREW, Resource(CREW)),
+    route("PATCH", ONE_CREW, Resource(CREW)),
+    route("POST", ARCHIVE, Resource(CREW)),
+    route("POST", AGENTS, Created(ONE_ITEM)),
+    route("GET", AGENTS, Page(ITEM)),
+    route("GET", ONE_AGENT, Resource(ONE_ITEM)),
+    route("PUT", ONE_AGENT, Resource(ONE_ITEM)),
+    route("DELETE", ONE_AGENT, Nothing),
+    route("GET", AGENT_VERSIONS, Page(ITEM_VERSION)),
+    route("GET", ONE_AGENT_VERSION, Resource(ONE_ITEM_VERSION)),
+    route("POST", PATHWAYS, Created(ONE_ITEM)),
+    route("GET", PATHWAYS, Page(ITEM)),
+    route("GET", ONE_PATHWAY, Resource(ONE_ITEM)),
+    route("PUT", ONE_PATHWAY, Resource(ONE_ITEM)),
+    route("DELETE", ONE_PATHWAY, Nothing),
+    route("GET", PATHWAY_VERSIONS, Page(ITEM_VERSION)),
+    route("GET", ONE_PATHWAY_VERSION, Resource(ONE_ITEM_VERSION)),
     route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
     route(
         "GET",
@@ -620,6 +716,42 @@ impl World {
                 let position = self.an_entry(&list, &self.team.organization_owner).await;
                 (path(&[("{position}", &position)]), None)
             }
+            ("POST", CREWS) => {
+                let name = format!("Client {} - Production", number());
+                let body = json!({
+                    "name": name, "environment": "production", "client": "Client",
+                    "description": "What clients call.",
+                });
+                (path(&[]), Some(body))
+            }
+            ("PATCH", ONE_CREW) => {
+                let crew = self.team.crew(&self.server, "production").await;
+                let body = json!({"name": format!("Renamed {}", number())});
+                (path(&[("{crew}", &crew)]), Some(body))
+            }
+            (_, ONE_CREW | ARCHIVE) => {
+                let crew = self.team.crew(&self.server, "production").await;
+                (path(&[("{crew}", &crew)]), None)
+            }
+            ("POST", AGENTS | PATHWAYS) => {
+                let crew = self.team.crew(&self.server, "development").await;
+                (path(&[("{crew}", &crew)]), Some(new_item()))
+            }
+            (
+                method,
+                AGENTS | ONE_AGENT | AGENT_VERSIONS | ONE_AGENT_VERSION | PATHWAYS | ONE_PATHWAY
+                | PATHWAY_VERSIONS | ONE_PATHWAY_VERSION,
+            ) => {
+                let made = self.items(route.path).await;
+                let [crew, item, version] = &made;
+                let names = [
+                    ("{crew}", crew.as_str()),
+                    ("{agent}", item),
+                    ("{pathway}", item),
+                    ("{version}", version),
+                ];
+                (path(&names), (method == "PUT").then(new_item))
+            }
             ("POST", KEYS) => (path(&[]), Some(new_key())),
             ("POST", ORG_KEYS) => (path(&[]), Some(new_organization_key())),
             ("PATCH", ONE_KEY) => {
@@ -654,6 +786,29 @@ impl World {
         };
         let method = route.method;
         Ask { method, path, body }
+    }
+
+    /// A development crew with three agents or pathways, the last of them in three versions: its
+    /// id, and the last's with its version.
+    async fn items(&self, path: &str) -> [String; 3] {
+        let kind = match path.contains("agents") {
+            true => "agents",
+            false => "pathways",
+        };
+        let (server, token) = (&self.server, &self.team.owner.token);
+        let crew = self.team.crew(server, "development").await;
+        let list = self.team.path(&format!("/crews/{crew}/{kind}"));
+        let mut made = Value::Null;
+        for _ in 0..3 {
+            let call = server.post(&list).bearer(token).json(new_item());
+            made = call.await.expect(201).body;
+        }
+        let one = format!("{list}/{}", text(&made, "/id"));
+        for _ in 0..2 {
+            let call = server.put(&one).bearer(token).json(new_item());
+            made = call.await.expect(200).body;
+        }
+        [crew, text(&made, "/id"), made["version"].to_string()]
     }
 
     fn new_account(&self) -> Value {
@@ -770,6 +925,13 @@ fn new_key() -> Value {
     json!({
         "name": format!("Key {}", number()), "environment": "production",
         "scopes": ["audit:read"],
+    })
+}
+
+fn new_item() -> Value {
+    json!({
+        "name": format!("Item {}", number()),
+        "config": {"prompt": "Hello", "tools": [{"$slot": "integration/crm"}], "n": number()},
     })
 }
 

@@ -296,6 +296,15 @@ async fn auditors(store: StoreUnderTest) {
     }
     let list = server.get("/v1/workspaces").bearer(&auditor.token).await;
     assert_eq!(list.expect(200).body["data"], json!([]));
+    // An auditor gives up their own grant, and nobody else's.
+    ask(&auditor.email, &admin.later).await.expect(201);
+    let other = server.delete(&format!("{path}/{}", team.auditor.user));
+    problem(&other.bearer(&auditor.token).await, 403, "not_permitted");
+    let give_up = || server.delete(&own).bearer(&auditor.token);
+    give_up().await.expect(204);
+    problem(&give_up().await, 404, "not_found");
+    let told = audit_of(&server, &team.path(""), admin, "auditor.revoked").await;
+    assert_eq!(told[0]["actor"]["id"], auditor.user.as_str());
     // Who comes in as a member has what members have, and nothing else.
     ask(&auditor.email, &admin.later).await.expect(201);
     team.join(&server, auditor, "viewer").await;
@@ -397,7 +406,22 @@ async fn organization_members(store: StoreUnderTest) {
     let leave = |person: &Person| server.delete(&path(&person.user)).bearer(&person.token);
     problem(&leave(boss).await, 409, "last_owner");
 
+    // A condition holds of nothing that is not there yet.
     let heir = &team.stranger;
+    for tag in ["*", "\"1\""] {
+        let unmade = put(boss, &heir.user, "owner").header("If-Match", tag);
+        problem(&unmade.await, 412, "precondition_failed");
+    }
+    let unmade = server.get(&path(&heir.user)).bearer(&boss.token);
+    problem(&unmade.await, 404, "not_found");
+    let made = put(boss, &heir.user, "auditor").await.expect(200);
+    let version = made.header("etag").expect("a version").to_owned();
+    let changed = put(boss, &heir.user, "billing").header("If-Match", &version);
+    changed.await.expect(200);
+    let stale = put(boss, &heir.user, "auditor").header("If-Match", &version);
+    problem(&stale.await, 412, "precondition_failed");
+    let any = put(boss, &heir.user, "auditor").header("If-Match", "*");
+    any.await.expect(200);
     let made = put(boss, &heir.user, "owner").await.expect(200);
     assert_eq!(made.body["name"], heir.name.as_str());
     assert_eq!(made.body["email"], heir.email.as_str());
@@ -486,7 +510,7 @@ async fn who_may(store: StoreUnderTest) {
         "{}",
         unknown.text
     );
-    let crew = json!({"principal": team.admin.user, "action": "audit.read", "crew": "crw_1"});
+    let crew = json!({"principal": team.admin.user, "action": "audit.read", "crew": "crw_00000000000000000000000001"});
     points_at(&ask(&team.owner, crew).await, "/crew", &["invalid_value"]);
     let body = json!({"principal": team.admin.user, "action": "audit.read"});
     problem(

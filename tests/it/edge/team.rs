@@ -142,6 +142,14 @@ impl Person {
 }
 
 impl Team {
+    /// A new crew of the workspace.
+    pub async fn crew(&self, server: &Server, environment: &str) -> String {
+        let name = format!("Client {} - {environment}", number());
+        let body = json!({"name": name, "environment": environment});
+        let call = server.post(&self.path("/crews")).bearer(&self.owner.token);
+        text(&call.json(body).await.expect(201).body, "/id")
+    }
+
     pub async fn make(server: &Server) -> Self {
         let made = json!({
             "organization": {"name": format!("Org {}", number())},

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewlog::domain::authority::Role;
-use crewlog::domain::ids::{OrganizationId, WorkspaceId};
+use crewlog::domain::ids::{OrganizationId, PrincipalId, WorkspaceId};
 use crewlog::domain::{EmailAddress, Name, Refusal, Timestamp};
 use crewlog::journal::Source;
 use crewlog::journal::sealing::RootKey;
@@ -438,7 +438,14 @@ async fn falls_back(store: StoreUnderTest) {
     ];
     assert_eq!(shown, expected);
     let verdict = service
-        .can(&request(), caller, workspace, helper.user, "member.read")
+        .can(
+            &request(),
+            caller,
+            workspace,
+            PrincipalId::User(helper.user),
+            "member.read",
+            None,
+        )
         .await
         .expect("a verdict")
         .value;

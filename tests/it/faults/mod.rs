@@ -12,16 +12,11 @@ mod floods;
 mod outages;
 mod processes;
 
-use std::sync::Arc;
-
-use crewlog::journal::stores::Store;
-use crewlog::journal::stores::postgres::PostgresStore;
-use crewlog::journal::stores::sqlite::SqliteStore;
-
 use crate::projections::assert_store_is_its_log;
 use crate::support::commands::{crewlog_on, run};
+use crate::support::journal::reading;
 use crate::support::load::{Figures, Load};
-use crate::support::trials::{Case, StoreUnderTest};
+use crate::support::trials::{self, Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
@@ -38,24 +33,7 @@ pub fn trials() -> Vec<Case> {
 
 /// How often a fault is made: as often as the environment says, in the short form `short` times.
 fn rounds(short: usize) -> usize {
-    match std::env::var("CREWLOG_FAULT_ROUNDS") {
-        Ok(text) => text.parse().expect("CREWLOG_FAULT_ROUNDS is a number"),
-        Err(_) => short,
-    }
-}
-
-/// Opens the store beside whoever writes to it.
-async fn reading(store: &StoreUnderTest) -> Arc<dyn Store> {
-    match store.database_url() {
-        Some(url) => {
-            let opened = PostgresStore::open_for_reading(url).await;
-            Arc::new(opened.expect("the store to open"))
-        }
-        None => {
-            let opened = SqliteStore::open_for_reading(store.data_dir()).await;
-            Arc::new(opened.expect("the store to open"))
-        }
-    }
+    trials::rounds(trials::FAULT_ROUNDS, short)
 }
 
 /// That the log is whole and says of every command what its client was told.

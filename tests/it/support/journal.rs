@@ -116,6 +116,20 @@ pub async fn open_store(store: &StoreUnderTest) -> Arc<dyn Store> {
     }
 }
 
+/// Opens the store beside whoever writes to it.
+pub async fn reading(store: &StoreUnderTest) -> Arc<dyn Store> {
+    match store.database_url() {
+        Some(url) => {
+            let opened = PostgresStore::open_for_reading(url).await;
+            Arc::new(opened.expect("the store to open"))
+        }
+        None => {
+            let opened = SqliteStore::open_for_reading(store.data_dir()).await;
+            Arc::new(opened.expect("the store to open"))
+        }
+    }
+}
+
 /// A journal at work on a store.
 pub struct Fixture {
     pub store: Arc<dyn Store>,

@@ -10,6 +10,7 @@ use crewlog::journal::stores::{
     StoreError, StoreKind, Value,
 };
 use crewlog::journal::{Journal, JournalSettings, Recorded};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::journal::Fixture;
@@ -29,6 +30,15 @@ pub enum Mishap {
     Refused,
 }
 
+/// How an append is kept from going on.
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    /// It is under way: its writer decides what comes next meanwhile.
+    UnderWay,
+    /// Its writer stands still with it: what comes next waits in the queue.
+    Standing,
+}
+
 /// A store with an append in so many that goes wrong.
 #[derive(Debug)]
 pub struct Mishaps {
@@ -38,15 +48,34 @@ pub struct Mishaps {
     under_way: tokio::sync::Mutex<Option<Arc<Append>>>,
     late_ones_lost: AtomicUsize,
     /// The next append waits for the gate, and has this outcome.
-    to_hold: Mutex<Option<Mishap>>,
+    to_hold: Mutex<Option<(Hold, Mishap)>>,
     held: Semaphore,
     gate: Semaphore,
 }
 
 impl Mishaps {
+    /// In front of a store; its appends go as `plan` says, over and over.
+    pub fn before(inner: Arc<dyn Store>, plan: &[Mishap]) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            plan: plan.to_vec(),
+            appends: AtomicUsize::new(0),
+            under_way: tokio::sync::Mutex::new(None),
+            late_ones_lost: AtomicUsize::new(0),
+            to_hold: Mutex::new(None),
+            held: Semaphore::new(0),
+            gate: Semaphore::new(0),
+        })
+    }
+
     /// Keeps the next append under way until it is let go, then it goes as `mishap` says.
     pub fn hold_next(&self, mishap: Mishap) {
-        *self.to_hold.lock().expect("no panic") = Some(mishap);
+        *self.to_hold.lock().expect("no panic") = Some((Hold::UnderWay, mishap));
+    }
+
+    /// Keeps the next append, and its writer with it, from going on until it is let go.
+    pub fn stop_at_next(&self) {
+        *self.to_hold.lock().expect("no panic") = Some((Hold::Standing, Mishap::None));
     }
 
     /// Waits until an append is being held.
@@ -70,9 +99,13 @@ impl Mishaps {
 
     async fn next(&self) -> Mishap {
         let to_hold = self.to_hold.lock().expect("no panic").take();
-        if let Some(mishap) = to_hold {
+        if let Some((hold, mishap)) = to_hold {
             self.held.add_permits(1);
-            self.gate.acquire().await.expect("it is open").forget();
+            let go = async { self.gate.acquire().await.expect("it is open").forget() };
+            match hold {
+                Hold::UnderWay => go.await,
+                Hold::Standing => tokio::task::block_in_place(|| Handle::current().block_on(go)),
+            }
             return mishap;
         }
         let number = self.appends.fetch_add(1, Ordering::SeqCst);
@@ -127,6 +160,14 @@ impl Store for Mishaps {
         }
     }
 
+    async fn hold_head(&self) -> Result<(), StoreError> {
+        self.inner.hold_head().await
+    }
+
+    async fn release_head(&self) {
+        self.inner.release_head().await;
+    }
+
     async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
         let answer = self.inner.resolve(batch, first_position).await;
         if let Some(late) = self.under_way.lock().await.take() {
@@ -145,16 +186,7 @@ impl Store for Mishaps {
 /// A journal on a store whose appends go as `plan` says, over and over.
 pub async fn with_mishaps(store: &StoreUnderTest, plan: &[Mishap]) -> (Fixture, Arc<Mishaps>) {
     let fixture = Fixture::open(store).await;
-    let mishaps = Arc::new(Mishaps {
-        inner: fixture.store.clone(),
-        plan: plan.to_vec(),
-        appends: AtomicUsize::new(0),
-        under_way: tokio::sync::Mutex::new(None),
-        late_ones_lost: AtomicUsize::new(0),
-        to_hold: Mutex::new(None),
-        held: Semaphore::new(0),
-        gate: Semaphore::new(0),
-    });
+    let mishaps = Mishaps::before(fixture.store.clone(), plan);
     let journal = Journal::start(
         mishaps.clone(),
         fixture.source.clone(),

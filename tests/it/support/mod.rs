@@ -9,6 +9,7 @@
 //! - [`proxy`]: a proxy in front of PostgreSQL that cuts connections.
 //! - [`server`]: the real program as a child process, and a client for it.
 //! - [`commands`]: the program's other commands, run to their end.
+//! - [`pages`]: pages that people follow, run and compared with what they show.
 //! - [`process`]: child processes that never outlive the tests.
 //! - [`scratch`]: directories that never outlive the tests.
 
@@ -17,6 +18,7 @@ pub mod journal;
 pub mod ledger;
 pub mod load;
 pub mod mishaps;
+pub mod pages;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

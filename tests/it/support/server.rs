@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -32,6 +32,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
+/// How many may sign up from a network; 0: as many as like to.
+pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
+
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on http://";
 
@@ -39,6 +42,8 @@ pub struct Server {
     child: Child,
     base_url: String,
     logs: Logs,
+    /// What reads its outputs to their ends.
+    readers: Vec<JoinHandle<()>>,
     client: Client,
 }
 
@@ -52,13 +57,15 @@ impl Server {
     }
 
     /// What [`Server::start`] runs, for tests that add options or environment and [`launch`] it.
+    /// All of a test come from one network, and may sign up as they like.
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crewlog"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(store.data_dir());
+            .arg(store.data_dir())
+            .env(SIGN_UPS_PER_HOUR, "0");
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
         }
@@ -74,13 +81,10 @@ impl Server {
             .stderr(Stdio::piped());
         let mut child = process::spawn(command, Signal::SIGKILL).expect("the server to start");
         let logs = Logs::default();
-        logs.collect(child.stdout.take().expect("the server's piped output"));
-        logs.collect(
-            child
-                .stderr
-                .take()
-                .expect("the server's piped error output"),
-        );
+        let output = child.stdout.take().expect("the server's piped output");
+        let errors = child.stderr.take();
+        let errors = errors.expect("the server's piped error output");
+        let readers = vec![logs.collect(output), logs.collect(errors)];
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -92,6 +96,7 @@ impl Server {
             child,
             base_url: String::new(),
             logs,
+            readers,
             client,
         };
         server.base_url = server.listening_url().await;
@@ -155,7 +160,7 @@ impl Server {
         self.ended().await
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, and all that it printed is read.
     ///
     /// # Panics
     /// If it still runs after 30 seconds.
@@ -163,12 +168,22 @@ impl Server {
         let deadline = Instant::now() + STOP_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().expect("the state of the server") {
+                self.heard_out().await;
                 return status;
             }
             assert!(
                 Instant::now() < deadline,
                 "the server did not end in {STOP_LIMIT:?}"
             );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until its outputs are read to their ends; not for ever, as somebody else may have
+    /// them open.
+    async fn heard_out(&self) {
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
             tokio::time::sleep(POLL).await;
         }
     }
@@ -341,7 +356,7 @@ struct Logs(Arc<Mutex<Vec<String>>>);
 
 impl Logs {
     /// Reads lines until the other end closes, on a thread of its own.
-    fn collect(&self, output: impl Read + Send + 'static) {
+    fn collect(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
         let logs = self.clone();
         thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n') {
@@ -349,7 +364,7 @@ impl Logs {
                 logs.lock()
                     .push(String::from_utf8_lossy(&line).into_owned());
             }
-        });
+        })
     }
 
     fn find_map<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {

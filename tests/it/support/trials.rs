@@ -42,11 +42,26 @@ use super::scratch;
 /// How long a trial may take, the start of PostgreSQL not counted.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// The limit of this run: the long form of the fault tests takes what it takes.
+/// What asks for the long form of some tests, each with a number of rounds.
+pub const FAULT_ROUNDS: &str = "CREWLOG_FAULT_ROUNDS";
+/// See [`FAULT_ROUNDS`].
+pub const AUTHORITY_ROUNDS: &str = "CREWLOG_AUTHORITY_ROUNDS";
+
+/// How often a test does what it does: as often as the environment says, in the short form
+/// `short` times.
+pub fn rounds(variable: &str, short: usize) -> usize {
+    match env::var(variable) {
+        Ok(text) => text.parse().expect("a number of rounds"),
+        Err(_) => short,
+    }
+}
+
+/// The limit of this run: the long form of tests takes what it takes.
 fn limit() -> Duration {
-    match env::var_os("CREWLOG_FAULT_ROUNDS") {
-        Some(_) => Duration::from_secs(3_600),
-        None => LIMIT,
+    let is_long = |variable| env::var_os(variable).is_some();
+    match [FAULT_ROUNDS, AUTHORITY_ROUNDS].into_iter().any(is_long) {
+        true => Duration::from_secs(3_600),
+        false => LIMIT,
     }
 }
 
@@ -194,6 +209,11 @@ where
 }
 
 impl Case {
+    /// Its module and name, without a store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn into_trials(self) -> Vec<Trial> {
         let name = self.name;
         match self.subject {

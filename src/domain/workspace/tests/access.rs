@@ -79,6 +79,7 @@ fn deleted() -> WorkspaceEvent {
         invitations: vec![invitation(70)],
         api_keys: vec![],
         auditors: vec![user(STRANGER)],
+        crews: vec![],
     }
 }
 

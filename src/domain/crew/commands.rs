@@ -1,0 +1,23 @@
+//! What can be asked of a crew.
+
+use super::{CrewPlace, CrewProfile, ItemCommand, ProfileChange};
+use crate::domain::ids::{OrganizationId, WorkspaceId};
+
+/// Commands to the stream `crew`. Who may ask was decided on the workspace, in the same unit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CrewCommand {
+    /// Begin the crew. That the workspace has room for it is decided there, in the same unit.
+    Create {
+        crew: CrewPlace,
+        workspace: WorkspaceId,
+        organization: OrganizationId,
+        profile: CrewProfile,
+    },
+    /// Rename or describe it, or say for which client it is. Nothing happens where that is so
+    /// already.
+    Update { change: ProfileChange },
+    /// End it.
+    Archive,
+    /// Something about one of its agents or pathways.
+    Item(ItemCommand),
+}

@@ -1,0 +1,75 @@
+//! What can be said to have happened to a crew.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CrewPlace, CrewProfile,
+    items::{ItemCreated, ItemEvent, ItemKind, ItemRemoved, ItemUpdated},
+};
+use crate::domain::ids::{OrganizationId, WorkspaceId};
+
+/// Events of the stream `crew`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CrewEvent {
+    /// A crew was made in a workspace.
+    CrewCreated {
+        crew: CrewPlace,
+        workspace: WorkspaceId,
+        organization: OrganizationId,
+        profile: CrewProfile,
+    },
+    /// What it is called, for whom, or what it is for, changed.
+    CrewUpdated { from: CrewProfile, to: CrewProfile },
+    /// It was archived: nothing in it changes any more.
+    CrewArchived {},
+    /// An agent was made.
+    AgentCreated(ItemCreated),
+    /// An agent is called otherwise, or says something else.
+    AgentUpdated(ItemUpdated),
+    /// An agent is there no more.
+    AgentRemoved(ItemRemoved),
+    /// A pathway was made.
+    PathwayCreated(ItemCreated),
+    /// A pathway is called otherwise, or says something else.
+    PathwayUpdated(ItemUpdated),
+    /// A pathway is there no more.
+    PathwayRemoved(ItemRemoved),
+}
+
+impl CrewEvent {
+    /// What it says of an agent or a pathway, where it is about one.
+    pub fn of_item(&self) -> Option<ItemEvent> {
+        match self {
+            Self::AgentCreated(event) | Self::PathwayCreated(event) => {
+                Some(ItemEvent::Created(event.clone()))
+            }
+            Self::AgentUpdated(event) | Self::PathwayUpdated(event) => {
+                Some(ItemEvent::Updated(event.clone()))
+            }
+            Self::AgentRemoved(event) | Self::PathwayRemoved(event) => {
+                Some(ItemEvent::Removed(event.clone()))
+            }
+            Self::CrewCreated { .. } | Self::CrewUpdated { .. } | Self::CrewArchived {} => None,
+        }
+    }
+
+    /// The contents that it names from now on.
+    pub fn contents(&self) -> Vec<crate::domain::contents::Content> {
+        let to = self.of_item().and_then(|event| event.to().cloned());
+        to.into_iter().map(|item| item.content).collect()
+    }
+}
+
+impl From<ItemEvent> for CrewEvent {
+    fn from(event: ItemEvent) -> Self {
+        match (event.item().kind(), event) {
+            (ItemKind::Agent, ItemEvent::Created(event)) => Self::AgentCreated(event),
+            (ItemKind::Agent, ItemEvent::Updated(event)) => Self::AgentUpdated(event),
+            (ItemKind::Agent, ItemEvent::Removed(event)) => Self::AgentRemoved(event),
+            (ItemKind::Pathway, ItemEvent::Created(event)) => Self::PathwayCreated(event),
+            (ItemKind::Pathway, ItemEvent::Updated(event)) => Self::PathwayUpdated(event),
+            (ItemKind::Pathway, ItemEvent::Removed(event)) => Self::PathwayRemoved(event),
+        }
+    }
+}

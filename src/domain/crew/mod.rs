@@ -1,0 +1,267 @@
+//! A crew: one environment of a workspace, and what it holds.
+//!
+//! Its stream begins in the unit in which the workspace lists it, and ends when it is archived:
+//! nothing in it changes after that. It decides what may happen inside of it; who may ask has
+//! been put before it on the newest state of the workspace
+//! ([`super::workspace::Workspace::authorise_in_crew`]), in the same unit.
+//!
+//! To add something that a crew holds: a file here with its events, commands and rules, their
+//! variants in [`CrewEvent`] and [`CrewCommand`], its arm in `decide` and in `apply`, and its
+//! rules in `tests.rs`.
+
+mod commands;
+mod events;
+mod items;
+mod profile;
+#[cfg(test)]
+mod tests;
+
+use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
+use serde::{Deserialize, Serialize};
+
+pub use commands::CrewCommand;
+pub use events::CrewEvent;
+pub use items::{
+    ITEMS_MAX, Item, ItemCommand, ItemCreated, ItemEvent, ItemId, ItemKind, ItemRemoved,
+    ItemUpdated, Items,
+};
+pub use profile::{CrewProfile, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning};
+
+use super::{
+    Moment, Refusal, Stream,
+    environment::Environment,
+    ids::{CrewId, OrganizationId, WorkspaceId},
+};
+
+/// Which crew, and of which environment it is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrewPlace {
+    pub id: CrewId,
+    pub environment: Environment,
+}
+
+/// How a crew stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrewStatus {
+    #[default]
+    Active,
+    /// Nothing in it changes any more.
+    Archived,
+}
+
+impl CrewStatus {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Archived => "archived",
+        }
+    }
+}
+
+/// A crew, folded from its events.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Crew {
+    place: Option<CrewPlace>,
+    workspace: Option<WorkspaceId>,
+    organization: Option<OrganizationId>,
+    profile: CrewProfile,
+    status: CrewStatus,
+    items: Items,
+}
+
+/// What a command leads to.
+type Decision = Result<Vec<CrewEvent>, Refusal>;
+
+impl Crew {
+    /// That it was made in `workspace`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn lies_in(&self, workspace: WorkspaceId) -> Result<CrewPlace, Refusal> {
+        let place = self.place.filter(|_| self.workspace == Some(workspace));
+        place.ok_or(Refusal::NotFound {
+            what: "crew",
+            hidden: false,
+        })
+    }
+
+    /// What it is called, for whom, and what it is for.
+    pub fn profile(&self) -> &CrewProfile {
+        &self.profile
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> CrewStatus {
+        self.status
+    }
+
+    /// Its agents and pathways.
+    pub fn items(&self) -> &Items {
+        &self.items
+    }
+
+    /// The events that `command` leads to; nothing has changed yet.
+    fn decide(&self, command: CrewCommand) -> Decision {
+        match command {
+            CrewCommand::Create {
+                crew,
+                workspace,
+                organization,
+                profile,
+            } => self.create(crew, workspace, organization, profile),
+            CrewCommand::Update { change } => self.update(change),
+            CrewCommand::Archive => {
+                self.changeable()?;
+                Ok(vec![CrewEvent::CrewArchived {}])
+            }
+            CrewCommand::Item(command) => {
+                self.changeable()?;
+                let events = self.items.decide(command)?;
+                Ok(events.into_iter().map(CrewEvent::from).collect())
+            }
+        }
+    }
+
+    fn create(
+        &self,
+        crew: CrewPlace,
+        workspace: WorkspaceId,
+        organization: OrganizationId,
+        profile: CrewProfile,
+    ) -> Decision {
+        if self.place.is_some() {
+            return Err(Refusal::AlreadyExists { what: "crew" });
+        }
+        Ok(vec![CrewEvent::CrewCreated {
+            crew,
+            workspace,
+            organization,
+            profile,
+        }])
+    }
+
+    fn update(&self, change: ProfileChange) -> Decision {
+        self.changeable()?;
+        let from = self.profile.clone();
+        let to = change.applied_to(from.clone());
+        if from == to {
+            return Ok(vec![]);
+        }
+        Ok(vec![CrewEvent::CrewUpdated { from, to }])
+    }
+
+    /// That it is there, and not archived.
+    fn changeable(&self) -> Result<CrewPlace, Refusal> {
+        let place = self.place.ok_or(Refusal::NotFound {
+            what: "crew",
+            hidden: false,
+        })?;
+        match self.status {
+            CrewStatus::Active => Ok(place),
+            CrewStatus::Archived => Err(Refusal::CrewArchived),
+        }
+    }
+}
+
+impl Aggregate for Crew {
+    const TYPE: &'static str = "crew";
+    type Command = CrewCommand;
+    type Event = CrewEvent;
+    type Error = Refusal;
+    type Services = Moment;
+
+    async fn handle(
+        &mut self,
+        command: CrewCommand,
+        _moment: &Moment,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        // All is decided before the first write, and `write` applies.
+        for event in self.decide(command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: CrewEvent) {
+        if let Some(event) = event.of_item() {
+            return self.items.apply(event);
+        }
+        match event {
+            CrewEvent::CrewCreated {
+                crew,
+                workspace,
+                organization,
+                profile,
+            } => {
+                self.place = Some(crew);
+                self.workspace = Some(workspace);
+                self.organization = Some(organization);
+                self.profile = profile;
+            }
+            CrewEvent::CrewUpdated { from: _, to } => self.profile = to,
+            CrewEvent::CrewArchived {} => self.status = CrewStatus::Archived,
+            CrewEvent::AgentCreated(_)
+            | CrewEvent::AgentUpdated(_)
+            | CrewEvent::AgentRemoved(_)
+            | CrewEvent::PathwayCreated(_)
+            | CrewEvent::PathwayUpdated(_)
+            | CrewEvent::PathwayRemoved(_) => {}
+        }
+    }
+}
+
+impl Stream for Crew {
+    const STATE_VERSION: i64 = 1;
+
+    fn positioned(&mut self, event: &CrewEvent, _position: u64) {
+        match event {
+            // Nothing in a crew gives anybody a right.
+            CrewEvent::CrewCreated { .. }
+            | CrewEvent::CrewUpdated { .. }
+            | CrewEvent::CrewArchived {}
+            | CrewEvent::AgentCreated(_)
+            | CrewEvent::AgentUpdated(_)
+            | CrewEvent::AgentRemoved(_)
+            | CrewEvent::PathwayCreated(_)
+            | CrewEvent::PathwayUpdated(_)
+            | CrewEvent::PathwayRemoved(_) => {}
+        }
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        self.organization
+    }
+
+    fn environment(&self) -> Option<Environment> {
+        self.place.map(|place| place.environment)
+    }
+
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>() + self.profile.weight_bytes() + self.items.weight_bytes()
+    }
+}
+
+impl DomainEvent for CrewEvent {
+    fn event_type(&self) -> String {
+        match self {
+            Self::CrewCreated { .. } => "crew_created",
+            Self::CrewUpdated { .. } => "crew_updated",
+            Self::CrewArchived {} => "crew_archived",
+            Self::AgentCreated(_) => "agent_created",
+            Self::AgentUpdated(_) => "agent_updated",
+            Self::AgentRemoved(_) => "agent_removed",
+            Self::PathwayCreated(_) => "pathway_created",
+            Self::PathwayUpdated(_) => "pathway_updated",
+            Self::PathwayRemoved(_) => "pathway_removed",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}

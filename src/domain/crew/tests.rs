@@ -1,0 +1,270 @@
+//! The rules of a crew, given what happened.
+
+use cqrs_es::test::TestFramework;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{
+    Name,
+    contents::{Content, Digest},
+    ids::{AgentId, PathwayId},
+    testing::{at, name, organization, workspace},
+};
+
+type Rules = TestFramework<Crew>;
+
+fn rules() -> Rules {
+    Rules::with(at(1_000))
+}
+
+fn place(environment: Environment) -> CrewPlace {
+    CrewPlace {
+        id: CrewId::from_uuid(Uuid::from_u128(7)),
+        environment,
+    }
+}
+
+fn profile(name: &str, client: Option<&str>) -> CrewProfile {
+    CrewProfile {
+        name: name.to_owned(),
+        client: client.map(str::to_owned),
+        description: None,
+    }
+}
+
+fn create(environment: Environment) -> CrewCommand {
+    CrewCommand::Create {
+        crew: place(environment),
+        workspace: workspace(1),
+        organization: organization(1),
+        profile: profile("Acme Corp - Staging", None),
+    }
+}
+
+fn created(environment: Environment) -> CrewEvent {
+    CrewEvent::CrewCreated {
+        crew: place(environment),
+        workspace: workspace(1),
+        organization: organization(1),
+        profile: profile("Acme Corp - Staging", None),
+    }
+}
+
+fn renamed(to: &str) -> CrewCommand {
+    let change = ProfileChange {
+        name: Some(name(to)),
+        ..ProfileChange::default()
+    };
+    CrewCommand::Update { change }
+}
+
+#[test]
+fn a_crew_is_made_once() {
+    rules()
+        .given_no_previous_events()
+        .when(create(Environment::Staging))
+        .then_expect_events(vec![created(Environment::Staging)]);
+    rules()
+        .given(vec![created(Environment::Staging)])
+        .when(create(Environment::Staging))
+        .then_expect_error(Refusal::AlreadyExists { what: "crew" });
+}
+
+#[test]
+fn a_change_says_what_was_before_and_nothing_where_it_is_so_already() {
+    let from = profile("Acme Corp - Staging", None);
+    let change = ProfileChange {
+        client: Some(Some(Name::parse("Acme").unwrap())),
+        ..ProfileChange::default()
+    };
+    rules()
+        .given(vec![created(Environment::Staging)])
+        .when(CrewCommand::Update { change })
+        .then_expect_events(vec![CrewEvent::CrewUpdated {
+            from: from.clone(),
+            to: CrewProfile {
+                client: Some("Acme".to_owned()),
+                ..from
+            },
+        }]);
+    rules()
+        .given(vec![created(Environment::Staging)])
+        .when(renamed("Acme Corp - Staging"))
+        .then_expect_events(vec![]);
+}
+
+#[test]
+fn nothing_in_an_archived_crew_changes() {
+    rules()
+        .given(vec![created(Environment::Staging)])
+        .when(CrewCommand::Archive)
+        .then_expect_events(vec![CrewEvent::CrewArchived {}]);
+    for command in [renamed("Another"), CrewCommand::Archive] {
+        rules()
+            .given(vec![
+                created(Environment::Staging),
+                CrewEvent::CrewArchived {},
+            ])
+            .when(command)
+            .then_expect_error(Refusal::CrewArchived);
+    }
+}
+
+#[test]
+fn what_was_never_made_is_not_there() {
+    let missing = Refusal::NotFound {
+        what: "crew",
+        hidden: false,
+    };
+    for command in [renamed("Another"), CrewCommand::Archive] {
+        rules()
+            .given_no_previous_events()
+            .when(command)
+            .then_expect_error(missing.clone());
+    }
+}
+
+#[test]
+fn a_crew_lies_in_one_workspace() {
+    let mut crew = Crew::default();
+    crew.apply(created(Environment::Production));
+    assert_eq!(
+        crew.lies_in(workspace(1)),
+        Ok(place(Environment::Production))
+    );
+    assert!(crew.lies_in(workspace(2)).is_err());
+    assert_eq!(crew.environment(), Some(Environment::Production));
+}
+
+#[test]
+fn a_name_that_says_only_the_environment_is_warned_about() {
+    for empty in [
+        "prod",
+        "Prod-2",
+        "STAGING",
+        "dev 01",
+        "Production",
+        "crew",
+        "42",
+    ] {
+        let told = naming_warning(&profile(empty, Some("Beta Ltd")), Environment::Production);
+        let told = told.unwrap_or_else(|| panic!("{empty} is warned about"));
+        assert!(told.contains("`Beta Ltd - Production`"), "{told}");
+    }
+    for telling in [
+        "Acme Corp - Production",
+        "support prod",
+        "Ärzte",
+        "prod acme",
+    ] {
+        let told = naming_warning(&profile(telling, None), Environment::Production);
+        assert_eq!(told, None, "{telling}");
+    }
+    let told = naming_warning(&profile("stg", None), Environment::Staging);
+    assert!(told.is_some_and(|told| told.contains("`Acme Corp - Staging`")));
+}
+
+fn agent(number: u128) -> ItemId {
+    ItemId::Agent(AgentId::from_uuid(Uuid::from_u128(number)))
+}
+
+fn content(byte: u8) -> Content {
+    Content {
+        digest: Digest([byte; 32]),
+        size: 2,
+    }
+}
+
+fn item(text: &str, byte: u8) -> Item {
+    Item {
+        name: text.to_owned(),
+        content: content(byte),
+    }
+}
+
+fn made(item: ItemId, to: Item) -> CrewEvent {
+    ItemEvent::Created(ItemCreated { item, to }).into()
+}
+
+fn create_item(item: ItemId, text: &str, byte: u8) -> CrewCommand {
+    CrewCommand::Item(ItemCommand::Create {
+        item,
+        name: name(text),
+        content: content(byte),
+    })
+}
+
+fn update_item(item: ItemId, text: &str, byte: u8) -> CrewCommand {
+    CrewCommand::Item(ItemCommand::Update {
+        item,
+        name: name(text),
+        content: content(byte),
+    })
+}
+
+#[test]
+fn names_are_unique_among_those_of_a_kind() {
+    let there = vec![
+        created(Environment::Staging),
+        made(agent(1), item("Greeter", 1)),
+        made(agent(2), item("Closer", 1)),
+    ];
+    let taken = Refusal::NameTaken { what: "agent" };
+    for command in [
+        create_item(agent(3), "Greeter", 2),
+        update_item(agent(2), "Greeter", 1),
+    ] {
+        rules()
+            .given(there.clone())
+            .when(command)
+            .then_expect_error(taken.clone());
+    }
+    let pathway = ItemId::Pathway(PathwayId::from_uuid(Uuid::from_u128(1)));
+    rules()
+        .given(there)
+        .when(create_item(pathway, "Greeter", 1))
+        .then_expect_events(vec![CrewEvent::PathwayCreated(ItemCreated {
+            item: pathway,
+            to: item("Greeter", 1),
+        })]);
+}
+
+#[test]
+fn an_item_changes_from_what_it_was_and_goes_once() {
+    let there = vec![
+        created(Environment::Staging),
+        made(agent(1), item("Greeter", 1)),
+    ];
+    rules()
+        .given(there.clone())
+        .when(update_item(agent(1), "Greeter", 2))
+        .then_expect_events(vec![CrewEvent::AgentUpdated(ItemUpdated {
+            item: agent(1),
+            from: item("Greeter", 1),
+            to: item("Greeter", 2),
+        })]);
+    rules()
+        .given(there.clone())
+        .when(update_item(agent(1), "Greeter", 1))
+        .then_expect_events(vec![]);
+    let remove = CrewCommand::Item(ItemCommand::Remove { item: agent(1) });
+    let removed = CrewEvent::AgentRemoved(ItemRemoved {
+        item: agent(1),
+        from: item("Greeter", 1),
+    });
+    rules()
+        .given(there.clone())
+        .when(remove.clone())
+        .then_expect_events(vec![removed.clone()]);
+    rules()
+        .given([there.clone(), vec![removed]].concat())
+        .when(remove.clone())
+        .then_expect_error(Refusal::NotFound {
+            what: "agent",
+            hidden: false,
+        });
+    rules()
+        .given([there, vec![CrewEvent::CrewArchived {}]].concat())
+        .when(remove)
+        .then_expect_error(Refusal::CrewArchived);
+}

@@ -1,0 +1,124 @@
+//! Crews as they are now, archived ones included; those of a workspace that was deleted are there
+//! no more.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CannotFold, Columns, Projection, present};
+use crate::{
+    domain::{
+        Timestamp,
+        crew::{CrewEvent, CrewPlace, CrewProfile, CrewStatus},
+        event::Event,
+        ids::{CrewId, OrganizationId, WorkspaceId},
+        workspace::WorkspaceEvent,
+    },
+    journal::Recorded,
+};
+
+/// A crew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrewDocument {
+    pub place: CrewPlace,
+    /// Sequence of the last event that changed the crew itself: what is in it does not.
+    pub version: u64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub organization: OrganizationId,
+    pub workspace: WorkspaceId,
+    pub profile: CrewProfile,
+    pub status: CrewStatus,
+}
+
+impl CrewDocument {
+    /// Which crew.
+    pub fn id(&self) -> CrewId {
+        self.place.id
+    }
+}
+
+/// See the module.
+pub struct Crews;
+
+impl Projection for Crews {
+    type Document = CrewDocument;
+    const NAME: &'static str = "crews";
+    const VERSION: i64 = 1;
+
+    fn keys(event: &Recorded) -> Vec<String> {
+        match &event.event {
+            Event::Crew(
+                CrewEvent::CrewCreated { .. }
+                | CrewEvent::CrewUpdated { .. }
+                | CrewEvent::CrewArchived {},
+            ) => vec![event.aggregate_id.clone()],
+            Event::Workspace(WorkspaceEvent::WorkspaceDeleted { crews, .. }) => {
+                crews.iter().map(ToString::to_string).collect()
+            }
+            Event::Crew(
+                CrewEvent::AgentCreated(_)
+                | CrewEvent::AgentUpdated(_)
+                | CrewEvent::AgentRemoved(_)
+                | CrewEvent::PathwayCreated(_)
+                | CrewEvent::PathwayUpdated(_)
+                | CrewEvent::PathwayRemoved(_),
+            ) => vec![],
+            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
+                vec![]
+            }
+        }
+    }
+
+    fn fold(
+        document: Option<CrewDocument>,
+        key: &str,
+        event: &Recorded,
+    ) -> Result<Option<CrewDocument>, CannotFold> {
+        let Event::Crew(happened) = &event.event else {
+            // Every other event with this key ends the workspace.
+            return present(document, key).map(|_| None);
+        };
+        let mut document = match happened {
+            CrewEvent::CrewCreated {
+                crew,
+                workspace,
+                organization,
+                profile,
+            } => CrewDocument {
+                place: *crew,
+                version: event.sequence,
+                created_at: event.recorded_at,
+                updated_at: event.recorded_at,
+                organization: *organization,
+                workspace: *workspace,
+                profile: profile.clone(),
+                status: CrewStatus::Active,
+            },
+            CrewEvent::CrewUpdated { from: _, to } => CrewDocument {
+                profile: to.clone(),
+                ..present(document, key)?
+            },
+            CrewEvent::CrewArchived {} => CrewDocument {
+                status: CrewStatus::Archived,
+                ..present(document, key)?
+            },
+            CrewEvent::AgentCreated(_)
+            | CrewEvent::AgentUpdated(_)
+            | CrewEvent::AgentRemoved(_)
+            | CrewEvent::PathwayCreated(_)
+            | CrewEvent::PathwayUpdated(_)
+            | CrewEvent::PathwayRemoved(_) => return Ok(document),
+        };
+        document.version = event.sequence;
+        document.updated_at = event.recorded_at;
+        Ok(Some(document))
+    }
+
+    fn columns(document: &CrewDocument) -> Columns {
+        let workspace = document.workspace.to_string();
+        Columns {
+            parent: Some(workspace.clone()),
+            workspace: Some(workspace),
+            ..Columns::default()
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The pages of `docs/guide/`, followed as they stand: on SQLite and on PostgreSQL.
+//!
+//! To add a page: its line in [`PAGES`], and its link in the README.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::pages::Page;
+use crate::support::server::Server;
+use crate::support::trials::{Case, StoreUnderTest, both, once};
+
+const PAGES: [&str; 3] = ["getting-in", "roles", "api-keys"];
+
+pub fn trials() -> Vec<Case> {
+    vec![
+        both("guide", "getting_in_is_true", async |store| {
+            follow(store, PAGES[0]).await
+        }),
+        both("guide", "roles_are_true", async |store| {
+            follow(store, PAGES[1]).await
+        }),
+        both("guide", "api_keys_are_true", async |store| {
+            follow(store, PAGES[2]).await
+        }),
+        once("guide", "every_page_is_followed_and_linked", every_page),
+        once("documents", "security_names_tests_that_there_are", security),
+    ]
+}
+
+async fn follow(store: StoreUnderTest, page: &str) {
+    let server = Server::start(&store).await;
+    Page::read(&format!("docs/guide/{page}.md")).follow(&store, server.base_url());
+}
+
+async fn every_page(_: TempDir) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(root.join("docs/guide")).expect("the guide");
+    let files: BTreeSet<_> = files
+        .map(|file| {
+            file.expect("a page")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .collect();
+    let followed: BTreeSet<_> = PAGES.iter().map(|page| format!("{page}.md")).collect();
+    assert_eq!(files, followed);
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
+    for page in followed {
+        assert!(readme.contains(&format!("(docs/guide/{page})")), "{page}");
+    }
+}
+
+/// Every test that `docs/security.md` names is there: as a trial, or in the module of the library
+/// that the name says.
+async fn security(_: TempDir) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/security.md")).expect("the page");
+    let cases = crate::cases();
+    let trials: BTreeSet<_> = cases.iter().map(Case::name).collect();
+    let spans = page.split('`').skip(1).step_by(2);
+    let named: BTreeSet<_> = spans.filter(|span| is_name(span)).collect();
+    assert!(named.len() >= 30, "promises name their tests: {named:?}");
+    for name in named {
+        assert!(
+            trials.contains(name) || is_of_library(root, name),
+            "docs/security.md names `{name}`, and there is no such test"
+        );
+    }
+}
+
+fn is_name(span: &str) -> bool {
+    let part = |part: &str| {
+        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        !part.is_empty() && part.bytes().all(letter)
+    };
+    span.contains("::") && span.split("::").all(part)
+}
+
+fn is_of_library(root: &Path, name: &str) -> bool {
+    let Some((module, function)) = name.split_once("::tests::") else {
+        return false;
+    };
+    let module = root.join("src").join(module.replace("::", "/"));
+    let files = [
+        module.with_extension("rs"),
+        module.join("mod.rs"),
+        module.join("tests.rs"),
+    ];
+    let function = format!("fn {function}(");
+    files.iter().any(|file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.contains(&function)
+    })
+}
