@@ -494,6 +494,22 @@ pub const ROUTES: &[Route] = &[
         ),
         WITHIN_REACH,
     ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews/{crew}/activity",
+            Workspace(InWorkspace::SendActivity),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/activity",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
     route(
         "GET",
         "/v1/workspaces/{ws}/audit",

@@ -10,6 +10,7 @@
 //! for each route in [`access`], which says who may.
 
 pub mod access;
+pub mod activity;
 pub mod agents;
 pub mod api_keys;
 mod app;
@@ -81,6 +82,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(crews::routes())
         .merge(agents::routes())
         .merge(pathways::routes())
+        .merge(activity::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -38,7 +38,7 @@ use crate::{
         workspace::ProductionChanges,
     },
     projections::{InvitationStatus, KeyStatus},
-    service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
+    service::{ActivityLevel, PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
 };
 
 macro_rules! id_schemas {
@@ -77,6 +77,11 @@ macro_rules! word_schemas {
 }
 
 word_schemas! {
+    ActivityLevel: "How much a record matters, least first."
+        [
+            ActivityLevel::Debug.name(), ActivityLevel::Info.name(), ActivityLevel::Warning.name(),
+            ActivityLevel::Error.name()
+        ];
     CrewStatus: "How a crew stands." [CrewStatus::Active.name(), CrewStatus::Archived.name()];
     Role: "A role in a workspace, strongest first."
         [Role::Owner.name(), Role::Admin.name(), Role::Member.name(), Role::Viewer.name()];

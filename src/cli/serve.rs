@@ -71,6 +71,15 @@ pub struct Arguments {
         hide_env_values = true
     )]
     plans: Option<PathBuf>,
+    /// How long the activity of crews is kept
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "CREWLOG_ACTIVITY_RETENTION_DAYS",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    activity_retention_days: u16,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -97,7 +106,11 @@ pub struct Arguments {
 /// When it cannot start, must not go on, or could not write everything in time.
 pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<Outcome, Failure> {
     let mut stop = StopSignals::listen()?;
-    let mut settings = ServiceSettings::default();
+    let retention = chrono::TimeDelta::days(arguments.activity_retention_days.into());
+    let mut settings = ServiceSettings {
+        activity_retention: retention,
+        ..ServiceSettings::default()
+    };
     if let Some(file) = &arguments.plans {
         settings.catalogue = Catalogue::read(file)?;
     }

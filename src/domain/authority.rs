@@ -113,13 +113,15 @@ pub enum Permission {
     ManageCrews,
     /// Edit what is in a crew.
     EditCrews,
+    /// Send a crew's activity.
+    SendActivity,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -141,6 +143,7 @@ impl Permission {
         Self::DescribeCrews,
         Self::ManageCrews,
         Self::EditCrews,
+        Self::SendActivity,
         Self::BreakGlass,
     ];
 
@@ -154,7 +157,7 @@ impl Permission {
             | Self::SeePolicy
             | Self::AskWhoMay
             | Self::SeeCrews => &[Owner, Admin, Member, Viewer],
-            Self::DescribeCrews | Self::EditCrews => &[Owner, Admin, Member],
+            Self::DescribeCrews | Self::EditCrews | Self::SendActivity => &[Owner, Admin, Member],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
@@ -196,6 +199,7 @@ impl Permission {
             | Self::DescribeCrews
             | Self::ManageCrews
             | Self::EditCrews
+            | Self::SendActivity
             | Self::BreakGlass => false,
         }
     }
@@ -214,6 +218,7 @@ impl Permission {
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
+            Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
             Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
@@ -258,6 +263,7 @@ impl Permission {
             Self::DescribeCrews => "crew.describe",
             Self::ManageCrews => "crew.manage",
             Self::EditCrews => "crew.edit",
+            Self::SendActivity => "activity.send",
             Self::BreakGlass => "production.break_glass",
         }
     }
@@ -446,6 +452,7 @@ mod tests {
 
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
+    /// `SendActivity` with what else is done in a crew;
     /// `RenameWorkspace` with what changes the workspace as a whole.
     const TABLE: [Row; 9] = [
         (
@@ -462,7 +469,7 @@ mod tests {
         ),
         (
             "edit what is in a crew: agents, pathways, knowledge bases; rename and describe it",
-            &[P::DescribeCrews, P::EditCrews],
+            &[P::DescribeCrews, P::EditCrews, P::SendActivity],
             [YES, YES, YES, NO],
         ),
         (
@@ -564,6 +571,7 @@ mod tests {
                 P::DescribeCrews,
                 P::ManageCrews,
                 P::EditCrews,
+                P::SendActivity,
             ]
         );
         for permission in Permission::ALL {

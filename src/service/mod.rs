@@ -9,6 +9,7 @@
 //! what it reads says who may.
 
 mod acceptance;
+mod activity;
 mod api_keys;
 mod attempts;
 mod audit;
@@ -48,6 +49,10 @@ use std::sync::Mutex;
 
 pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
+pub use activity::{
+    ActivityFilter, ActivityLevel, ActivityPage, ActivityPlace, ActivityReceipt, ActivityRecord,
+    RECORDS_MAX,
+};
 pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
     AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
@@ -121,6 +126,8 @@ pub struct ServiceSettings {
     pub session_lifetime: chrono::TimeDelta,
     /// How long an invitation can be accepted.
     pub invitation_lifetime: chrono::TimeDelta,
+    /// How long a crew's activity is kept, counted from when it happened.
+    pub activity_retention: chrono::TimeDelta,
 }
 
 impl Default for ServiceSettings {
@@ -130,6 +137,7 @@ impl Default for ServiceSettings {
             catalogue: Catalogue::built_in(),
             session_lifetime: chrono::TimeDelta::days(30),
             invitation_lifetime: chrono::TimeDelta::days(7),
+            activity_retention: chrono::TimeDelta::days(30),
         }
     }
 }

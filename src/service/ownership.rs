@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Request, Service, ServiceError, Written,
+    Caller, Request, Service, ServiceError, Written, activity,
     workspaces::{DecideInWorkspace, Place},
     write::{Composed, Made, Sender},
 };
@@ -44,8 +44,8 @@ impl Service {
             .await
     }
 
-    /// Deletes a workspace: every access to it ends in this commit, its claims are freed, and
-    /// its history stays.
+    /// Deletes a workspace: every access to it ends in this commit, its claims are freed, the
+    /// activity of its crews is deleted soon after, and its history stays.
     ///
     /// # Errors
     /// A refusal unless the caller owns it; [`crate::domain::Refusal::WrongValue`] when
@@ -95,6 +95,8 @@ impl Service {
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
             desk.execute::<Workspace>(stream, command.clone(), &[])?;
             desk.write_beside(Statement::new(FREE_CLAIMS, [scope.clone().into()]));
+            let now = desk.now();
+            desk.write_beside(activity::end(place.workspace, now));
             Ok(Made::Nothing)
         });
         self.compose_in_workspace(request, caller, place, permission, sequence, 204, decide)

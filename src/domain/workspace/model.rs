@@ -169,7 +169,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SeePolicy
         | Permission::AskWhoMay
         | Permission::SeeCrews => 1,
-        Permission::DescribeCrews | Permission::EditCrews => 2,
+        Permission::DescribeCrews | Permission::EditCrews | Permission::SendActivity => 2,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers

@@ -13,6 +13,7 @@
 //!   [`audit`], and what time alone does to [`time`].
 
 mod account;
+mod activity;
 mod answers;
 mod attacks;
 mod audit;
@@ -38,6 +39,7 @@ use crate::support::trials::{Case, StoreUnderTest};
 pub fn trials() -> Vec<Case> {
     [
         account::trials(),
+        activity::trials(),
         answers::trials(),
         attacks::trials(),
         audit::trials(),

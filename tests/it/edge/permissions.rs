@@ -80,7 +80,17 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 40] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 42] = [
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/activity",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/activity",
+        [true, true, true, true],
+    ),
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/agents",

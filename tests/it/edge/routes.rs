@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crewlog::journal::{Source, SystemSource};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -369,6 +370,8 @@ const PATHWAY_VERSIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathw
 const ONE_PATHWAY_VERSION: &str =
     "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}";
 
+const ACTIVITY: &str = "/v1/workspaces/{ws}/crews/{crew}/activity";
+
 const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
 const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
 const ROTATE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}/rotate";
@@ -442,6 +445,16 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", ONE_PATHWAY, Nothing),
     route("GET", PATHWAY_VERSIONS, Page(ITEM_VERSION)),
     route("GET", ONE_PATHWAY_VERSION, Resource(ONE_ITEM_VERSION)),
+    route(
+        "POST",
+        ACTIVITY,
+        Unversioned(&["accepted", "known", "expired"]),
+    ),
+    route(
+        "GET",
+        ACTIVITY,
+        Page(&["id", "at", "kind", "level", "message", "data"]),
+    ),
     route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
     route(
         "GET",
@@ -488,9 +501,9 @@ impl Route {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Whether it can change something; asking whether somebody may does not.
+    /// Whether it is a command; asking whether somebody may is none, nor is sending activity.
     pub fn writes(&self) -> bool {
-        self.takes_a_body() && ![CAN, VERIFY_KEY].contains(&self.path)
+        self.takes_a_body() && ![CAN, VERIFY_KEY, ACTIVITY].contains(&self.path)
     }
 
     pub fn takes_a_body(&self) -> bool {
@@ -749,6 +762,15 @@ impl World {
                 ];
                 (path(&names), (method == "PUT").then(new_item))
             }
+            (method, ACTIVITY) => {
+                let crew = self.team.crew(&self.server, "production").await;
+                let path = path(&[("{crew}", &crew)]);
+                if method == "GET" {
+                    let call = self.server.post(&path).bearer(&self.team.owner.token);
+                    call.json(new_activity()).await.expect(200);
+                }
+                (path, (method == "POST").then(new_activity))
+            }
             ("POST", KEYS) => (path(&[]), Some(new_key())),
             ("POST", ORG_KEYS) => (path(&[]), Some(new_organization_key())),
             ("PATCH", ONE_KEY) => {
@@ -930,6 +952,18 @@ fn new_item() -> Value {
         "name": format!("Item {}", number()),
         "config": {"prompt": "Hello", "tools": [{"$slot": "integration/crm"}], "n": number()},
     })
+}
+
+/// Three records that happened just now.
+fn new_activity() -> Value {
+    let at = SystemSource.now().to_rfc3339();
+    let record = |_| {
+        json!({
+            "id": format!("record-{}", number()), "at": at, "kind": "call.ended",
+            "level": "info", "message": "Hello", "data": {"seconds": 3},
+        })
+    };
+    json!({"records": (0..3).map(record).collect::<Vec<_>>()})
 }
 
 fn new_organization_key() -> Value {
