@@ -113,13 +113,15 @@ pub enum Permission {
     ManageCrews,
     /// Edit what is in a crew.
     EditCrews,
+    /// Give a crew phone numbers and channels, and take them from it.
+    ManageConnections,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -141,6 +143,7 @@ impl Permission {
         Self::DescribeCrews,
         Self::ManageCrews,
         Self::EditCrews,
+        Self::ManageConnections,
         Self::BreakGlass,
     ];
 
@@ -163,6 +166,7 @@ impl Permission {
             | Self::ManageKeys
             | Self::ManageAuditors
             | Self::ManageCrews
+            | Self::ManageConnections
             | Self::BreakGlass => &[Owner, Admin],
             Self::RenameWorkspace
             | Self::SelectPlan
@@ -196,6 +200,7 @@ impl Permission {
             | Self::DescribeCrews
             | Self::ManageCrews
             | Self::EditCrews
+            | Self::ManageConnections
             | Self::BreakGlass => false,
         }
     }
@@ -214,7 +219,7 @@ impl Permission {
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
-            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
+            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
             Self::LeaveWorkspace
@@ -258,6 +263,7 @@ impl Permission {
             Self::DescribeCrews => "crew.describe",
             Self::ManageCrews => "crew.manage",
             Self::EditCrews => "crew.edit",
+            Self::ManageConnections => "connection.manage",
             Self::BreakGlass => "production.break_glass",
         }
     }
@@ -467,7 +473,7 @@ mod tests {
         ),
         (
             "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
-            &[P::ManageCrews],
+            &[P::ManageCrews, P::ManageConnections],
             [YES, YES, NO, NO],
         ),
         (
@@ -564,6 +570,7 @@ mod tests {
                 P::DescribeCrews,
                 P::ManageCrews,
                 P::EditCrews,
+                P::ManageConnections,
             ]
         );
         for permission in Permission::ALL {

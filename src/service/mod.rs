@@ -14,6 +14,7 @@ mod attempts;
 mod audit;
 mod auditors;
 mod authenticate;
+mod connections;
 mod contents;
 mod crews;
 mod due;
@@ -54,6 +55,7 @@ pub use audit::{
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
+pub use connections::ConnectionView;
 pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
@@ -79,9 +81,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Crews, Documents, Engine, EngineError, Found, Indexer, Invitations,
-        ItemVersions, Items, Members, OrganizationMembers, Organizations, People, Policies,
-        Projection, Users, Workspaces, audit_index,
+        ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
+        Invitations, ItemVersions, Items, Members, OrganizationMembers, Organizations, People,
+        Policies, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -246,6 +248,10 @@ impl Service {
     }
 
     fn items(&self) -> Documents<Items> {
+        self.documents()
+    }
+
+    fn connections(&self) -> Documents<Connections> {
         self.documents()
     }
 

@@ -16,6 +16,7 @@ mod account;
 mod answers;
 mod attacks;
 mod audit;
+mod connections;
 mod crews;
 mod flow;
 mod keys;
@@ -41,6 +42,7 @@ pub fn trials() -> Vec<Case> {
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        connections::trials(),
         crews::trials(),
         flow::trials(),
         keys::trials(),
