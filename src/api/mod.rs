@@ -16,7 +16,9 @@ pub mod api_keys;
 mod app;
 pub mod audit;
 pub mod auditors;
+pub mod channels;
 mod client_address;
+mod connections;
 pub mod crews;
 pub mod exchange;
 pub mod fields;
@@ -35,6 +37,7 @@ pub mod ownership;
 pub mod paging;
 pub mod password;
 pub mod pathways;
+pub mod phone_numbers;
 pub mod plans;
 pub mod policies;
 pub mod problem;
@@ -83,6 +86,8 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(agents::routes())
         .merge(pathways::routes())
         .merge(activity::routes())
+        .merge(phone_numbers::routes())
+        .merge(channels::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -127,6 +127,8 @@ text_cursors! {
     AgentCursor = "agents";
     AgentVersionCursor = "agent versions";
     PathwayCursor = "pathways";
+    PhoneNumberCursor = "phone numbers";
+    ChannelCursor = "channels";
     PathwayVersionCursor = "pathway versions";
     OrganizationMemberCursor = "organization members";
 }

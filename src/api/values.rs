@@ -30,8 +30,8 @@ use crate::{
         crew::CrewStatus,
         environment::Environment,
         ids::{
-            AgentId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId, SessionId,
-            UserId, WorkspaceId,
+            AgentId, ChannelId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId,
+            PhoneNumberId, SessionId, UserId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
@@ -58,7 +58,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(

@@ -115,13 +115,15 @@ pub enum Permission {
     EditCrews,
     /// Send a crew's activity.
     SendActivity,
+    /// Give a crew phone numbers and channels, and take them from it.
+    ManageConnections,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -144,6 +146,7 @@ impl Permission {
         Self::ManageCrews,
         Self::EditCrews,
         Self::SendActivity,
+        Self::ManageConnections,
         Self::BreakGlass,
     ];
 
@@ -166,6 +169,7 @@ impl Permission {
             | Self::ManageKeys
             | Self::ManageAuditors
             | Self::ManageCrews
+            | Self::ManageConnections
             | Self::BreakGlass => &[Owner, Admin],
             Self::RenameWorkspace
             | Self::SelectPlan
@@ -200,6 +204,7 @@ impl Permission {
             | Self::ManageCrews
             | Self::EditCrews
             | Self::SendActivity
+            | Self::ManageConnections
             | Self::BreakGlass => false,
         }
     }
@@ -219,7 +224,7 @@ impl Permission {
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
             Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
-            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
+            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
             Self::LeaveWorkspace
@@ -264,6 +269,7 @@ impl Permission {
             Self::ManageCrews => "crew.manage",
             Self::EditCrews => "crew.edit",
             Self::SendActivity => "activity.send",
+            Self::ManageConnections => "connection.manage",
             Self::BreakGlass => "production.break_glass",
         }
     }
@@ -474,7 +480,7 @@ mod tests {
         ),
         (
             "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
-            &[P::ManageCrews],
+            &[P::ManageCrews, P::ManageConnections],
             [YES, YES, NO, NO],
         ),
         (
@@ -572,6 +578,7 @@ mod tests {
                 P::ManageCrews,
                 P::EditCrews,
                 P::SendActivity,
+                P::ManageConnections,
             ]
         );
         for permission in Permission::ALL {

@@ -15,6 +15,7 @@ mod attempts;
 mod audit;
 mod auditors;
 mod authenticate;
+mod connections;
 mod contents;
 mod crews;
 mod due;
@@ -59,6 +60,7 @@ pub use audit::{
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
+pub use connections::ConnectionView;
 pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
@@ -84,9 +86,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Crews, Documents, Engine, EngineError, Found, Indexer, Invitations,
-        ItemVersions, Items, Members, OrganizationMembers, Organizations, People, Policies,
-        Projection, Users, Workspaces, audit_index,
+        ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
+        Invitations, ItemVersions, Items, Members, OrganizationMembers, Organizations, People,
+        Policies, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -254,6 +256,10 @@ impl Service {
     }
 
     fn items(&self) -> Documents<Items> {
+        self.documents()
+    }
+
+    fn connections(&self) -> Documents<Connections> {
         self.documents()
     }
 

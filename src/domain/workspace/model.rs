@@ -178,6 +178,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::ManageKeys
         | Permission::ManageAuditors
         | Permission::ManageCrews
+        | Permission::ManageConnections
         | Permission::BreakGlass => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan

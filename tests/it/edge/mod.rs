@@ -17,6 +17,7 @@ mod activity;
 mod answers;
 mod attacks;
 mod audit;
+mod connections;
 mod crews;
 mod flow;
 mod keys;
@@ -43,6 +44,7 @@ pub fn trials() -> Vec<Case> {
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        connections::trials(),
         crews::trials(),
         flow::trials(),
         keys::trials(),
