@@ -314,7 +314,7 @@ impl AuditQuery {
 
 /// A text that entries are looked for by.
 #[derive(Debug)]
-struct FilterText(String);
+pub(super) struct FilterText(pub(super) String);
 
 impl<'de> Deserialize<'de> for FilterText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -342,7 +342,7 @@ impl ToSchema for FilterText {}
 /// A time in a query. Entries are recorded on whole microseconds, so the next one stands for
 /// any time before it, in both bounds alike.
 #[derive(Debug, PartialEq, Eq)]
-struct QueryTime(Timestamp);
+pub(super) struct QueryTime(pub(super) Timestamp);
 
 impl<'de> Deserialize<'de> for QueryTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

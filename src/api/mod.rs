@@ -10,12 +10,15 @@
 //! for each route in [`access`], which says who may.
 
 pub mod access;
+pub mod activity;
 pub mod agents;
 pub mod api_keys;
 mod app;
 pub mod audit;
 pub mod auditors;
+pub mod channels;
 mod client_address;
+mod connections;
 pub mod crews;
 pub mod exchange;
 pub mod fields;
@@ -34,6 +37,7 @@ pub mod ownership;
 pub mod paging;
 pub mod password;
 pub mod pathways;
+pub mod phone_numbers;
 pub mod plans;
 pub mod policies;
 pub mod problem;
@@ -81,6 +85,9 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(crews::routes())
         .merge(agents::routes())
         .merge(pathways::routes())
+        .merge(activity::routes())
+        .merge(phone_numbers::routes())
+        .merge(channels::routes())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -107,7 +107,7 @@ macro_rules! text_cursors {
 
 /// A key as lists have them. What a client has made up may hold anything, and not every store
 /// takes a text with NUL.
-fn printable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn printable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let key = String::deserialize(deserializer)?;
     match key.chars().any(char::is_control) {
         true => Err(D::Error::custom("no key has control characters")),
@@ -127,6 +127,8 @@ text_cursors! {
     AgentCursor = "agents";
     AgentVersionCursor = "agent versions";
     PathwayCursor = "pathways";
+    PhoneNumberCursor = "phone numbers";
+    ChannelCursor = "channels";
     PathwayVersionCursor = "pathway versions";
     OrganizationMemberCursor = "organization members";
 }

@@ -126,6 +126,10 @@ problems! {
         "Revoke some that nobody uses: `last_used_at` tells which.";
     AlreadyClaimed = "already_claimed" CONFLICT "It is already in use"
         "Choose another one, or release it where it is used now.";
+    ProductionApart = "production_apart" CONFLICT "Production shares nothing with other environments"
+        "Use another one in this crew, or remove it from those of the other environments first.";
+    ClaimRests = "claim_rests" CONFLICT "It was freed a while ago, and rests"
+        "Try again after the time in the detail, or choose another one.";
     EmailTaken = "email_taken" CONFLICT "There is an account with this e-mail address"
         "Sign in with `POST /v1/sessions` instead.";
     ProfileMoved = "profile_moved" CONFLICT "The profile has changed meanwhile"
@@ -223,6 +227,8 @@ impl From<&Refusal> for ProblemCode {
             Refusal::InvitationExceedsInviter { .. } => Self::InvitationExceedsInviter,
             Refusal::TooManyInvitations { .. } => Self::TooManyInvitations,
             Refusal::AlreadyClaimed { .. } => Self::AlreadyClaimed,
+            Refusal::ProductionApart { .. } => Self::ProductionApart,
+            Refusal::ClaimRests { .. } => Self::ClaimRests,
             Refusal::ProfileMoved => Self::ProfileMoved,
             Refusal::EmailTaken => Self::EmailTaken,
             Refusal::ApiKeyEnded => Self::ApiKeyEnded,
@@ -538,7 +544,27 @@ mod tests {
             (Refusal::InvitationForAnother, 403),
             (Refusal::InvitationExceedsInviter { role }, 409),
             (Refusal::TooManyInvitations { limit: 3 }, 409),
-            (Refusal::AlreadyClaimed { what: "number" }, 409),
+            (
+                Refusal::AlreadyClaimed {
+                    what: "number",
+                    owner: None,
+                },
+                409,
+            ),
+            (
+                Refusal::ProductionApart {
+                    what: "channel",
+                    owner: None,
+                },
+                409,
+            ),
+            (
+                Refusal::ClaimRests {
+                    what: "number",
+                    until: Timestamp(5),
+                },
+                409,
+            ),
             (Refusal::EmailTaken, 409),
             (Refusal::ProfileMoved, 409),
             (Refusal::WrongPassword, 403),

@@ -30,15 +30,15 @@ use crate::{
         crew::CrewStatus,
         environment::Environment,
         ids::{
-            AgentId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId, SessionId,
-            UserId, WorkspaceId,
+            AgentId, ChannelId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId,
+            PhoneNumberId, SessionId, UserId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
         workspace::ProductionChanges,
     },
     projections::{InvitationStatus, KeyStatus},
-    service::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
+    service::{ActivityLevel, PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
 };
 
 macro_rules! id_schemas {
@@ -58,7 +58,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
@@ -77,6 +77,11 @@ macro_rules! word_schemas {
 }
 
 word_schemas! {
+    ActivityLevel: "How much a record matters, least first."
+        [
+            ActivityLevel::Debug.name(), ActivityLevel::Info.name(), ActivityLevel::Warning.name(),
+            ActivityLevel::Error.name()
+        ];
     CrewStatus: "How a crew stands." [CrewStatus::Active.name(), CrewStatus::Archived.name()];
     Role: "A role in a workspace, strongest first."
         [Role::Owner.name(), Role::Admin.name(), Role::Member.name(), Role::Viewer.name()];

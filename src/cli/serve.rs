@@ -81,6 +81,15 @@ pub struct Arguments {
     )]
     #[arg(default_value_t = SIGN_UPS_AN_HOUR)]
     sign_ups_per_hour: u32,
+    /// How long the activity of crews is kept
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "CREWLOG_ACTIVITY_RETENTION_DAYS",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    activity_retention_days: u16,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -107,7 +116,9 @@ pub struct Arguments {
 /// When it cannot start, must not go on, or could not write everything in time.
 pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<Outcome, Failure> {
     let mut stop = StopSignals::listen()?;
+    let retention = chrono::TimeDelta::days(arguments.activity_retention_days.into());
     let mut settings = ServiceSettings {
+        activity_retention: retention,
         sign_ups_an_hour: NonZeroU32::new(arguments.sign_ups_per_hour),
         ..ServiceSettings::default()
     };

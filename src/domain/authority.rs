@@ -115,13 +115,17 @@ pub enum Permission {
     ManageCrews,
     /// Edit what is in a crew.
     EditCrews,
+    /// Send a crew's activity.
+    SendActivity,
+    /// Give a crew phone numbers and channels, and take them from it.
+    ManageConnections,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -144,6 +148,8 @@ impl Permission {
         Self::DescribeCrews,
         Self::ManageCrews,
         Self::EditCrews,
+        Self::SendActivity,
+        Self::ManageConnections,
         Self::BreakGlass,
     ];
 
@@ -157,7 +163,7 @@ impl Permission {
             | Self::SeePolicy
             | Self::AskWhoMay
             | Self::SeeCrews => &[Owner, Admin, Member, Viewer],
-            Self::DescribeCrews | Self::EditCrews => &[Owner, Admin, Member],
+            Self::DescribeCrews | Self::EditCrews | Self::SendActivity => &[Owner, Admin, Member],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
@@ -166,6 +172,7 @@ impl Permission {
             | Self::ManageKeys
             | Self::ManageAuditors
             | Self::ManageCrews
+            | Self::ManageConnections
             | Self::BreakGlass => &[Owner, Admin],
             Self::GiveUpGrant => &[],
             Self::RenameWorkspace
@@ -200,6 +207,8 @@ impl Permission {
             | Self::DescribeCrews
             | Self::ManageCrews
             | Self::EditCrews
+            | Self::SendActivity
+            | Self::ManageConnections
             | Self::BreakGlass => false,
         }
     }
@@ -218,7 +227,8 @@ impl Permission {
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
-            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews => {
+            Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
+            Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
             Self::LeaveWorkspace
@@ -264,6 +274,8 @@ impl Permission {
             Self::DescribeCrews => "crew.describe",
             Self::ManageCrews => "crew.manage",
             Self::EditCrews => "crew.edit",
+            Self::SendActivity => "activity.send",
+            Self::ManageConnections => "connection.manage",
             Self::BreakGlass => "production.break_glass",
         }
     }
@@ -452,6 +464,7 @@ mod tests {
 
     /// The rows of the table that have a permission yet. `LeaveWorkspace` stands with the
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
+    /// `SendActivity` with what else is done in a crew;
     /// `RenameWorkspace` with what changes the workspace as a whole.
     const TABLE: [Row; 10] = [
         (
@@ -474,12 +487,12 @@ mod tests {
         ),
         (
             "edit what is in a crew: agents, pathways, knowledge bases; rename and describe it",
-            &[P::DescribeCrews, P::EditCrews],
+            &[P::DescribeCrews, P::EditCrews, P::SendActivity],
             [YES, YES, YES, NO],
         ),
         (
             "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
-            &[P::ManageCrews],
+            &[P::ManageCrews, P::ManageConnections],
             [YES, YES, NO, NO],
         ),
         (
@@ -576,6 +589,8 @@ mod tests {
                 P::DescribeCrews,
                 P::ManageCrews,
                 P::EditCrews,
+                P::SendActivity,
+                P::ManageConnections,
             ]
         );
         for permission in Permission::ALL {

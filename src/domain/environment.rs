@@ -36,3 +36,17 @@ impl Environment {
         }
     }
 }
+
+/// A word that names no environment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no environment")]
+pub struct UnknownEnvironment(String);
+
+impl std::str::FromStr for Environment {
+    type Err = UnknownEnvironment;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEnvironment> {
+        let named = Self::ALL.into_iter().find(|known| known.name() == text);
+        named.ok_or_else(|| UnknownEnvironment(text.to_owned()))
+    }
+}

@@ -105,6 +105,10 @@ ids! {
     AgentId = "agt";
     /// A pathway of a crew.
     PathwayId = "pth";
+    /// A phone number of a crew.
+    PhoneNumberId = "num";
+    /// A channel of a crew.
+    ChannelId = "chn";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

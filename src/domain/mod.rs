@@ -11,6 +11,7 @@
 pub mod api_keys;
 pub mod attempts;
 pub mod authority;
+pub mod claims;
 pub mod contents;
 pub mod crew;
 pub mod email;

@@ -3,6 +3,7 @@
 use super::{
     api_keys::KeyScope,
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
+    ids::CrewId,
     time::Timestamp,
 };
 
@@ -63,8 +64,35 @@ pub enum Refusal {
     #[error("the workspace has {limit} pending invitations, which is the most there may be")]
     TooManyInvitations { limit: usize },
     /// A claim that somebody else holds.
-    #[error("this {what} is already in use")]
-    AlreadyClaimed { what: &'static str },
+    #[error(
+        "a {what} has one owner in the whole installation, and this one is in use{}",
+        by(*owner)
+    )]
+    AlreadyClaimed {
+        what: &'static str,
+        /// The crew that has it, to whom may see it.
+        owner: Option<CrewId>,
+    },
+    /// Production and others would share something.
+    #[error(
+        "production never shares a {what} with development or staging, and this one is in use{}",
+        by(*owner)
+    )]
+    ProductionApart {
+        what: &'static str,
+        /// A crew that has it, to whom may see it.
+        owner: Option<CrewId>,
+    },
+    /// Another workspace had it until a while ago.
+    #[error(
+        "a {what} that was freed rests for a day before another workspace can have it, this one \
+         until {}",
+        until.to_rfc3339()
+    )]
+    ClaimRests {
+        what: &'static str,
+        until: Timestamp,
+    },
     /// The profile is not the one that the change was made from.
     #[error("the profile has changed meanwhile; read it and try again")]
     ProfileMoved,
@@ -142,6 +170,10 @@ pub enum Refusal {
     },
 }
 
+fn by(owner: Option<CrewId>) -> String {
+    owner.map_or_else(String::new, |owner| format!(" by {owner}"))
+}
+
 fn names(roles: &[Role]) -> String {
     let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
     names.join(" or ")
@@ -169,6 +201,8 @@ impl Refusal {
             Self::InvitationExceedsInviter { .. } => "invitation_exceeds_inviter",
             Self::TooManyInvitations { .. } => "too_many_invitations",
             Self::AlreadyClaimed { .. } => "already_claimed",
+            Self::ProductionApart { .. } => "production_apart",
+            Self::ClaimRests { .. } => "claim_rests",
             Self::ProfileMoved => "profile_moved",
             Self::EmailTaken => "email_taken",
             Self::ApiKeyEnded => "api_key_ended",
@@ -216,6 +250,8 @@ impl Refusal {
             | Self::InvitationTokenReplaced
             | Self::TooManyInvitations { .. }
             | Self::AlreadyClaimed { .. }
+            | Self::ProductionApart { .. }
+            | Self::ClaimRests { .. }
             | Self::ProfileMoved
             | Self::EmailTaken
             | Self::ApiKeyEnded

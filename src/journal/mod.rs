@@ -12,6 +12,7 @@
 mod beside;
 mod cache;
 mod canonical;
+mod claims;
 pub mod entry;
 mod fail_points;
 pub mod loading;
@@ -38,6 +39,7 @@ use tokio::{
 };
 
 pub use beside::beside;
+pub use claims::{ClaimKey, INSTALLATION, Release};
 pub use entry::{Metadata, Recorded, StoredEvent};
 pub use queue::QueueLimits;
 pub use source::{Source, SystemSource};

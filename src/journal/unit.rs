@@ -9,6 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{
     cache::{Cache, CacheKey, StreamType},
+    claims::{ClaimKey, Claims, NAMED, Release},
     entry::{CONTEXT, Metadata, REASON, to_canonical},
     sealing::DataKey,
     source::Source,
@@ -17,6 +18,7 @@ use super::{
 use crate::domain::{
     Moment, Refusal, Stream, Timestamp,
     authority::{Actor, AuthorityLink},
+    claims::{Claim, Claimant},
     environment::Environment,
     event::Event,
     ids::{EventId, OrganizationId},
@@ -51,15 +53,11 @@ impl StreamRef {
     }
 }
 
-/// Something outside the streams that only one may hold.
+/// Something outside the streams that not everybody may hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LookupKey {
-    /// A row of `claims`: who holds it.
-    Claim {
-        scope: String,
-        kind: &'static str,
-        value: String,
-    },
+    /// Rows of `claims`: who holds it.
+    Claim(ClaimKey),
     /// A row of `subjects`: the subject that an e-mail's HMAC is in a realm.
     Email { realm: String, lookup: String },
     /// A row of `subjects`: the person that a subject is; none as long as it is nobody yet.
@@ -171,6 +169,8 @@ pub struct Desk<'a> {
     pub(super) source: &'a dyn Source,
     /// What look-ups hold, with what this batch has changed.
     pub(super) held: &'a mut HashMap<LookupKey, Option<String>>,
+    /// The same, of claims.
+    pub(super) claims: &'a mut Claims,
     pub(super) origin: &'a Origin,
     pub(super) moment: Moment,
     /// The position that the next event of this unit will have.
@@ -302,50 +302,38 @@ impl Desk<'_> {
         }
     }
 
-    /// Who holds what a unit has named among its look-ups.
+    /// Which subject has an address that the unit has named among its look-ups.
     ///
     /// # Panics
     /// When the unit did not name it.
     pub fn holder(&self, key: &LookupKey) -> Option<&str> {
-        self.held
-            .get(key)
-            .expect("a unit names every look-up that it makes")
-            .as_deref()
+        self.held.get(key).expect(NAMED).as_deref()
     }
 
-    /// Takes a claim for `holder`, who is told to everybody that looks.
+    /// Who holds a claim that the unit has named among its look-ups, or lets it rest.
     ///
-    /// # Errors
-    /// [`Refusal::AlreadyClaimed`] when somebody else holds it.
-    pub fn claim(
-        &mut self,
-        key: &LookupKey,
-        holder: &str,
-        what: &'static str,
-    ) -> Result<(), Refusal> {
-        match self.holder(key) {
-            Some(present) if present == holder => Ok(()),
-            Some(_) => Err(Refusal::AlreadyClaimed { what }),
-            None => {
-                self.hold(key, Some(holder.to_owned()));
-                if let LookupKey::Claim { scope, kind, value } = key {
-                    let parameters = [
-                        scope.clone(),
-                        (*kind).to_owned(),
-                        value.clone(),
-                        holder.to_owned(),
-                    ];
-                    self.write_beside(Statement::new(
-                        INSERT_CLAIM,
-                        parameters.map(super::stores::Value::from),
-                    ));
-                }
-                Ok(())
-            }
-        }
+    /// # Panics
+    /// When the unit did not name it.
+    pub fn claims(&self, key: &ClaimKey) -> &[Claim] {
+        self.claims.get(key).expect(NAMED)
     }
 
-    /// Notes who holds a look-up from now on; the row itself is the caller's statement.
+    /// Takes a claim. That it may be taken has been asked of what [`Desk::claims`] says.
+    ///
+    /// # Panics
+    /// When the unit did not name it among its look-ups.
+    pub fn claim(&mut self, key: &ClaimKey, claimant: Claimant) {
+        let statements = self.claims.claim(key, claimant);
+        self.statements.extend(statements);
+    }
+
+    /// Frees claims; what had one owner in the installation rests. The unit need not name them.
+    pub fn release(&mut self, release: Release) {
+        let statements = self.claims.release(release, self.moment.now);
+        self.statements.extend(statements);
+    }
+
+    /// Notes who has an address from now on; the row itself is the caller's statement.
     pub fn hold(&mut self, key: &LookupKey, holder: Option<String>) {
         let before = self.held.insert(key.clone(), holder).flatten();
         self.undo.push((key.clone(), before));
@@ -356,7 +344,3 @@ impl Desk<'_> {
         self.statements.push(statement);
     }
 }
-
-const INSERT_CLAIM: &str = "
-INSERT INTO claims (scope, kind, value, holder)
-VALUES ($1, $2, $3, $4)";

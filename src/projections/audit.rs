@@ -5,13 +5,14 @@
 
 use serde_json::{Value as Json, json};
 
+use super::connections::of_connection;
 use crate::{
     domain::{
         Timestamp,
         api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
         authority::{Actor, AuthorityLink},
-        crew::{CrewEvent, CrewPlace, CrewProfile, Item},
+        crew::{Connection, CrewEvent, CrewPlace, CrewProfile, Item},
         environment::Environment,
         event::Event,
         ids::{CrewId, KeyId, UserId},
@@ -537,6 +538,9 @@ fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
         CrewEvent::AgentRemoved(_) | CrewEvent::PathwayRemoved(_) => {
             describe_item(event, "removed")
         }
+        CrewEvent::ConnectionAdded(_) => describe_connection(event, "added"),
+        CrewEvent::ConnectionChanged(_) => describe_connection(event, "changed"),
+        CrewEvent::ConnectionRemoved(_) => describe_connection(event, "removed"),
     };
     description.crew = event.aggregate_id.parse().ok();
     description
@@ -575,6 +579,33 @@ fn describe_item(event: &Recorded, done: &str) -> Description {
         Some(item) => description.called(&item.name),
         None => description,
     }
+}
+
+/// About what joins a crew to the world: each of its fields.
+fn describe_connection(event: &Recorded, done: &str) -> Description {
+    let Some(happened) = of_connection(event) else {
+        return of_crew(event, done);
+    };
+    let kind = happened.connection().kind().name();
+    let target = (kind, happened.connection().to_string());
+    let mut description = Description::of(event, &format!("{kind}.{done}"), target);
+    let (from, to) = (happened.from(), happened.to());
+    let value = |connection: Option<&Connection>, path| {
+        let fields = connection.map(Connection::fields).unwrap_or_default();
+        let found = fields.into_iter().find(|(name, _)| *name == path);
+        found.map(|(_, value)| value.to_owned())
+    };
+    let paths = to.or(from).map(Connection::fields).unwrap_or_default();
+    for (path, _) in paths {
+        let (before, after) = (value(from, path), value(to, path));
+        if before != after {
+            let words: Vec<_> = [&before, &after].into_iter().flatten().collect();
+            let words: Vec<_> = words.into_iter().map(String::as_str).collect();
+            description = description.named(&words);
+            description = description.changed(path, json!(before), json!(after));
+        }
+    }
+    description
 }
 
 fn profile_changed(
@@ -742,6 +773,8 @@ fn kind_of(id: &str) -> &'static str {
         "crw" => "crew",
         "agt" => "agent",
         "pth" => "pathway",
+        "num" => "phone_number",
+        "chn" => "channel",
         _ => "resource",
     }
 }

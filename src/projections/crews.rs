@@ -60,7 +60,10 @@ impl Projection for Crews {
                 | CrewEvent::AgentRemoved(_)
                 | CrewEvent::PathwayCreated(_)
                 | CrewEvent::PathwayUpdated(_)
-                | CrewEvent::PathwayRemoved(_),
+                | CrewEvent::PathwayRemoved(_)
+                | CrewEvent::ConnectionAdded(_)
+                | CrewEvent::ConnectionChanged(_)
+                | CrewEvent::ConnectionRemoved(_),
             ) => vec![],
             Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
                 vec![]
@@ -106,7 +109,10 @@ impl Projection for Crews {
             | CrewEvent::AgentRemoved(_)
             | CrewEvent::PathwayCreated(_)
             | CrewEvent::PathwayUpdated(_)
-            | CrewEvent::PathwayRemoved(_) => return Ok(document),
+            | CrewEvent::PathwayRemoved(_)
+            | CrewEvent::ConnectionAdded(_)
+            | CrewEvent::ConnectionChanged(_)
+            | CrewEvent::ConnectionRemoved(_) => return Ok(document),
         };
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -49,7 +49,7 @@ fn of_item(event: &Recorded) -> Option<ItemEvent> {
 }
 
 /// The crew and the workspace of an event in a crew.
-fn place(event: &Recorded) -> Result<(CrewId, WorkspaceId), CannotFold> {
+pub(super) fn place(event: &Recorded) -> Result<(CrewId, WorkspaceId), CannotFold> {
     let nowhere = |_| CannotFold(format!("{} is no crew of a workspace", event.aggregate_id));
     let crew = event.aggregate_id.parse().map_err(nowhere)?;
     Ok((crew, event.scope.parse().map_err(nowhere)?))

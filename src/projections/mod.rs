@@ -14,6 +14,7 @@ pub mod audit;
 pub mod audit_index;
 mod auditors;
 mod check;
+mod connections;
 mod crews;
 mod engine;
 mod indexer;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use api_keys::{ApiKeyDocument, ApiKeys, KeyStatus};
 pub use auditors::{AuditorDocument, Auditors};
 pub use check::{CheckReport, Difference, check};
+pub use connections::{ConnectionDocument, Connections};
 pub use crews::{CrewDocument, Crews};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
@@ -228,6 +230,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Crews>(),
         one::<Items>(),
         one::<ItemVersions>(),
+        one::<Connections>(),
     ]
 }
 

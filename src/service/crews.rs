@@ -14,12 +14,15 @@ use crate::{
     domain::{
         Refusal, Timestamp,
         authority::{Actor, AuthorityLink, Permission},
-        crew::{Crew, CrewCommand, CrewPlace, CrewProfile, CrewStatus, ItemId, ProfileChange},
+        crew::{
+            ConnectionId, Crew, CrewCommand, CrewPlace, CrewProfile, CrewStatus, ItemId,
+            ProfileChange,
+        },
         environment::Environment,
         ids::{CrewId, WorkspaceId},
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::{Desk, Rejection, StreamRef, stores::Statement},
+    journal::{Desk, LookupKey, Rejection, Release, StreamRef, stores::Statement},
     projections::{CrewDocument, Crews, Found, Page},
 };
 
@@ -82,6 +85,8 @@ pub(super) enum Conditional {
     Crew,
     /// An agent or a pathway.
     Item(ItemId),
+    /// What joins it to the world.
+    Connection(ConnectionId),
 }
 
 /// A command to a crew, and what goes with it.
@@ -94,6 +99,8 @@ pub(super) struct CrewWrite<'a> {
     pub permission: Permission,
     pub conditional: Conditional,
     pub status: u16,
+    /// What it looks up outside of the streams.
+    pub lookups: Vec<LookupKey>,
     pub authorise: &'a (dyn Fn() -> Box<AuthoriseInCrew> + Send + Sync),
     pub decide: &'a (dyn Fn() -> Box<DecideInCrew> + Send + Sync),
     /// What is kept beside the log, if the command is accepted.
@@ -211,6 +218,11 @@ impl Service {
                 let here = found.value.filter(|item| item.crew == crew);
                 Ok(here.map(|item| item.version))
             }
+            Conditional::Connection(connection) => {
+                let found = self.connections().get(&connection.to_string()).await?;
+                let here = found.value.filter(|connection| connection.crew == crew);
+                Ok(here.map(|connection| connection.version))
+            }
         }
     }
 
@@ -239,7 +251,7 @@ impl Service {
         Ok(Composed {
             lane: place.organization.to_string(),
             streams,
-            lookups: vec![],
+            lookups: write.lookups.clone(),
             origin,
             decide: Box::new(move |desk| {
                 principal.is_live(desk)?;
@@ -294,6 +306,7 @@ impl Service {
             permission,
             conditional: Conditional::Nothing,
             status: 201,
+            lookups: vec![],
             // `ListCrew` asks, so that a key is told what it may not.
             authorise: &|| {
                 Box::new(move |workspace, now| match actor {
@@ -358,6 +371,7 @@ impl Service {
             permission,
             conditional: Conditional::Crew,
             status: 200,
+            lookups: vec![],
             authorise: &|| authorise_in_crew(actor, permission, at.crew),
             decide: &|| {
                 let change = change.clone();
@@ -373,7 +387,8 @@ impl Service {
         self.crew_written(receipt).await
     }
 
-    /// Archives a crew: nothing in it changes any more, and it counts no more.
+    /// Archives a crew: nothing in it changes any more, it counts no more, and what it had
+    /// claimed is free.
     ///
     /// # Errors
     /// A refusal unless the caller manages crews, or when it is archived already.
@@ -395,6 +410,7 @@ impl Service {
             permission,
             conditional: Conditional::Crew,
             status: 200,
+            lookups: vec![],
             authorise: &|| authorise_in_crew(actor, permission, at.crew),
             decide: &|| {
                 let (list, crew) = (list.clone(), at.crew);
@@ -402,6 +418,7 @@ impl Service {
                     let unlisted = WorkspaceCommand::UnlistCrew { actor, crew };
                     desk.execute::<Workspace>(&list, unlisted, &[])?;
                     desk.execute::<Crew>(stream, CrewCommand::Archive, &[])?;
+                    desk.release(Release::Crew(crew.id));
                     Ok(Made::Crew(crew.id))
                 })
             },

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Service, ServiceError, write::Made};
+use super::{Service, ServiceError, activity, write::Made};
 use crate::{
     domain::{
         Refusal,
@@ -39,6 +39,8 @@ pub struct DueReport {
     pub auditors_expired: u64,
     /// Contents that were staged and never pinned.
     pub contents_collected: u64,
+    /// Records of activity that were kept long enough, or whose workspace was deleted.
+    pub activity_deleted: u64,
 }
 
 const DELETE_TOKENS: &str = "
@@ -99,6 +101,7 @@ impl Service {
             report.keys_expired += 1;
         }
         report.contents_collected = self.collect_contents().await?;
+        report.activity_deleted = self.delete_old_activity().await?;
         report.key_uses_written = self.write_key_uses().await?;
         report.attempts_written = self.write_repeated_attempts().await?;
         report.failed_sign_ins_written = self.write_failed_sign_ins().await?;
@@ -140,6 +143,7 @@ impl Service {
         let statements = vec![
             Statement::new(DELETE_TOKENS, [now.0.into()]),
             Statement::new(DELETE_IDEMPOTENCY, [forgotten.0.into()]),
+            activity::forget_ended(now),
         ];
         self.journal.store().execute(statements).await?;
         Ok(())

@@ -217,6 +217,7 @@ impl Service {
             permission: Permission::EditCrews,
             conditional: write.conditional,
             status: write.status,
+            lookups: vec![],
             authorise: &|| {
                 Box::new(move |workspace, now| {
                     workspace.authorise_edit(actor, at.crew, breaks_glass, now)

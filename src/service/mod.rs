@@ -9,11 +9,13 @@
 //! what it reads says who may.
 
 mod acceptance;
+mod activity;
 mod api_keys;
 mod attempts;
 mod audit;
 mod auditors;
 mod authenticate;
+mod connections;
 mod contents;
 mod crews;
 mod due;
@@ -52,12 +54,17 @@ use std::sync::Mutex;
 
 pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
+pub use activity::{
+    ActivityFilter, ActivityLevel, ActivityPage, ActivityPlace, ActivityReceipt, ActivityRecord,
+    RECORDS_MAX,
+};
 pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
     AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
+pub use connections::ConnectionView;
 pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
@@ -83,9 +90,9 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Crews, Documents, Engine, EngineError, Found, Indexer, Invitations,
-        ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations, People,
-        Policies, Projection, Users, Workspaces, audit_index,
+        ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
+        Invitations, ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations,
+        People, Policies, Projection, Users, Workspaces, audit_index,
     },
 };
 use attempts::AttemptCounter;
@@ -128,6 +135,8 @@ pub struct ServiceSettings {
     pub invitation_lifetime: chrono::TimeDelta,
     /// How many may sign up from one client network in an hour; none: as many as like to.
     pub sign_ups_an_hour: Option<NonZeroU32>,
+    /// How long a crew's activity is kept, counted from when it happened.
+    pub activity_retention: chrono::TimeDelta,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -141,6 +150,7 @@ impl Default for ServiceSettings {
             session_lifetime: chrono::TimeDelta::days(30),
             invitation_lifetime: chrono::TimeDelta::days(7),
             sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
+            activity_retention: chrono::TimeDelta::days(30),
         }
     }
 }
@@ -263,6 +273,10 @@ impl Service {
     }
 
     fn items(&self) -> Documents<Items> {
+        self.documents()
+    }
+
+    fn connections(&self) -> Documents<Connections> {
         self.documents()
     }
 

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Request, Service, ServiceError, Written,
+    Caller, Request, Service, ServiceError, Written, activity,
     workspaces::{DecideInWorkspace, Place},
     write::{Composed, Made, Sender},
 };
@@ -13,14 +13,9 @@ use crate::{
         ids::{UserId, WorkspaceId},
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::stores::Statement,
+    journal::Release,
     projections::WorkspaceDocument,
 };
-
-/// What a workspace has claimed is free for others once it is deleted.
-const FREE_CLAIMS: &str = "
-DELETE FROM claims
- WHERE scope = $1";
 
 impl Service {
     /// Makes a member the owner of a workspace, and the caller an admin.
@@ -44,8 +39,8 @@ impl Service {
             .await
     }
 
-    /// Deletes a workspace: every access to it ends in this commit, its claims are freed, and
-    /// its history stays.
+    /// Deletes a workspace: every access to it ends in this commit, its claims are freed, the
+    /// activity of its crews is deleted soon after, and its history stays.
     ///
     /// # Errors
     /// A refusal unless the caller owns it; [`crate::domain::Refusal::WrongValue`] when
@@ -80,9 +75,9 @@ impl Service {
         place: Place,
         confirm: &str,
     ) -> Result<Composed, ServiceError> {
-        let (scope, permission) = (place.workspace.to_string(), Permission::DeleteWorkspace);
+        let (id, permission) = (place.workspace, Permission::DeleteWorkspace);
         let version = async {
-            let found = self.workspaces().get(&scope).await?;
+            let found = self.workspaces().get(&id.to_string()).await?;
             Ok(found.value.map(|document| document.version))
         };
         let sequence = self
@@ -94,7 +89,9 @@ impl Service {
         };
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
             desk.execute::<Workspace>(stream, command.clone(), &[])?;
-            desk.write_beside(Statement::new(FREE_CLAIMS, [scope.clone().into()]));
+            desk.release(Release::Workspace(id));
+            let now = desk.now();
+            desk.write_beside(activity::end(place.workspace, now));
             Ok(Made::Nothing)
         });
         self.compose_in_workspace(request, caller, place, permission, sequence, 204, decide)

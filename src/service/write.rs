@@ -11,7 +11,7 @@ use crate::{
     domain::{
         Refusal, Stream,
         authority::Actor,
-        crew::{CrewPlace, ItemId},
+        crew::{ConnectionId, CrewPlace, ItemId},
         ids::{
             CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
         },
@@ -133,6 +133,7 @@ pub(super) enum Made {
     OrganizationMember(OrganizationId, UserId),
     Crew(CrewId),
     Item(CrewId, ItemId),
+    Connection(CrewId, ConnectionId),
 }
 
 impl Made {

@@ -26,11 +26,14 @@ use crewlog::domain::authority::{
 };
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
-    Crew, CrewCommand, CrewEvent, CrewPlace, CrewProfile, ItemCommand, ItemId, ProfileChange,
+    Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewEvent, CrewPlace,
+    CrewProfile, ItemCommand, ItemId, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
-use crewlog::domain::ids::{AgentId, CrewId, KeyId, PathwayId, SessionId, SubjectId};
+use crewlog::domain::ids::{
+    AgentId, ChannelId, CrewId, KeyId, PathwayId, PhoneNumberId, SessionId, SubjectId,
+};
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
@@ -654,6 +657,25 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
         ItemId::Agent(AgentId::from_uuid(uuid)),
         ItemId::Pathway(PathwayId::from_uuid(uuid)),
     ];
+    let connection = ConnectionId::PhoneNumber(PhoneNumberId::from_uuid(uuid));
+    let channel = ConnectionId::Channel(ChannelId::from_uuid(uuid));
+    let number = |text| Connection::phone_number(text).expect("a number");
+    let inbox = Connection::channel("email", "support@example.com").expect("a channel");
+    let joined = [
+        ConnectionCommand::Add {
+            connection,
+            to: number("+12025550143"),
+        },
+        ConnectionCommand::Change {
+            connection,
+            to: number("+12025550144"),
+        },
+        ConnectionCommand::Remove { connection },
+        ConnectionCommand::Add {
+            connection: channel,
+            to: inbox,
+        },
+    ];
     let content_of = |byte| Content {
         digest: Digest([byte; 32]),
         size: 2,
@@ -691,6 +713,9 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
                 desk.execute::<Crew>(&stream, CrewCommand::Item(command), &[])?;
             }
             desk.stand_on(AuthorityLink::BrokenGlass {});
+        }
+        for command in joined.clone() {
+            desk.execute::<Crew>(&stream, CrewCommand::Connection(command), &[])?;
         }
         let refused = AttemptsCommand::Record {
             organization: team.organization,

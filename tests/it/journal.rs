@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crewlog::domain::authority::Role;
+use crewlog::domain::claims::{Claimant, Sharing};
+use crewlog::domain::crew::CrewPlace;
+use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
-use crewlog::domain::ids::UserId;
+use crewlog::domain::ids::{CrewId, UserId, WorkspaceId};
 use crewlog::domain::user::User;
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand, WorkspaceEvent};
 use crewlog::domain::{Refusal, Timestamp};
 use crewlog::journal::stores::{self, DocumentChanges, Statement, Store};
 use crewlog::journal::{
-    Fold, FoldError, Folded, Idempotency, JournalSettings, LookupKey, Recorded, Source,
-    StoredEvent, SubmitError, Unit,
+    ClaimKey, Desk, Fold, FoldError, Folded, INSTALLATION, Idempotency, JournalSettings, LookupKey,
+    Recorded, Source, StoredEvent, SubmitError, Unit,
 };
 use crewlog::projections::Engine;
 
@@ -196,7 +199,7 @@ async fn refused_unit(store: StoreUnderTest) {
             team.organization,
             vec![team.stream(), other.stream()],
             move |desk| {
-                desk.claim(&claim, "bad", "number")?;
+                claim_alone(desk, &claim, "bad")?;
                 let of_team = rename_command(&owner, "bad");
                 desk.execute::<Workspace>(&team.stream(), of_team.clone(), &[])?;
                 desk.execute::<Workspace>(&other.stream(), of_team, &[])?;
@@ -205,18 +208,20 @@ async fn refused_unit(store: StoreUnderTest) {
                 Ok(done())
             },
         );
-        bad.lookups.push(claimed_number("+49 30 1"));
+        bad.lookups
+            .push(LookupKey::Claim(claimed_number("+49 30 1")));
         bad
     };
     let good_claim = {
         let (owner, claim) = (owner.clone(), claim.clone());
         let mut good = unit(team.organization, vec![other.stream()], move |desk| {
-            desk.claim(&claim, "good", "number")?;
+            claim_alone(desk, &claim, "good")?;
             let command = rename_command(&owner, "claimed");
             desk.execute::<Workspace>(&other.stream(), command, &[])?;
             Ok(done())
         });
-        good.lookups.push(claimed_number("+49 30 1"));
+        good.lookups
+            .push(LookupKey::Claim(claimed_number("+49 30 1")));
         good
     };
     let answers = fixture
@@ -257,12 +262,29 @@ async fn refused_unit(store: StoreUnderTest) {
     }
 }
 
-fn claimed_number(value: &str) -> LookupKey {
-    LookupKey::Claim {
-        scope: "installation".to_owned(),
+fn claimed_number(value: &str) -> ClaimKey {
+    ClaimKey {
+        scope: INSTALLATION.to_owned(),
         kind: "number",
         value: value.to_owned(),
     }
+}
+
+/// Takes a claim that only one may hold, for something of a crew and a workspace.
+fn claim_alone(desk: &mut Desk<'_>, key: &ClaimKey, holder: &str) -> Result<(), Refusal> {
+    let crew = CrewPlace {
+        id: CrewId::from_uuid(uuid::Uuid::from_u128(1)),
+        environment: Environment::Staging,
+    };
+    let claimant = Claimant {
+        holder: holder.to_owned(),
+        crew,
+        workspace: WorkspaceId::from_uuid(uuid::Uuid::from_u128(1)),
+    };
+    let (present, now) = (desk.claims(key), desk.now());
+    Sharing::OneOwner.allows("number", present, &claimant, now, &|_| false)?;
+    desk.claim(key, claimant);
+    Ok(())
 }
 
 async fn claim_holders(fixture: &Fixture) -> Vec<String> {
@@ -561,13 +583,15 @@ async fn one_claim_wins(store: StoreUnderTest) {
         let mut claiming = {
             let holder = holder.clone();
             unit(format!("lane {number}"), vec![team.stream()], move |desk| {
-                desk.claim(&claimed_number("+49 30 2"), &holder, "number")?;
+                claim_alone(desk, &claimed_number("+49 30 2"), &holder)?;
                 let command = rename_command(&owner, &holder);
                 desk.execute::<Workspace>(&team.stream(), command, &[])?;
                 Ok(done())
             })
         };
-        claiming.lookups.push(claimed_number("+49 30 2"));
+        claiming
+            .lookups
+            .push(LookupKey::Claim(claimed_number("+49 30 2")));
         tasks.push(tokio::spawn(async move {
             (holder, fixture.submit(claiming).await)
         }));
@@ -577,7 +601,11 @@ async fn one_claim_wins(store: StoreUnderTest) {
         match task.await.expect("no panic") {
             (holder, Ok(_)) => winners.push(holder),
             (_, Err(error)) => {
-                assert_eq!(error, refused(Refusal::AlreadyClaimed { what: "number" }));
+                let taken = Refusal::AlreadyClaimed {
+                    what: "number",
+                    owner: None,
+                };
+                assert_eq!(error, refused(taken));
             }
         }
     }
@@ -599,10 +627,9 @@ async fn one_address_wins(store: StoreUnderTest) {
     }
     let mut winners = Vec::new();
     for task in tasks {
-        let what = "e-mail address";
         match task.await.expect("no panic") {
             (person, Ok(_)) => winners.push(person),
-            (_, Err(error)) => assert_eq!(error, refused(Refusal::AlreadyClaimed { what })),
+            (_, Err(error)) => assert_eq!(error, refused(Refusal::EmailTaken)),
         }
     }
     assert_eq!(winners.len(), 1, "{winners:?}");

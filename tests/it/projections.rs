@@ -11,10 +11,13 @@ use crewlog::domain::attempts::{Attempts, AttemptsCommand};
 use crewlog::domain::authority::{OrganizationRole, Permission, Role};
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
-    Crew, CrewCommand, CrewPlace, CrewProfile, ItemCommand, ItemId, ProfileChange,
+    Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewPlace, CrewProfile,
+    ItemCommand, ItemId, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
-use crewlog::domain::ids::{AgentId, CrewId, EventId, InvitationId, PathwayId, SessionId};
+use crewlog::domain::ids::{
+    AgentId, ChannelId, CrewId, EventId, InvitationId, PathwayId, PhoneNumberId, SessionId,
+};
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
@@ -454,6 +457,23 @@ impl Naive {
                     entry.stamp(document);
                 });
             }
+            "connection_added" => {
+                let document = json!({
+                    "id": body["connection"], "crew": crew, "workspace": entry.scope,
+                    "version": entry.sequence, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "connection": body["to"],
+                });
+                self.put("crew_connections", text(&body["connection"]), document);
+            }
+            "connection_changed" => {
+                self.change("crew_connections", &text(&body["connection"]), |document| {
+                    document["connection"] = body["to"].clone();
+                    entry.stamp(document);
+                });
+            }
+            "connection_removed" => {
+                self.remove("crew_connections", &text(&body["connection"]));
+            }
             other => panic!("a crew event {other}"),
         }
     }
@@ -570,6 +590,19 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "pathway_created" => ("pathway.created", text(&body["item"])),
         "pathway_updated" => ("pathway.updated", text(&body["item"])),
         "pathway_removed" => ("pathway.removed", text(&body["item"])),
+        "connection_added" | "connection_changed" | "connection_removed" => {
+            let action = match (&body["connection"], entry.event_type.as_str()) {
+                (id, "connection_added") if text(id).starts_with("num_") => "phone_number.added",
+                (id, "connection_changed") if text(id).starts_with("num_") => {
+                    "phone_number.changed"
+                }
+                (id, _) if text(id).starts_with("num_") => "phone_number.removed",
+                (_, "connection_added") => "channel.added",
+                (_, "connection_changed") => "channel.changed",
+                _ => "channel.removed",
+            };
+            (action, text(&body["connection"]))
+        }
         "attempt_refused" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
@@ -926,6 +959,7 @@ fn crew_unit(
     };
     let stream = StreamRef::of::<Crew>(crew.id, team.workspace);
     let change = item_change(fixture, crew, &name(label));
+    let (connection, joins) = (connection_change(fixture, crew), source.below(3) == 0);
     let (archives, name) = (source.below(4) == 0, name(label));
     let streams = vec![team.stream(), stream.clone()];
     unit(team.organization, streams, move |desk| {
@@ -947,6 +981,8 @@ fn crew_unit(
         } else if archives {
             let unlisted = WorkspaceCommand::UnlistCrew { actor, crew };
             (Some(unlisted), CrewCommand::Archive)
+        } else if let (Some(change), true) = (&connection, joins) {
+            (None, CrewCommand::Connection(change.clone()))
         } else if let Some(change) = &change {
             (None, CrewCommand::Item(change.clone()))
         } else {
@@ -988,6 +1024,29 @@ fn item_change(fixture: &Fixture, crew: CrewPlace, name: &Name) -> Option<ItemCo
         }),
         4 => Some(ItemCommand::Remove { item }),
         _ => None,
+    }
+}
+
+/// Something about one of a few phone numbers and channels, which may or may not be in the crew.
+fn connection_change(fixture: &Fixture, crew: CrewPlace) -> Option<ConnectionCommand> {
+    let source = &fixture.source;
+    let uuid = uuid::Uuid::from_u128(crew.id.uuid().as_u128() + source.below(2) as u128);
+    let which = source.below(9);
+    let (connection, to) = match source.below(2) {
+        0 => (
+            ConnectionId::PhoneNumber(PhoneNumberId::from_uuid(uuid)),
+            Connection::phone_number(&format!("+1202555014{which}")),
+        ),
+        _ => (
+            ConnectionId::Channel(ChannelId::from_uuid(uuid)),
+            Connection::channel("email", &format!("inbox-{which}@example.com")),
+        ),
+    };
+    let to = to.expect("a connection");
+    match source.below(5) {
+        0 | 1 => Some(ConnectionCommand::Add { connection, to }),
+        2 | 3 => Some(ConnectionCommand::Change { connection, to }),
+        _ => Some(ConnectionCommand::Remove { connection }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can be asked of a crew.
 
-use super::{CrewPlace, CrewProfile, ItemCommand, ProfileChange};
+use super::{ConnectionCommand, CrewPlace, CrewProfile, ItemCommand, ProfileChange};
 use crate::domain::ids::{OrganizationId, WorkspaceId};
 
 /// Commands to the stream `crew`. Who may ask was decided on the workspace, in the same unit.
@@ -20,4 +20,6 @@ pub enum CrewCommand {
     Archive,
     /// Something about one of its agents or pathways.
     Item(ItemCommand),
+    /// Something about what joins it to the world.
+    Connection(ConnectionCommand),
 }

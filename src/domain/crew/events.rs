@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CrewPlace, CrewProfile,
+    connections::{ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved},
     items::{ItemCreated, ItemEvent, ItemKind, ItemRemoved, ItemUpdated},
 };
 use crate::domain::ids::{OrganizationId, WorkspaceId};
@@ -35,6 +36,12 @@ pub enum CrewEvent {
     PathwayUpdated(ItemUpdated),
     /// A pathway is there no more.
     PathwayRemoved(ItemRemoved),
+    /// It was joined to a phone number or a channel.
+    ConnectionAdded(ConnectionAdded),
+    /// It is joined to another one instead.
+    ConnectionChanged(ConnectionChanged),
+    /// It is joined to it no more.
+    ConnectionRemoved(ConnectionRemoved),
 }
 
 impl CrewEvent {
@@ -50,7 +57,30 @@ impl CrewEvent {
             Self::AgentRemoved(event) | Self::PathwayRemoved(event) => {
                 Some(ItemEvent::Removed(event.clone()))
             }
-            Self::CrewCreated { .. } | Self::CrewUpdated { .. } | Self::CrewArchived {} => None,
+            Self::CrewCreated { .. }
+            | Self::CrewUpdated { .. }
+            | Self::CrewArchived {}
+            | Self::ConnectionAdded(_)
+            | Self::ConnectionChanged(_)
+            | Self::ConnectionRemoved(_) => None,
+        }
+    }
+
+    /// What it says of a connection, where it is about one.
+    pub fn of_connection(&self) -> Option<ConnectionEvent> {
+        match self {
+            Self::ConnectionAdded(event) => Some(ConnectionEvent::Added(event.clone())),
+            Self::ConnectionChanged(event) => Some(ConnectionEvent::Changed(event.clone())),
+            Self::ConnectionRemoved(event) => Some(ConnectionEvent::Removed(event.clone())),
+            Self::CrewCreated { .. }
+            | Self::CrewUpdated { .. }
+            | Self::CrewArchived {}
+            | Self::AgentCreated(_)
+            | Self::AgentUpdated(_)
+            | Self::AgentRemoved(_)
+            | Self::PathwayCreated(_)
+            | Self::PathwayUpdated(_)
+            | Self::PathwayRemoved(_) => None,
         }
     }
 
@@ -58,6 +88,16 @@ impl CrewEvent {
     pub fn contents(&self) -> Vec<crate::domain::contents::Content> {
         let to = self.of_item().and_then(|event| event.to().cloned());
         to.into_iter().map(|item| item.content).collect()
+    }
+}
+
+impl From<ConnectionEvent> for CrewEvent {
+    fn from(event: ConnectionEvent) -> Self {
+        match event {
+            ConnectionEvent::Added(event) => Self::ConnectionAdded(event),
+            ConnectionEvent::Changed(event) => Self::ConnectionChanged(event),
+            ConnectionEvent::Removed(event) => Self::ConnectionRemoved(event),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! rules in `tests.rs`.
 
 mod commands;
+mod connections;
 mod events;
 mod items;
 mod profile;
@@ -20,6 +21,11 @@ use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 
 pub use commands::CrewCommand;
+pub use connections::{
+    ADDRESS_CHARACTERS_MAX, CHANNEL_KIND_CHARACTERS_MAX, CONNECTIONS_MAX, Connection,
+    ConnectionAdded, ConnectionChanged, ConnectionCommand, ConnectionEvent, ConnectionId,
+    ConnectionKind, ConnectionRemoved, Connections, InvalidConnection,
+};
 pub use events::CrewEvent;
 pub use items::{
     ITEMS_MAX, Item, ItemCommand, ItemCreated, ItemEvent, ItemId, ItemKind, ItemRemoved,
@@ -70,6 +76,7 @@ pub struct Crew {
     profile: CrewProfile,
     status: CrewStatus,
     items: Items,
+    connections: Connections,
 }
 
 /// What a command leads to.
@@ -121,6 +128,12 @@ impl Crew {
                 self.changeable()?;
                 let events = self.items.decide(command)?;
                 Ok(events.into_iter().map(CrewEvent::from).collect())
+            }
+            CrewCommand::Connection(command) => {
+                self.changeable()?;
+                let event = self.connections.decide(command)?;
+                let changes = event.from() != event.to();
+                Ok(changes.then(|| event.into()).into_iter().collect())
             }
         }
     }
@@ -190,6 +203,9 @@ impl Aggregate for Crew {
         if let Some(event) = event.of_item() {
             return self.items.apply(event);
         }
+        if let Some(event) = event.of_connection() {
+            return self.connections.apply(event);
+        }
         match event {
             CrewEvent::CrewCreated {
                 crew,
@@ -209,13 +225,16 @@ impl Aggregate for Crew {
             | CrewEvent::AgentRemoved(_)
             | CrewEvent::PathwayCreated(_)
             | CrewEvent::PathwayUpdated(_)
-            | CrewEvent::PathwayRemoved(_) => {}
+            | CrewEvent::PathwayRemoved(_)
+            | CrewEvent::ConnectionAdded(_)
+            | CrewEvent::ConnectionChanged(_)
+            | CrewEvent::ConnectionRemoved(_) => {}
         }
     }
 }
 
 impl Stream for Crew {
-    const STATE_VERSION: i64 = 1;
+    const STATE_VERSION: i64 = 2;
 
     fn positioned(&mut self, event: &CrewEvent, _position: u64) {
         match event {
@@ -228,7 +247,10 @@ impl Stream for Crew {
             | CrewEvent::AgentRemoved(_)
             | CrewEvent::PathwayCreated(_)
             | CrewEvent::PathwayUpdated(_)
-            | CrewEvent::PathwayRemoved(_) => {}
+            | CrewEvent::PathwayRemoved(_)
+            | CrewEvent::ConnectionAdded(_)
+            | CrewEvent::ConnectionChanged(_)
+            | CrewEvent::ConnectionRemoved(_) => {}
         }
     }
 
@@ -241,7 +263,10 @@ impl Stream for Crew {
     }
 
     fn weight_bytes(&self) -> usize {
-        size_of::<Self>() + self.profile.weight_bytes() + self.items.weight_bytes()
+        size_of::<Self>()
+            + self.profile.weight_bytes()
+            + self.items.weight_bytes()
+            + self.connections.weight_bytes()
     }
 }
 
@@ -257,6 +282,9 @@ impl DomainEvent for CrewEvent {
             Self::PathwayCreated(_) => "pathway_created",
             Self::PathwayUpdated(_) => "pathway_updated",
             Self::PathwayRemoved(_) => "pathway_removed",
+            Self::ConnectionAdded(_) => "connection_added",
+            Self::ConnectionChanged(_) => "connection_changed",
+            Self::ConnectionRemoved(_) => "connection_removed",
         }
         .to_owned()
     }

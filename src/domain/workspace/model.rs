@@ -171,7 +171,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SeePolicy
         | Permission::AskWhoMay
         | Permission::SeeCrews => 1,
-        Permission::DescribeCrews | Permission::EditCrews => 2,
+        Permission::DescribeCrews | Permission::EditCrews | Permission::SendActivity => 2,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers
@@ -180,6 +180,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::ManageKeys
         | Permission::ManageAuditors
         | Permission::ManageCrews
+        | Permission::ManageConnections
         | Permission::BreakGlass => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan

@@ -18,6 +18,7 @@ use crate::{
     journal::{
         Committed, Folded, SubmitError,
         cache::CacheKey,
+        claims::Claims,
         entry::StoredEvent,
         loading::{self, LoadError, Loaded},
         stores::{Head, Statement, Store, StoreError, Value},
@@ -57,6 +58,8 @@ pub(super) struct Draft {
     pub touched: HashSet<CacheKey>,
     /// Who holds what its units asked about, with what they changed.
     pub held: HashMap<LookupKey, Option<String>>,
+    /// The same, of claims.
+    pub claims: Claims,
     /// Idempotency keys of its units: what was refused has used none.
     pub used: HashSet<(String, String)>,
 }
@@ -77,6 +80,7 @@ impl Draft {
             statements: Vec::new(),
             touched: HashSet::new(),
             held: HashMap::new(),
+            claims: Claims::default(),
             used: HashSet::new(),
         }
     }
@@ -242,17 +246,28 @@ impl Writer {
 
     /// Who holds what the units want to know of, after the batch that is on its way.
     async fn look_up(&self, jobs: &[Job], draft: &mut Draft) -> Result<(), StoreError> {
+        let flight = self.flight.as_ref().map(|flight| &flight.draft);
         for key in jobs.iter().flat_map(|job| &job.unit.lookups) {
+            let (select, parameters) = match key {
+                LookupKey::Claim(key) => {
+                    let undelivered = flight.map(|flight| &flight.claims);
+                    let claims = &mut draft.claims;
+                    claims.look_up(&*self.store, key, undelivered).await?;
+                    continue;
+                }
+                LookupKey::Email { realm, lookup } => (
+                    SELECT_EMAIL,
+                    vec![realm.as_str().into(), lookup.as_str().into()],
+                ),
+                LookupKey::Person { subject } => (SELECT_PERSON, vec![subject.as_str().into()]),
+            };
             if draft.held.contains_key(key) {
                 continue;
             }
-            let undelivered = self
-                .flight
-                .as_ref()
-                .and_then(|flight| flight.draft.held.get(key));
+            let undelivered = flight.and_then(|flight| flight.held.get(key));
             let holder = match undelivered {
                 Some(holder) => holder.clone(),
-                None => holder(&*self.store, key).await?,
+                None => holder(&*self.store, select, parameters).await?,
             };
             draft.held.insert(key.clone(), holder);
         }
@@ -283,10 +298,12 @@ impl Writer {
 
     fn decide_unit(&mut self, number: usize, unit: &Unit, draft: &mut Draft) -> Verdict {
         let first_position = self.tip().position + 1 + draft.owners.len() as u64;
+        draft.claims.begin();
         let mut desk = Desk {
             cache: &mut self.cache,
             source: &*self.source,
             held: &mut draft.held,
+            claims: &mut draft.claims,
             origin: &unit.origin,
             moment: Moment { now: draft.now },
             next_position: first_position,
@@ -335,6 +352,7 @@ impl Writer {
             }
             Err(error) => {
                 changed.iter().for_each(|key| self.cache.remove(key));
+                draft.claims.undo();
                 for (key, before) in undo.into_iter().rev() {
                     draft.held.insert(key, before);
                 }
@@ -362,33 +380,15 @@ fn remember(
     Statement::new(INSERT_IDEMPOTENCY, parameters)
 }
 
-async fn holder(store: &dyn Store, key: &LookupKey) -> Result<Option<String>, StoreError> {
-    let rows = match key {
-        LookupKey::Claim { scope, kind, value } => {
-            let parameters = vec![scope.clone().into(), (*kind).into(), value.clone().into()];
-            store.query(SELECT_CLAIM, parameters).await?
-        }
-        LookupKey::Email { realm, lookup } => {
-            store
-                .query(
-                    SELECT_EMAIL,
-                    vec![realm.clone().into(), lookup.clone().into()],
-                )
-                .await?
-        }
-        LookupKey::Person { subject } => {
-            let parameters = vec![subject.clone().into()];
-            store.query(SELECT_PERSON, parameters).await?
-        }
-    };
+async fn holder(
+    store: &dyn Store,
+    select: &str,
+    parameters: Vec<Value>,
+) -> Result<Option<String>, StoreError> {
+    let rows = store.query(select, parameters).await?;
     let held = rows.first().map(|row| row.optional_text(0)).transpose()?;
     Ok(held.flatten().map(str::to_owned))
 }
-
-const SELECT_CLAIM: &str = "
-SELECT holder
-  FROM claims
- WHERE scope = $1 AND kind = $2 AND value = $3";
 
 const SELECT_EMAIL: &str = "
 SELECT subject

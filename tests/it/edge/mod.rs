@@ -13,10 +13,12 @@
 //!   [`audit`], and what time alone does to [`time`].
 
 mod account;
+mod activity;
 mod addresses;
 mod answers;
 mod attacks;
 mod audit;
+mod connections;
 mod crews;
 mod flow;
 mod keys;
@@ -39,10 +41,12 @@ use crate::support::trials::{Case, StoreUnderTest};
 pub fn trials() -> Vec<Case> {
     [
         account::trials(),
+        activity::trials(),
         addresses::trials(),
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        connections::trials(),
         crews::trials(),
         flow::trials(),
         keys::trials(),

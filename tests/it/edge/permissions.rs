@@ -80,7 +80,67 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 40] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 52] = [
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/activity",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/activity",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/phone-numbers",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/phone-numbers",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/phone-numbers/{number}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/phone-numbers/{number}",
+        [true, true, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/phone-numbers/{number}",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/channels",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/channels",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/channels/{channel}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/channels/{channel}",
+        [true, true, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/channels/{channel}",
+        [true, true, false, false],
+    ),
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/agents",
@@ -538,7 +598,7 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
     let hidden = Some((404, "not_found"));
     // To a key of another environment a crew is not there, and it makes none. What is in crews is
     // asked of development's, so that it can be edited.
-    let is_inside = ["/agents", "/pathways"]
+    let is_inside = ["/agents", "/pathways", "/phone-numbers", "/channels"]
         .iter()
         .any(|inside| route.path.contains(inside));
     let asked_of = match is_inside {

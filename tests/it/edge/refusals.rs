@@ -18,6 +18,7 @@ const UNKNOWN: &str = "00000000000000000000000001";
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 /// Of a body with the configuration of an agent or a pathway.
 const ITEM_BODY_LIMIT_BYTES: usize = 512 * 1024;
+const BATCH_LIMIT_BYTES: usize = 1024 * 1024;
 const SERVER_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 pub fn trials() -> Vec<Case> {
@@ -388,9 +389,10 @@ impl Body<'_> {
         // Configurations are larger than what other bodies hold.
         let path = self.route.path;
         let holds_a_configuration = path.contains("/agents") || path.contains("/pathways");
-        let limit = match holds_a_configuration && self.route.method != "DELETE" {
-            true => ITEM_BODY_LIMIT_BYTES,
-            false => BODY_LIMIT_BYTES,
+        let limit = match self.route.method {
+            "POST" | "PUT" if holds_a_configuration => ITEM_BODY_LIMIT_BYTES,
+            "POST" if path.ends_with("/activity") => BATCH_LIMIT_BYTES,
+            _ => BODY_LIMIT_BYTES,
         };
         long["reason"] = json!("x".repeat(limit));
         problem(&self.send(long.to_string()).await, 413, "body_too_large");

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crewlog::journal::{Source, SystemSource};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -339,6 +340,25 @@ const ONE_ITEM_VERSION: &[&str] = &[
     "size",
     "config",
 ];
+const PHONE_NUMBER: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "number",
+];
+const CHANNEL: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "kind",
+    "address",
+];
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
 const PASSWORD: &str = "/v1/me/password";
@@ -371,6 +391,12 @@ const ONE_PATHWAY: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}";
 const PATHWAY_VERSIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions";
 const ONE_PATHWAY_VERSION: &str =
     "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}";
+
+const ACTIVITY: &str = "/v1/workspaces/{ws}/crews/{crew}/activity";
+const PHONE_NUMBERS: &str = "/v1/workspaces/{ws}/crews/{crew}/phone-numbers";
+const ONE_PHONE_NUMBER: &str = "/v1/workspaces/{ws}/crews/{crew}/phone-numbers/{number}";
+const CHANNELS: &str = "/v1/workspaces/{ws}/crews/{crew}/channels";
+const ONE_CHANNEL: &str = "/v1/workspaces/{ws}/crews/{crew}/channels/{channel}";
 
 const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
 const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
@@ -445,6 +471,26 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", ONE_PATHWAY, Nothing),
     route("GET", PATHWAY_VERSIONS, Page(ITEM_VERSION)),
     route("GET", ONE_PATHWAY_VERSION, Resource(ONE_ITEM_VERSION)),
+    route(
+        "POST",
+        ACTIVITY,
+        Unversioned(&["accepted", "known", "expired"]),
+    ),
+    route(
+        "GET",
+        ACTIVITY,
+        Page(&["id", "at", "kind", "level", "message", "data"]),
+    ),
+    route("POST", PHONE_NUMBERS, Created(PHONE_NUMBER)),
+    route("GET", PHONE_NUMBERS, Page(PHONE_NUMBER)),
+    route("GET", ONE_PHONE_NUMBER, Resource(PHONE_NUMBER)),
+    route("PUT", ONE_PHONE_NUMBER, Resource(PHONE_NUMBER)),
+    route("DELETE", ONE_PHONE_NUMBER, Nothing),
+    route("POST", CHANNELS, Created(CHANNEL)),
+    route("GET", CHANNELS, Page(CHANNEL)),
+    route("GET", ONE_CHANNEL, Resource(CHANNEL)),
+    route("PUT", ONE_CHANNEL, Resource(CHANNEL)),
+    route("DELETE", ONE_CHANNEL, Nothing),
     route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
     route(
         "GET",
@@ -491,9 +537,9 @@ impl Route {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Whether it can change something; asking whether somebody may does not.
+    /// Whether it is a command; asking whether somebody may is none, nor is sending activity.
     pub fn writes(&self) -> bool {
-        self.takes_a_body() && ![CAN, VERIFY_KEY].contains(&self.path)
+        self.takes_a_body() && ![CAN, VERIFY_KEY, ACTIVITY].contains(&self.path)
     }
 
     pub fn takes_a_body(&self) -> bool {
@@ -752,6 +798,30 @@ impl World {
                 ];
                 (path(&names), (method == "PUT").then(new_item))
             }
+            (method, ACTIVITY) => {
+                let crew = self.team.crew(&self.server, "production").await;
+                let path = path(&[("{crew}", &crew)]);
+                if method == "GET" {
+                    let call = self.server.post(&path).bearer(&self.team.owner.token);
+                    call.json(new_activity()).await.expect(200);
+                }
+                (path, (method == "POST").then(new_activity))
+            }
+            ("POST", PHONE_NUMBERS | CHANNELS) => {
+                let crew = self.team.crew(&self.server, "development").await;
+                let body = new_connection(route.path);
+                (path(&[("{crew}", &crew)]), Some(body))
+            }
+            (method, PHONE_NUMBERS | ONE_PHONE_NUMBER | CHANNELS | ONE_CHANNEL) => {
+                let [crew, id] = &self.connections(route.path).await;
+                let names = [
+                    ("{crew}", crew.as_str()),
+                    ("{number}", id),
+                    ("{channel}", id),
+                ];
+                let body = (method == "PUT").then(|| new_connection(route.path));
+                (path(&names), body)
+            }
             ("POST", KEYS) => (path(&[]), Some(new_key())),
             ("POST", ORG_KEYS) => (path(&[]), Some(new_organization_key())),
             ("PATCH", ONE_KEY) => {
@@ -809,6 +879,23 @@ impl World {
             made = call.await.expect(200).body;
         }
         [crew, text(&made, "/id"), made["version"].to_string()]
+    }
+
+    /// A development crew with three connections of a kind: its id, and that of the last.
+    async fn connections(&self, path: &str) -> [String; 2] {
+        let kind = match path.contains("channels") {
+            true => "channels",
+            false => "phone-numbers",
+        };
+        let (server, token) = (&self.server, &self.team.owner.token);
+        let crew = self.team.crew(server, "development").await;
+        let list = self.team.path(&format!("/crews/{crew}/{kind}"));
+        let mut made = Value::Null;
+        for _ in 0..3 {
+            let call = server.post(&list).bearer(token).json(new_connection(path));
+            made = call.await.expect(201).body;
+        }
+        [crew, text(&made, "/id")]
     }
 
     fn new_account(&self) -> Value {
@@ -933,6 +1020,31 @@ fn new_item() -> Value {
         "name": format!("Item {}", number()),
         "config": {"prompt": "Hello", "tools": [{"$slot": "integration/crm"}], "n": number()},
     })
+}
+
+/// Three records that happened just now.
+fn new_activity() -> Value {
+    let at = SystemSource.now().to_rfc3339();
+    let record = |_| {
+        json!({
+            "id": format!("record-{}", number()), "at": at, "kind": "call.ended",
+            "level": "info", "message": "Hello", "data": {"seconds": 3},
+        })
+    };
+    json!({"records": (0..3).map(record).collect::<Vec<_>>()})
+}
+
+/// A phone number or a channel that nobody else has.
+fn new_connection(path: &str) -> Value {
+    match path.contains("channels") {
+        true => json!({"kind": "email", "address": format!("inbox-{}@example.com", number())}),
+        false => json!({"number": phone_number(number())}),
+    }
+}
+
+/// One of some million numbers that can be called.
+pub fn phone_number(which: impl Into<u64>) -> String {
+    format!("+1202{}", 3_000_000 + which.into() % 1_000_000)
 }
 
 fn new_organization_key() -> Value {

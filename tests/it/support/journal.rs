@@ -17,7 +17,7 @@ use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Workspace, WorkspaceCommand};
-use crewlog::domain::{Name, Stream, Timestamp};
+use crewlog::domain::{Name, Refusal, Stream, Timestamp};
 use crewlog::journal::sealing::{DataKey, Keyring, RootKey};
 use crewlog::journal::stores::postgres::PostgresStore;
 use crewlog::journal::stores::sqlite::SqliteStore;
@@ -371,7 +371,10 @@ impl Fixture {
         };
         let mut unit = unit(person.user, vec![person.stream()], move |desk| {
             let stream = subject.stream();
-            desk.claim(&lookup, &subject.account.to_string(), "e-mail address")?;
+            if desk.holder(&lookup).is_some() {
+                return Err(Refusal::EmailTaken.into());
+            }
+            desk.hold(&lookup, Some(subject.account.to_string()));
             desk.write_beside(insert_subject(&subject, &lookup));
             desk.write_beside(keep_key.clone());
             desk.execute::<User>(&stream, sign_up.clone(), &[event])?;

@@ -1,0 +1,97 @@
+//! What joins crews to the world, as it is now; of archived crews, as it was when they were.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CannotFold, Columns, Projection, items::place, present};
+use crate::{
+    domain::{
+        Timestamp,
+        crew::{Connection, ConnectionEvent, ConnectionId, ConnectionKind},
+        event::Event,
+        ids::{CrewId, WorkspaceId},
+    },
+    journal::Recorded,
+};
+
+/// A phone number or a channel of a crew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionDocument {
+    pub id: ConnectionId,
+    pub crew: CrewId,
+    pub workspace: WorkspaceId,
+    /// Sequence of the last event that changed it.
+    pub version: u64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub connection: Connection,
+}
+
+/// What an event says of a connection, where it is about one.
+pub(super) fn of_connection(event: &Recorded) -> Option<ConnectionEvent> {
+    match &event.event {
+        Event::Crew(happened) => happened.of_connection(),
+        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+    }
+}
+
+/// See the module.
+pub struct Connections;
+
+impl Connections {
+    /// What lists are of: a kind in a crew.
+    pub fn parent(crew: &CrewId, kind: ConnectionKind) -> String {
+        format!("{crew}/{}", kind.name())
+    }
+}
+
+impl Projection for Connections {
+    type Document = ConnectionDocument;
+    const NAME: &'static str = "crew_connections";
+    const VERSION: i64 = 1;
+
+    fn keys(event: &Recorded) -> Vec<String> {
+        let happened = of_connection(event).into_iter();
+        happened
+            .map(|happened| happened.connection().to_string())
+            .collect()
+    }
+
+    fn fold(
+        document: Option<ConnectionDocument>,
+        key: &str,
+        event: &Recorded,
+    ) -> Result<Option<ConnectionDocument>, CannotFold> {
+        let Some(happened) = of_connection(event) else {
+            return Ok(document);
+        };
+        match happened {
+            ConnectionEvent::Added(added) => {
+                let (crew, workspace) = place(event)?;
+                Ok(Some(ConnectionDocument {
+                    id: added.connection,
+                    crew,
+                    workspace,
+                    version: event.sequence,
+                    created_at: event.recorded_at,
+                    updated_at: event.recorded_at,
+                    connection: added.to,
+                }))
+            }
+            ConnectionEvent::Changed(changed) => Ok(Some(ConnectionDocument {
+                version: event.sequence,
+                updated_at: event.recorded_at,
+                connection: changed.to,
+                ..present(document, key)?
+            })),
+            ConnectionEvent::Removed(_) => present(document, key).map(|_| None),
+        }
+    }
+
+    fn columns(document: &ConnectionDocument) -> Columns {
+        Columns {
+            workspace: Some(document.workspace.to_string()),
+            parent: Some(Self::parent(&document.crew, document.id.kind())),
+            ..Columns::default()
+        }
+    }
+}
