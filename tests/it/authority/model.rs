@@ -318,6 +318,14 @@ impl Model {
             "auditor_revoked" if has("invitation_accepted").is_some() => {
                 entry.must(entry.text("user") == entry.by(), "whose grant it is");
             }
+            // An auditor gives up their own, standing on it.
+            "auditor_revoked" if entry.text("user") == entry.by() && own < MANAGES => {
+                let grant = workspace.auditors.get(entry.by());
+                entry.must(grant.is_some_and(|end| *end > entry.at), "it had run out");
+                let link = entry.authority.get(1).map(|link| &link["type"]);
+                entry.must(link == Some(&json!("auditor_grant")), "what it stands on");
+                entry.must(entry.text("revoked_by") == entry.by(), "who did it");
+            }
             "auditor_revoked" => may(MANAGES, "revoked_by"),
             "auditor_expired" => entry.must(entry.at >= entry.time("expires_at"), "too early"),
             "api_key_created" => may(MANAGES, "created_by"),
