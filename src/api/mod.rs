@@ -20,6 +20,7 @@ pub mod channels;
 mod client_address;
 mod connections;
 pub mod crews;
+pub mod documents;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
@@ -27,6 +28,7 @@ pub mod health;
 pub mod invitations;
 pub mod items;
 pub mod json;
+pub mod knowledge_bases;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -85,6 +87,8 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(crews::routes())
         .merge(agents::routes())
         .merge(pathways::routes())
+        .merge(knowledge_bases::routes())
+        .merge(documents::routes())
         .merge(activity::routes())
         .merge(phone_numbers::routes())
         .merge(channels::routes())

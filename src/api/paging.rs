@@ -129,6 +129,8 @@ text_cursors! {
     PathwayCursor = "pathways";
     PhoneNumberCursor = "phone numbers";
     ChannelCursor = "channels";
+    KnowledgeBaseCursor = "knowledge bases";
+    DocumentCursor = "documents";
     PathwayVersionCursor = "pathway versions";
     OrganizationMemberCursor = "organization members";
 }

@@ -144,6 +144,8 @@ problems! {
         "Names are unique among those of a kind in one crew; choose another one.";
     TooManyItems = "too_many_items" CONFLICT "Too many of one kind in the crew"
         "Remove some that nobody uses any more.";
+    KnowledgeBaseFull = "knowledge_base_full" CONFLICT "The knowledge base is full"
+        "Remove documents that nobody needs any more, or begin another knowledge base.";
     IdempotencyInProgress = "idempotency_in_progress" CONFLICT "The first request with this key is still running"
         "Send the same request again after the seconds in `Retry-After`.";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed since you read it"
@@ -246,6 +248,7 @@ impl From<&Refusal> for ProblemCode {
             Refusal::ProductionProtected => Self::ProductionProtected,
             Refusal::NameTaken { .. } => Self::NameTaken,
             Refusal::TooManyItems { .. } => Self::TooManyItems,
+            Refusal::KnowledgeBaseFull => Self::KnowledgeBaseFull,
             Refusal::WrongValue { .. } => Self::InvalidBody,
         }
     }
@@ -585,6 +588,7 @@ mod tests {
                 },
                 409,
             ),
+            (Refusal::KnowledgeBaseFull, 409),
             (Refusal::TooManyCrews { limit: 3 }, 409),
             (wrong_value, 422),
         ] {

@@ -30,8 +30,8 @@ use crate::{
         crew::CrewStatus,
         environment::Environment,
         ids::{
-            AgentId, ChannelId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId,
-            PhoneNumberId, SessionId, UserId, WorkspaceId,
+            AgentId, ChannelId, CrewId, DocumentId, EventId, InvitationId, KeyId, KnowledgeBaseId,
+            OrganizationId, PathwayId, PhoneNumberId, SessionId, UserId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
@@ -58,7 +58,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { KnowledgeBaseId DocumentId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(

@@ -109,6 +109,10 @@ ids! {
     PhoneNumberId = "num";
     /// A channel of a crew.
     ChannelId = "chn";
+    /// A knowledge base of a crew.
+    KnowledgeBaseId = "kb";
+    /// A document of a knowledge base.
+    DocumentId = "doc";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

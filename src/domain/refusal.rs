@@ -3,6 +3,7 @@
 use super::{
     api_keys::KeyScope,
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
+    crew::{DOCUMENTS_MAX, KNOWLEDGE_BASE_BYTES_MAX},
     ids::CrewId,
     time::Timestamp,
 };
@@ -158,6 +159,12 @@ pub enum Refusal {
     /// Too many of a kind in one crew.
     #[error("the crew has {limit} of the kind {what}, which is the most there may be")]
     TooManyItems { what: &'static str, limit: usize },
+    /// A knowledge base can hold no more.
+    #[error(
+        "a knowledge base has at most {DOCUMENTS_MAX} documents, of {} MiB together",
+        KNOWLEDGE_BASE_BYTES_MAX >> 20
+    )]
+    KnowledgeBaseFull,
     /// Too many crews.
     #[error("the workspace has {limit} crews, which is the most there may be; archive some")]
     TooManyCrews { limit: usize },
@@ -220,6 +227,7 @@ impl Refusal {
             Self::ProductionProtected => "production_protected",
             Self::NameTaken { .. } => "name_taken",
             Self::TooManyItems { .. } => "too_many_items",
+            Self::KnowledgeBaseFull => "knowledge_base_full",
             Self::WrongValue { .. } => "invalid_body",
         }
     }
@@ -266,6 +274,7 @@ impl Refusal {
             | Self::TooManyCrews { .. }
             | Self::NameTaken { .. }
             | Self::TooManyItems { .. }
+            | Self::KnowledgeBaseFull
             | Self::WrongValue { .. } => false,
         }
     }

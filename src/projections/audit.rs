@@ -5,17 +5,20 @@
 
 use serde_json::{Value as Json, json};
 
-use super::connections::of_connection;
+use super::{connections::of_connection, knowledge::of_knowledge};
 use crate::{
     domain::{
         Timestamp,
         api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
         authority::{Actor, AuthorityLink},
-        crew::{Connection, CrewEvent, CrewPlace, CrewProfile, Item},
+        crew::{
+            Connection, CrewEvent, CrewPlace, CrewProfile, Item, KnowledgeBase, KnowledgeDocument,
+            KnowledgeEvent,
+        },
         environment::Environment,
         event::Event,
-        ids::{CrewId, KeyId, UserId},
+        ids::{CrewId, DocumentId, KeyId, KnowledgeBaseId, UserId},
         organization::OrganizationEvent,
         sealed::Sealed,
         user::UserEvent,
@@ -541,6 +544,12 @@ fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
         CrewEvent::ConnectionAdded(_) => describe_connection(event, "added"),
         CrewEvent::ConnectionChanged(_) => describe_connection(event, "changed"),
         CrewEvent::ConnectionRemoved(_) => describe_connection(event, "removed"),
+        CrewEvent::KnowledgeBaseCreated(_)
+        | CrewEvent::KnowledgeBaseUpdated(_)
+        | CrewEvent::KnowledgeBaseRemoved(_)
+        | CrewEvent::DocumentCreated(_)
+        | CrewEvent::DocumentUpdated(_)
+        | CrewEvent::DocumentRemoved(_) => describe_knowledge(event),
     };
     description.crew = event.aggregate_id.parse().ok();
     description
@@ -578,6 +587,92 @@ fn describe_item(event: &Recorded, done: &str) -> Description {
     match to.or(from) {
         Some(item) => description.called(&item.name),
         None => description,
+    }
+}
+
+/// About what a crew knows: what a document says is told by its digest.
+fn describe_knowledge(event: &Recorded) -> Description {
+    let Some(happened) = of_knowledge(event) else {
+        return of_crew(event, "crew.updated");
+    };
+    match happened {
+        KnowledgeEvent::BaseCreated(created) => {
+            let base = created.knowledge_base;
+            describe_base(event, "created", base, None, Some(&created.to))
+        }
+        KnowledgeEvent::BaseUpdated(updated) => {
+            let (from, to) = (Some(&updated.from), Some(&updated.to));
+            describe_base(event, "updated", updated.knowledge_base, from, to)
+        }
+        KnowledgeEvent::BaseRemoved(removed) => {
+            let (base, from) = (removed.knowledge_base, Some(&removed.from));
+            let description = describe_base(event, "removed", base, from, None);
+            match removed.documents.len() {
+                0 => description,
+                count => description.changed("documents", json!(count), Json::Null),
+            }
+        }
+        KnowledgeEvent::DocumentCreated(created) => {
+            describe_document(event, "created", created.document, None, Some(&created.to))
+        }
+        KnowledgeEvent::DocumentUpdated(updated) => {
+            let (from, to) = (Some(&updated.from), Some(&updated.to));
+            describe_document(event, "updated", updated.document, from, to)
+        }
+        KnowledgeEvent::DocumentRemoved(removed) => {
+            let from = Some(&removed.from);
+            describe_document(event, "removed", removed.document, from, None)
+        }
+    }
+}
+
+fn describe_base(
+    event: &Recorded,
+    done: &str,
+    id: KnowledgeBaseId,
+    from: Option<&KnowledgeBase>,
+    to: Option<&KnowledgeBase>,
+) -> Description {
+    let target = ("knowledge_base", id.to_string());
+    let description = Description::of(event, &format!("knowledge_base.{done}"), target);
+    let name = |base: Option<&KnowledgeBase>| base.map(|base| base.name.clone());
+    renamed(description, "name", name(from), name(to))
+}
+
+fn describe_document(
+    event: &Recorded,
+    done: &str,
+    id: DocumentId,
+    from: Option<&KnowledgeDocument>,
+    to: Option<&KnowledgeDocument>,
+) -> Description {
+    let target = ("document", id.to_string());
+    let description = Description::of(event, &format!("document.{done}"), target);
+    let title = |document: Option<&KnowledgeDocument>| document.map(|it| it.title.clone());
+    let digest = |document: Option<&KnowledgeDocument>| document.map(|it| it.content.digest);
+    let description = renamed(description, "title", title(from), title(to));
+    match digest(from) == digest(to) {
+        true => description,
+        false => description.changed("text", json!(digest(from)), json!(digest(to))),
+    }
+}
+
+/// Found by what it was called before and after, and called by the latter.
+fn renamed(
+    description: Description,
+    path: &'static str,
+    from: Option<String>,
+    to: Option<String>,
+) -> Description {
+    let words: Vec<_> = from.iter().map(String::as_str).collect();
+    let description = description.named(&words);
+    let description = match to.as_ref().or(from.as_ref()) {
+        Some(name) => description.called(name),
+        None => description,
+    };
+    match from == to {
+        true => description,
+        false => description.changed(path, json!(from), json!(to)),
     }
 }
 

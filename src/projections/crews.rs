@@ -63,7 +63,13 @@ impl Projection for Crews {
                 | CrewEvent::PathwayRemoved(_)
                 | CrewEvent::ConnectionAdded(_)
                 | CrewEvent::ConnectionChanged(_)
-                | CrewEvent::ConnectionRemoved(_),
+                | CrewEvent::ConnectionRemoved(_)
+                | CrewEvent::KnowledgeBaseCreated(_)
+                | CrewEvent::KnowledgeBaseUpdated(_)
+                | CrewEvent::KnowledgeBaseRemoved(_)
+                | CrewEvent::DocumentCreated(_)
+                | CrewEvent::DocumentUpdated(_)
+                | CrewEvent::DocumentRemoved(_),
             ) => vec![],
             Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
                 vec![]
@@ -112,7 +118,13 @@ impl Projection for Crews {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => return Ok(document),
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::KnowledgeBaseCreated(_)
+            | CrewEvent::KnowledgeBaseUpdated(_)
+            | CrewEvent::KnowledgeBaseRemoved(_)
+            | CrewEvent::DocumentCreated(_)
+            | CrewEvent::DocumentUpdated(_)
+            | CrewEvent::DocumentRemoved(_) => return Ok(document),
         };
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -378,7 +378,8 @@ impl Service {
         let (kind, id) = description.target;
         let target_name = match kind {
             "user" => id.parse().ok().and_then(named),
-            "workspace" | "organization" | "crew" | "agent" | "pathway" => called,
+            "workspace" | "organization" | "crew" | "agent" | "pathway" | "knowledge_base"
+            | "document" => called,
             KEY => called.or_else(|| named_key(&id)),
             _ => None,
         };

@@ -4,7 +4,7 @@
 //! never pinned, as its process died or its command was refused, is collected after a while; a
 //! command that is decided too long after its staging stages again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,7 +18,7 @@ use crate::{
     },
     journal::{
         Desk, Rejection, beside,
-        sealing::Keyring,
+        sealing::{DataKey, Keyring},
         stores::{Statement, Store, StoreError, Value},
     },
 };
@@ -81,6 +81,24 @@ fn at(workspace: WorkspaceId, digest: Digest) -> [Value; 2] {
 /// What a sealed content is bound to: it opens nowhere else.
 fn bound_to(workspace: &str, digest: Digest) -> String {
     format!("blob {workspace} {digest}")
+}
+
+/// A content as it is kept, to be opened where that may take its time.
+pub(super) struct SealedContent {
+    pub digest: Digest,
+    bound_to: String,
+    key: Arc<DataKey>,
+    sealed: Vec<u8>,
+}
+
+impl SealedContent {
+    /// What it says.
+    pub(super) fn open(&self) -> Result<String, ServiceError> {
+        let damaged = || ServiceError::Internal(format!("the content {} was changed", self.digest));
+        let opened = self.key.open_bytes(&self.bound_to, &self.sealed);
+        let opened = opened.map_err(|_| damaged())?;
+        String::from_utf8(opened.to_vec()).map_err(|_| damaged())
+    }
 }
 
 impl Service {
@@ -146,6 +164,36 @@ impl Service {
         let opened = key.open_bytes(&bound, row.bytes(1)?);
         let opened = opened.map_err(|_| damaged("was changed"))?;
         String::from_utf8(opened.to_vec()).map_err(|_| damaged("is no text"))
+    }
+
+    /// Several contents as they are kept, each that there is.
+    ///
+    /// # Errors
+    /// When one of them is missing, or has no key.
+    pub(super) async fn sealed_contents(
+        &self,
+        workspace: WorkspaceId,
+        digests: &[Digest],
+    ) -> Result<Vec<SealedContent>, ServiceError> {
+        let name = workspace.to_string();
+        let rows = kept(&**self.journal.store(), &name, digests).await?;
+        if rows.len() != digests.len() {
+            let words = format!("a content of {workspace} is missing");
+            return Err(ServiceError::Internal(words));
+        }
+        let mut contents = Vec::with_capacity(rows.len());
+        for ((_, digest), row) in rows {
+            let owner = KeyOwner::Workspace(workspace);
+            let key = self.keyring.key(owner, row.key_version).await?;
+            let no_key = || ServiceError::Internal(format!("the content {digest} has no key"));
+            contents.push(SealedContent {
+                digest,
+                bound_to: bound_to(&name, digest),
+                key: key.ok_or_else(no_key)?,
+                sealed: row.sealed,
+            });
+        }
+        Ok(contents)
     }
 
     /// Collects what was staged and never pinned; due work. Answers how many.

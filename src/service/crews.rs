@@ -19,7 +19,7 @@ use crate::{
             ProfileChange,
         },
         environment::Environment,
-        ids::{CrewId, WorkspaceId},
+        ids::{CrewId, DocumentId, KnowledgeBaseId, WorkspaceId},
         workspace::{Workspace, WorkspaceCommand},
     },
     journal::{Desk, LookupKey, Rejection, Release, StreamRef, stores::Statement},
@@ -87,6 +87,8 @@ pub(super) enum Conditional {
     Item(ItemId),
     /// What joins it to the world.
     Connection(ConnectionId),
+    KnowledgeBase(KnowledgeBaseId),
+    Document(DocumentId),
 }
 
 /// A command to a crew, and what goes with it.
@@ -222,6 +224,19 @@ impl Service {
                 let found = self.connections().get(&connection.to_string()).await?;
                 let here = found.value.filter(|connection| connection.crew == crew);
                 Ok(here.map(|connection| connection.version))
+            }
+            Conditional::KnowledgeBase(base) => {
+                let found = self.knowledge_bases().get(&base.to_string()).await?;
+                let here = found.value.filter(|base| base.crew == crew);
+                Ok(here.map(|base| base.version))
+            }
+            Conditional::Document(document) => {
+                let found = self
+                    .knowledge_documents()
+                    .get(&document.to_string())
+                    .await?;
+                let here = found.value.filter(|document| document.crew == crew);
+                Ok(here.map(|document| document.version))
             }
         }
     }

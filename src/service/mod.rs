@@ -24,6 +24,8 @@ mod introductions;
 mod invitations;
 mod items;
 mod key_uses;
+mod knowledge;
+mod knowledge_search;
 mod me;
 mod members;
 mod organization_members;
@@ -70,6 +72,8 @@ pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
+pub use knowledge::{DocumentDraft, DocumentView, KnowledgeBaseView};
+pub use knowledge_search::{KnowledgeMatch, SnippetPart};
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use organization_members::OrganizationMemberView;
@@ -91,13 +95,15 @@ use crate::{
     },
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
-        Invitations, ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations,
-        People, Policies, Projection, Users, Workspaces, audit_index,
+        Invitations, ItemVersions, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Members,
+        OrganizationMembers, Organizations, People, Policies, Projection, Users, Workspaces,
+        audit_index,
     },
 };
 use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
+use knowledge_search::WordIndex;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
@@ -168,6 +174,7 @@ pub struct Service {
     attempts: AttemptCounter,
     tokens: Tokens,
     key_uses: KeyUses,
+    word_index: WordIndex,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
 }
@@ -215,6 +222,7 @@ impl Service {
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
             key_uses: KeyUses::default(),
+            word_index: WordIndex::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
@@ -277,6 +285,14 @@ impl Service {
     }
 
     fn connections(&self) -> Documents<Connections> {
+        self.documents()
+    }
+
+    fn knowledge_bases(&self) -> Documents<KnowledgeBases> {
+        self.documents()
+    }
+
+    fn knowledge_documents(&self) -> Documents<KnowledgeDocuments> {
         self.documents()
     }
 

@@ -13,7 +13,8 @@ use crate::{
         authority::Actor,
         crew::{ConnectionId, CrewPlace, ItemId},
         ids::{
-            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+            CrewId, DocumentId, EventId, InvitationId, KeyId, KnowledgeBaseId, OrganizationId,
+            SessionId, UserId, WorkspaceId,
         },
         sealed::KeyOwner,
     },
@@ -134,6 +135,8 @@ pub(super) enum Made {
     Crew(CrewId),
     Item(CrewId, ItemId),
     Connection(CrewId, ConnectionId),
+    KnowledgeBase(CrewId, KnowledgeBaseId),
+    Document(CrewId, DocumentId),
 }
 
 impl Made {

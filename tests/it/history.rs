@@ -27,12 +27,13 @@ use crewlog::domain::authority::{
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
     Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewEvent, CrewPlace,
-    CrewProfile, ItemCommand, ItemId, ProfileChange,
+    CrewProfile, ItemCommand, ItemId, KnowledgeCommand, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{
-    AgentId, ChannelId, CrewId, KeyId, PathwayId, PhoneNumberId, SessionId, SubjectId,
+    AgentId, ChannelId, CrewId, DocumentId, KeyId, KnowledgeBaseId, PathwayId, PhoneNumberId,
+    SessionId, SubjectId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
@@ -680,6 +681,7 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
         digest: Digest([byte; 32]),
         size: 2,
     };
+    let learnt = knowledge_commands(uuid, content_of(1), content_of(2));
     let streams = vec![team.stream(), stream.clone(), team.attempts()];
     let made = unit(team.organization, streams, move |desk| {
         let listed = WorkspaceCommand::ListCrew { actor, crew };
@@ -717,6 +719,9 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
         for command in joined.clone() {
             desk.execute::<Crew>(&stream, CrewCommand::Connection(command), &[])?;
         }
+        for command in learnt.clone() {
+            desk.execute::<Crew>(&stream, CrewCommand::Knowledge(command), &[])?;
+        }
         let refused = AttemptsCommand::Record {
             organization: team.organization,
             actor,
@@ -736,6 +741,44 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
         Ok(done())
     });
     fixture.commit(made).await;
+}
+
+/// A knowledge base that is renamed, with one document that is changed and taken out, and one that
+/// goes with it.
+fn knowledge_commands(uuid: uuid::Uuid, first: Content, second: Content) -> Vec<KnowledgeCommand> {
+    let base = KnowledgeBaseId::from_uuid(uuid);
+    let document = DocumentId::from_uuid(uuid);
+    let title = name("Refunds");
+    vec![
+        KnowledgeCommand::CreateBase {
+            base,
+            name: name("FAQ"),
+        },
+        KnowledgeCommand::RenameBase {
+            base,
+            name: name("Questions"),
+        },
+        KnowledgeCommand::CreateDocument {
+            base,
+            document,
+            title: title.clone(),
+            content: first,
+        },
+        KnowledgeCommand::UpdateDocument {
+            base,
+            document,
+            title: title.clone(),
+            content: second,
+        },
+        KnowledgeCommand::RemoveDocument { base, document },
+        KnowledgeCommand::CreateDocument {
+            base,
+            document,
+            title,
+            content: first,
+        },
+        KnowledgeCommand::RemoveBase { base },
+    ]
 }
 
 /// More sessions than one person may have, one that is signed out of, and wrong passwords.

@@ -12,11 +12,12 @@ use crewlog::domain::authority::{OrganizationRole, Permission, Role};
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
     Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewPlace, CrewProfile,
-    ItemCommand, ItemId, ProfileChange,
+    ItemCommand, ItemId, KnowledgeCommand, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{
-    AgentId, ChannelId, CrewId, EventId, InvitationId, PathwayId, PhoneNumberId, SessionId,
+    AgentId, ChannelId, CrewId, DocumentId, EventId, InvitationId, KnowledgeBaseId, PathwayId,
+    PhoneNumberId, SessionId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::sealed::KeyOwner;
@@ -474,6 +475,52 @@ impl Naive {
             "connection_removed" => {
                 self.remove("crew_connections", &text(&body["connection"]));
             }
+            "knowledge_base_created" => {
+                let document = json!({
+                    "id": body["knowledge_base"], "crew": crew, "workspace": entry.scope,
+                    "version": entry.sequence, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "base": body["to"],
+                });
+                self.put("knowledge_bases", text(&body["knowledge_base"]), document);
+            }
+            "knowledge_base_updated" => {
+                self.change(
+                    "knowledge_bases",
+                    &text(&body["knowledge_base"]),
+                    |document| {
+                        document["base"] = body["to"].clone();
+                        entry.stamp(document);
+                    },
+                );
+            }
+            "knowledge_base_removed" => {
+                self.remove("knowledge_bases", &text(&body["knowledge_base"]));
+                for document in body["documents"].as_array().expect("documents") {
+                    self.remove("knowledge_documents", &text(document));
+                }
+            }
+            "document_created" => {
+                let document = json!({
+                    "id": body["document"], "knowledge_base": body["knowledge_base"],
+                    "crew": crew, "workspace": entry.scope, "version": entry.sequence,
+                    "created_at": entry.recorded_at, "updated_at": entry.recorded_at,
+                    "document": body["to"],
+                });
+                self.put("knowledge_documents", text(&body["document"]), document);
+            }
+            "document_updated" => {
+                self.change(
+                    "knowledge_documents",
+                    &text(&body["document"]),
+                    |document| {
+                        document["document"] = body["to"].clone();
+                        entry.stamp(document);
+                    },
+                );
+            }
+            "document_removed" => {
+                self.remove("knowledge_documents", &text(&body["document"]));
+            }
             other => panic!("a crew event {other}"),
         }
     }
@@ -603,6 +650,12 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
             };
             (action, text(&body["connection"]))
         }
+        "knowledge_base_created" => ("knowledge_base.created", text(&body["knowledge_base"])),
+        "knowledge_base_updated" => ("knowledge_base.updated", text(&body["knowledge_base"])),
+        "knowledge_base_removed" => ("knowledge_base.removed", text(&body["knowledge_base"])),
+        "document_created" => ("document.created", text(&body["document"])),
+        "document_updated" => ("document.updated", text(&body["document"])),
+        "document_removed" => ("document.removed", text(&body["document"])),
         "attempt_refused" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
@@ -959,6 +1012,10 @@ fn crew_unit(
     };
     let stream = StreamRef::of::<Crew>(crew.id, team.workspace);
     let change = item_change(fixture, crew, &name(label));
+    let (knowledge, learns) = (
+        knowledge_change(fixture, crew, &name(label)),
+        source.below(3) == 0,
+    );
     let (connection, joins) = (connection_change(fixture, crew), source.below(3) == 0);
     let (archives, name) = (source.below(4) == 0, name(label));
     let streams = vec![team.stream(), stream.clone()];
@@ -981,6 +1038,8 @@ fn crew_unit(
         } else if archives {
             let unlisted = WorkspaceCommand::UnlistCrew { actor, crew };
             (Some(unlisted), CrewCommand::Archive)
+        } else if learns {
+            (None, CrewCommand::Knowledge(knowledge.clone()))
         } else if let (Some(change), true) = (&connection, joins) {
             (None, CrewCommand::Connection(change.clone()))
         } else if let Some(change) = &change {
@@ -1024,6 +1083,36 @@ fn item_change(fixture: &Fixture, crew: CrewPlace, name: &Name) -> Option<ItemCo
         }),
         4 => Some(ItemCommand::Remove { item }),
         _ => None,
+    }
+}
+
+/// Something about one of a few knowledge bases and documents, which may or may not be there.
+fn knowledge_change(fixture: &Fixture, crew: CrewPlace, name: &Name) -> KnowledgeCommand {
+    let source = &fixture.source;
+    let nearby = |below: usize| {
+        uuid::Uuid::from_u128(crew.id.uuid().as_u128() + source.below(below) as u128)
+    };
+    let base = KnowledgeBaseId::from_uuid(nearby(2));
+    let document = DocumentId::from_uuid(nearby(4));
+    let (name, digest) = (name.clone(), Digest([source.below(3) as u8; 32]));
+    let content = Content { digest, size: 2 };
+    match source.below(12) {
+        0..=2 => KnowledgeCommand::CreateBase { base, name },
+        3 => KnowledgeCommand::RenameBase { base, name },
+        4 => KnowledgeCommand::RemoveBase { base },
+        5..=8 => KnowledgeCommand::CreateDocument {
+            base,
+            document,
+            title: name,
+            content,
+        },
+        9 | 10 => KnowledgeCommand::UpdateDocument {
+            base,
+            document,
+            title: name,
+            content,
+        },
+        _ => KnowledgeCommand::RemoveDocument { base, document },
     }
 }
 

@@ -1,10 +1,12 @@
 //! Contents: what agents, pathways and documents say. Events carry a digest and a size of them,
 //! never the contents themselves, which are kept beside the log.
 //!
-//! What may not be in a content is here ([`secrets`], [`slots`]); storing one is not.
+//! What may not be in a content is here ([`secrets`], [`slots`]), and what its words are
+//! ([`words`]); storing one is not.
 
 pub mod secrets;
 pub mod slots;
+pub mod words;
 
 use std::{fmt, str::FromStr};
 

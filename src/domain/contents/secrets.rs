@@ -100,6 +100,13 @@ pub fn find(content: &Value) -> Vec<Finding> {
     found
 }
 
+/// The same of a text that is no JSON, at `pointer` in what was sent.
+pub fn find_in_text(pointer: &str, text: &str) -> Option<Finding> {
+    let mut found = Vec::new();
+    report(text, pointer.to_owned(), &mut found);
+    found.pop()
+}
+
 /// What kind of secret is in a text, if one is.
 pub fn secret_in(text: &str) -> Option<&'static str> {
     if text.contains("-----BEGIN") && text.contains("PRIVATE KEY") {

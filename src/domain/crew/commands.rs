@@ -1,6 +1,8 @@
 //! What can be asked of a crew.
 
-use super::{ConnectionCommand, CrewPlace, CrewProfile, ItemCommand, ProfileChange};
+use super::{
+    ConnectionCommand, CrewPlace, CrewProfile, ItemCommand, KnowledgeCommand, ProfileChange,
+};
 use crate::domain::ids::{OrganizationId, WorkspaceId};
 
 /// Commands to the stream `crew`. Who may ask was decided on the workspace, in the same unit.
@@ -22,4 +24,6 @@ pub enum CrewCommand {
     Item(ItemCommand),
     /// Something about what joins it to the world.
     Connection(ConnectionCommand),
+    /// Something about what it knows.
+    Knowledge(KnowledgeCommand),
 }

@@ -6,6 +6,10 @@ use super::{
     CrewPlace, CrewProfile,
     connections::{ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved},
     items::{ItemCreated, ItemEvent, ItemKind, ItemRemoved, ItemUpdated},
+    knowledge::{
+        DocumentCreated, DocumentRemoved, DocumentUpdated, KnowledgeBaseCreated,
+        KnowledgeBaseRemoved, KnowledgeBaseUpdated, KnowledgeEvent,
+    },
 };
 use crate::domain::ids::{OrganizationId, WorkspaceId};
 
@@ -42,6 +46,18 @@ pub enum CrewEvent {
     ConnectionChanged(ConnectionChanged),
     /// It is joined to it no more.
     ConnectionRemoved(ConnectionRemoved),
+    /// A knowledge base was made.
+    KnowledgeBaseCreated(KnowledgeBaseCreated),
+    /// A knowledge base is called otherwise.
+    KnowledgeBaseUpdated(KnowledgeBaseUpdated),
+    /// A knowledge base is there no more, with all that was in it.
+    KnowledgeBaseRemoved(KnowledgeBaseRemoved),
+    /// A document was put into a knowledge base.
+    DocumentCreated(DocumentCreated),
+    /// A document is called otherwise, or says something else.
+    DocumentUpdated(DocumentUpdated),
+    /// A document is there no more.
+    DocumentRemoved(DocumentRemoved),
 }
 
 impl CrewEvent {
@@ -62,7 +78,13 @@ impl CrewEvent {
             | Self::CrewArchived {}
             | Self::ConnectionAdded(_)
             | Self::ConnectionChanged(_)
-            | Self::ConnectionRemoved(_) => None,
+            | Self::ConnectionRemoved(_)
+            | Self::KnowledgeBaseCreated(_)
+            | Self::KnowledgeBaseUpdated(_)
+            | Self::KnowledgeBaseRemoved(_)
+            | Self::DocumentCreated(_)
+            | Self::DocumentUpdated(_)
+            | Self::DocumentRemoved(_) => None,
         }
     }
 
@@ -80,14 +102,46 @@ impl CrewEvent {
             | Self::AgentRemoved(_)
             | Self::PathwayCreated(_)
             | Self::PathwayUpdated(_)
-            | Self::PathwayRemoved(_) => None,
+            | Self::PathwayRemoved(_)
+            | Self::KnowledgeBaseCreated(_)
+            | Self::KnowledgeBaseUpdated(_)
+            | Self::KnowledgeBaseRemoved(_)
+            | Self::DocumentCreated(_)
+            | Self::DocumentUpdated(_)
+            | Self::DocumentRemoved(_) => None,
+        }
+    }
+
+    /// What it says of what the crew knows, where it is about that.
+    pub fn of_knowledge(&self) -> Option<KnowledgeEvent> {
+        match self {
+            Self::KnowledgeBaseCreated(event) => Some(KnowledgeEvent::BaseCreated(event.clone())),
+            Self::KnowledgeBaseUpdated(event) => Some(KnowledgeEvent::BaseUpdated(event.clone())),
+            Self::KnowledgeBaseRemoved(event) => Some(KnowledgeEvent::BaseRemoved(event.clone())),
+            Self::DocumentCreated(event) => Some(KnowledgeEvent::DocumentCreated(event.clone())),
+            Self::DocumentUpdated(event) => Some(KnowledgeEvent::DocumentUpdated(event.clone())),
+            Self::DocumentRemoved(event) => Some(KnowledgeEvent::DocumentRemoved(event.clone())),
+            Self::CrewCreated { .. }
+            | Self::CrewUpdated { .. }
+            | Self::CrewArchived {}
+            | Self::AgentCreated(_)
+            | Self::AgentUpdated(_)
+            | Self::AgentRemoved(_)
+            | Self::PathwayCreated(_)
+            | Self::PathwayUpdated(_)
+            | Self::PathwayRemoved(_)
+            | Self::ConnectionAdded(_)
+            | Self::ConnectionChanged(_)
+            | Self::ConnectionRemoved(_) => None,
         }
     }
 
     /// The contents that it names from now on.
     pub fn contents(&self) -> Vec<crate::domain::contents::Content> {
-        let to = self.of_item().and_then(|event| event.to().cloned());
-        to.into_iter().map(|item| item.content).collect()
+        let item = self.of_item().and_then(|event| event.to().cloned());
+        let document = self.of_knowledge().and_then(|event| event.content());
+        let of_item = item.into_iter().map(|item| item.content);
+        of_item.chain(document).collect()
     }
 }
 
@@ -97,6 +151,19 @@ impl From<ConnectionEvent> for CrewEvent {
             ConnectionEvent::Added(event) => Self::ConnectionAdded(event),
             ConnectionEvent::Changed(event) => Self::ConnectionChanged(event),
             ConnectionEvent::Removed(event) => Self::ConnectionRemoved(event),
+        }
+    }
+}
+
+impl From<KnowledgeEvent> for CrewEvent {
+    fn from(event: KnowledgeEvent) -> Self {
+        match event {
+            KnowledgeEvent::BaseCreated(event) => Self::KnowledgeBaseCreated(event),
+            KnowledgeEvent::BaseUpdated(event) => Self::KnowledgeBaseUpdated(event),
+            KnowledgeEvent::BaseRemoved(event) => Self::KnowledgeBaseRemoved(event),
+            KnowledgeEvent::DocumentCreated(event) => Self::DocumentCreated(event),
+            KnowledgeEvent::DocumentUpdated(event) => Self::DocumentUpdated(event),
+            KnowledgeEvent::DocumentRemoved(event) => Self::DocumentRemoved(event),
         }
     }
 }

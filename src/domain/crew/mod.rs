@@ -13,6 +13,7 @@ mod commands;
 mod connections;
 mod events;
 mod items;
+mod knowledge;
 mod profile;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,11 @@ pub use events::CrewEvent;
 pub use items::{
     ITEMS_MAX, Item, ItemCommand, ItemCreated, ItemEvent, ItemId, ItemKind, ItemRemoved,
     ItemUpdated, Items,
+};
+pub use knowledge::{
+    DOCUMENTS_MAX, DocumentCreated, DocumentRemoved, DocumentUpdated, KNOWLEDGE_BASE_BYTES_MAX,
+    KNOWLEDGE_BASES_MAX, Knowledge, KnowledgeBase, KnowledgeBaseCreated, KnowledgeBaseRemoved,
+    KnowledgeBaseUpdated, KnowledgeCommand, KnowledgeDocument, KnowledgeEvent,
 };
 pub use profile::{CrewProfile, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning};
 
@@ -77,6 +83,7 @@ pub struct Crew {
     status: CrewStatus,
     items: Items,
     connections: Connections,
+    knowledge: Knowledge,
 }
 
 /// What a command leads to.
@@ -134,6 +141,11 @@ impl Crew {
                 let event = self.connections.decide(command)?;
                 let changes = event.from() != event.to();
                 Ok(changes.then(|| event.into()).into_iter().collect())
+            }
+            CrewCommand::Knowledge(command) => {
+                self.changeable()?;
+                let event = self.knowledge.decide(command)?;
+                Ok(event.into_iter().map(CrewEvent::from).collect())
             }
         }
     }
@@ -206,6 +218,9 @@ impl Aggregate for Crew {
         if let Some(event) = event.of_connection() {
             return self.connections.apply(event);
         }
+        if let Some(event) = event.of_knowledge() {
+            return self.knowledge.apply(event);
+        }
         match event {
             CrewEvent::CrewCreated {
                 crew,
@@ -228,13 +243,19 @@ impl Aggregate for Crew {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => {}
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::KnowledgeBaseCreated(_)
+            | CrewEvent::KnowledgeBaseUpdated(_)
+            | CrewEvent::KnowledgeBaseRemoved(_)
+            | CrewEvent::DocumentCreated(_)
+            | CrewEvent::DocumentUpdated(_)
+            | CrewEvent::DocumentRemoved(_) => {}
         }
     }
 }
 
 impl Stream for Crew {
-    const STATE_VERSION: i64 = 2;
+    const STATE_VERSION: i64 = 3;
 
     fn positioned(&mut self, event: &CrewEvent, _position: u64) {
         match event {
@@ -250,7 +271,13 @@ impl Stream for Crew {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => {}
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::KnowledgeBaseCreated(_)
+            | CrewEvent::KnowledgeBaseUpdated(_)
+            | CrewEvent::KnowledgeBaseRemoved(_)
+            | CrewEvent::DocumentCreated(_)
+            | CrewEvent::DocumentUpdated(_)
+            | CrewEvent::DocumentRemoved(_) => {}
         }
     }
 
@@ -267,6 +294,7 @@ impl Stream for Crew {
             + self.profile.weight_bytes()
             + self.items.weight_bytes()
             + self.connections.weight_bytes()
+            + self.knowledge.weight_bytes()
     }
 }
 
@@ -285,6 +313,12 @@ impl DomainEvent for CrewEvent {
             Self::ConnectionAdded(_) => "connection_added",
             Self::ConnectionChanged(_) => "connection_changed",
             Self::ConnectionRemoved(_) => "connection_removed",
+            Self::KnowledgeBaseCreated(_) => "knowledge_base_created",
+            Self::KnowledgeBaseUpdated(_) => "knowledge_base_updated",
+            Self::KnowledgeBaseRemoved(_) => "knowledge_base_removed",
+            Self::DocumentCreated(_) => "document_created",
+            Self::DocumentUpdated(_) => "document_updated",
+            Self::DocumentRemoved(_) => "document_removed",
         }
         .to_owned()
     }

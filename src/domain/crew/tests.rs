@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::{
     Name,
     contents::{Content, Digest},
-    ids::{AgentId, PathwayId},
+    ids::{AgentId, DocumentId, KnowledgeBaseId, PathwayId},
     testing::{at, name, organization, workspace},
 };
 
@@ -267,4 +267,140 @@ fn an_item_changes_from_what_it_was_and_goes_once() {
         .given([there, vec![CrewEvent::CrewArchived {}]].concat())
         .when(remove)
         .then_expect_error(Refusal::CrewArchived);
+}
+
+fn base(number: u128) -> KnowledgeBaseId {
+    KnowledgeBaseId::from_uuid(Uuid::from_u128(number))
+}
+
+fn document(number: u128) -> DocumentId {
+    DocumentId::from_uuid(Uuid::from_u128(number))
+}
+
+fn base_made(number: u128, name: &str) -> CrewEvent {
+    CrewEvent::KnowledgeBaseCreated(KnowledgeBaseCreated {
+        knowledge_base: base(number),
+        to: KnowledgeBase {
+            name: name.to_owned(),
+        },
+    })
+}
+
+fn says(title: &str, size: u64) -> KnowledgeDocument {
+    let content = Content { size, ..content(1) };
+    let title = title.to_owned();
+    KnowledgeDocument { title, content }
+}
+
+fn document_made(which: (u128, u128), to: KnowledgeDocument) -> CrewEvent {
+    CrewEvent::DocumentCreated(DocumentCreated {
+        knowledge_base: base(which.0),
+        document: document(which.1),
+        to,
+    })
+}
+
+fn create_document(which: (u128, u128), size: u64) -> CrewCommand {
+    CrewCommand::Knowledge(KnowledgeCommand::CreateDocument {
+        base: base(which.0),
+        document: document(which.1),
+        title: name("Refunds"),
+        content: Content { size, ..content(1) },
+    })
+}
+
+fn update_document(which: (u128, u128), size: u64) -> CrewCommand {
+    CrewCommand::Knowledge(KnowledgeCommand::UpdateDocument {
+        base: base(which.0),
+        document: document(which.1),
+        title: name("Refunds"),
+        content: Content { size, ..content(1) },
+    })
+}
+
+#[test]
+fn knowledge_bases_have_names_of_their_own_and_go_with_their_documents() {
+    let there = vec![
+        created(Environment::Production),
+        base_made(1, "FAQ"),
+        base_made(2, "Prices"),
+        document_made((1, 1), says("Refunds", 2)),
+        document_made((1, 2), says("Refunds", 2)),
+        document_made((2, 3), says("Refunds", 2)),
+    ];
+    let taken = Refusal::NameTaken {
+        what: "knowledge base",
+    };
+    let rename = |number, to: &str| {
+        let (base, name) = (base(number), name(to));
+        CrewCommand::Knowledge(KnowledgeCommand::RenameBase { base, name })
+    };
+    rules()
+        .given(there.clone())
+        .when(rename(2, "FAQ"))
+        .then_expect_error(taken);
+    rules()
+        .given(there.clone())
+        .when(rename(1, "FAQ"))
+        .then_expect_events(vec![]);
+    let remove = CrewCommand::Knowledge(KnowledgeCommand::RemoveBase { base: base(1) });
+    let removed = CrewEvent::KnowledgeBaseRemoved(KnowledgeBaseRemoved {
+        knowledge_base: base(1),
+        from: KnowledgeBase {
+            name: "FAQ".to_owned(),
+        },
+        documents: vec![document(1), document(2)],
+    });
+    rules()
+        .given(there.clone())
+        .when(remove.clone())
+        .then_expect_events(vec![removed.clone()]);
+    let missing = |what| Refusal::NotFound {
+        what,
+        hidden: false,
+    };
+    let gone = [there, vec![removed]].concat();
+    for command in [remove, update_document((1, 1), 3)] {
+        rules()
+            .given(gone.clone())
+            .when(command)
+            .then_expect_error(missing("knowledge base"));
+    }
+    // A document is in one knowledge base, and in no other.
+    rules()
+        .given(gone)
+        .when(update_document((2, 1), 3))
+        .then_expect_error(missing("document"));
+}
+
+#[test]
+fn a_knowledge_base_holds_so_much_and_no_more() {
+    let there = vec![
+        created(Environment::Staging),
+        base_made(1, "FAQ"),
+        document_made((1, 1), says("Refunds", KNOWLEDGE_BASE_BYTES_MAX - 10)),
+    ];
+    rules()
+        .given(there.clone())
+        .when(create_document((1, 2), 10))
+        .then_expect_events(vec![document_made((1, 2), says("Refunds", 10))]);
+    rules()
+        .given(there.clone())
+        .when(create_document((1, 2), 11))
+        .then_expect_error(Refusal::KnowledgeBaseFull);
+    // What it says now makes room for what it is to say.
+    let events = rules()
+        .given(there)
+        .when(update_document((1, 1), KNOWLEDGE_BASE_BYTES_MAX))
+        .inspect_result();
+    assert_eq!(events.map(|events| events.len()), Ok(1));
+    let made = |count: usize| {
+        let events = (0..count as u128).map(|number| document_made((1, number), says("a", 1)));
+        let first = [created(Environment::Staging), base_made(1, "FAQ")];
+        first.into_iter().chain(events).collect::<Vec<_>>()
+    };
+    rules()
+        .given(made(DOCUMENTS_MAX))
+        .when(create_document((1, 9_999), 1))
+        .then_expect_error(Refusal::KnowledgeBaseFull);
 }

@@ -21,6 +21,11 @@ pub fn trials() -> Vec<Case> {
             "contents_are_verified_and_orphans_collected",
             orphans,
         ),
+        both(
+            "edge",
+            "who_dies_while_staging_leaves_nothing",
+            dies_while_staging,
+        ),
     ]
 }
 
@@ -410,6 +415,12 @@ async fn agents(store: StoreUnderTest) {
     ] {
         points_at(&post(body).await, pointer, &[code]);
     }
+    // Nested as deep as bodies may be, and no deeper.
+    for (depth, status) in [(31, 201), (32, 400)] {
+        let nested = (0..depth).fold(json!(1), |inner, _| json!({"k": inner}));
+        let reply = post(json!({"name": format!("Deep {depth}"), "config": nested})).await;
+        assert_eq!(reply.status, status, "{}", reply.text);
+    }
     // The same contents in another crew and another version are kept once.
     let before = contents(&store).await;
     let other = team.crew(&server, "development").await;
@@ -436,15 +447,116 @@ async fn agents(store: StoreUnderTest) {
         404,
         "not_found",
     );
+    // Of what was removed every version is still told.
     let versions = server
         .get(&format!("{one}/versions"))
         .bearer(&team.viewer.token);
-    assert_eq!(
-        versions.await.expect(200).body["data"]
-            .as_array()
-            .map(Vec::len),
-        Some(2)
-    );
+    let versions = versions.await.expect(200).body["data"].clone();
+    let told: Vec<_> = versions.as_array().expect("versions").iter().collect();
+    assert_eq!(told.len(), 2);
+    for (version, config) in told.iter().zip([canonical, r#"{"v":2}"#]) {
+        let path = format!("{one}/versions/{}", version["version"]);
+        let read = server.get(&path).bearer(&team.viewer.token).await;
+        assert_eq!(read.expect(200).body["config"].to_string(), config);
+    }
+    once_a_workspace(&server, &store, &team).await;
+    super::held(&store);
+}
+
+/// One configuration in many crews and versions of two workspaces is kept twice.
+async fn once_a_workspace(server: &Server, store: &StoreUnderTest, team: &Team) {
+    let before = contents(store).await;
+    let config = |n: usize| json!({"prompt": "the same everywhere", "n": n});
+    let mut sites = Vec::new();
+    for environment in ["development", "staging"] {
+        sites.push((
+            team.crew(server, environment).await,
+            &team.workspace,
+            &team.owner,
+        ));
+    }
+    let crews = format!("/v1/workspaces/{}/crews", team.neighbours_workspace);
+    let body = json!({"name": "Next Door", "environment": "staging"});
+    let made = server.post(&crews).bearer(&team.neighbour.token).json(body);
+    let made = text(&made.await.expect(201).body, "/id");
+    sites.push((made, &team.neighbours_workspace, &team.neighbour));
+    for (crew, workspace, person) in &sites {
+        let list = format!("/v1/workspaces/{workspace}/crews/{crew}/agents");
+        for name in ["One", "Two", "Three"] {
+            let body = json!({"name": name, "config": config(0)});
+            let made = server.post(&list).bearer(&person.token).json(body);
+            let one = format!("{list}/{}", text(&made.await.expect(201).body, "/id"));
+            for n in [1, 0, 1] {
+                let body = json!({"name": name, "config": config(n)});
+                let put = server.put(&one).bearer(&person.token).json(body);
+                put.await.expect(200);
+            }
+        }
+    }
+    assert_eq!(contents(store).await, before + 4, "two in each workspace");
+}
+
+/// How many contents nothing has pinned.
+async fn unpinned(store: &StoreUnderTest) -> i64 {
+    let store = crate::support::journal::reading(store).await;
+    let sql = "SELECT COUNT(*) FROM blobs WHERE pinned = 0";
+    let rows = store.query(sql, vec![]).await;
+    rows.expect("contents")[0].integer(0).expect("a number")
+}
+
+/// The program is killed when it has staged a content and not written, or not answered, the
+/// command that names it.
+async fn dies_while_staging(store: StoreUnderTest) {
+    let Running { mut server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let crew = team.crew(&server, "staging").await;
+    let list = team.path(&format!("/crews/{crew}/agents"));
+    let call = server.post(&list).bearer(&team.member.token);
+    let body = |n: usize| json!({"name": "Greeter", "config": {"n": n}});
+    let made = call.json(body(0)).await.expect(201);
+    let one = format!("{list}/{}", text(&made.body, "/id"));
+    server.terminate().await;
+    let points = [
+        "append_before_send",
+        "append_after_send",
+        "append_after_commit",
+    ];
+    for (point, n) in points.into_iter().zip(1..) {
+        let mut command = Server::command(&store);
+        command.env("CREWLOG_FAIL_POINT", format!("{point}:1"));
+        let mut dying = Server::launch(command).await;
+        let put = dying.put(&one).bearer(&team.member.token).json(body(n));
+        assert!(put.attempt().await.is_err(), "{point} answered");
+        assert!(!dying.ended().await.success());
+        assert!(dying.logs().contains("aborting"), "{}", dying.logs());
+        let left = unpinned(&store).await;
+        match point {
+            "append_before_send" => assert_eq!(left, 1, "staged, and not pinned"),
+            "append_after_commit" => assert_eq!(left, 0, "pinned by the append"),
+            // Whether that was written is the store's to say.
+            _ => assert!(left <= 1),
+        }
+        super::held(&store);
+        // Some hours later.
+        let opened = crate::support::journal::open_store(&store).await;
+        let later = "UPDATE blobs SET staged_at = staged_at - 10800000000";
+        let later = Statement::new(later, []);
+        opened.execute(vec![later]).await.expect("an older content");
+        opened.close().await;
+        drop(opened);
+        let mut server = Server::start(&store).await;
+        super::eventually("what was left to be collected", async || {
+            (unpinned(&store).await == 0).then_some(())
+        })
+        .await;
+        // What was not done can be done again, with the same content.
+        let put = server.put(&one).bearer(&team.member.token).json(body(n));
+        let put = put.await.expect(200);
+        assert_eq!(put.body["config"], body(n)["config"]);
+        assert_eq!(unpinned(&store).await, 0);
+        server.terminate().await;
+    }
+    assert_eq!(contents(&store).await, 4);
     super::held(&store);
 }
 

@@ -16,7 +16,7 @@ const UNKNOWN: &str = "00000000000000000000000001";
 
 /// The bodies of routes that do not say otherwise, and of the server as a whole.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
-/// Of a body with the configuration of an agent or a pathway.
+/// Of a body with the configuration of an agent or a pathway, or with a document.
 const ITEM_BODY_LIMIT_BYTES: usize = 512 * 1024;
 const BATCH_LIMIT_BYTES: usize = 1024 * 1024;
 const SERVER_LIMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -388,7 +388,9 @@ impl Body<'_> {
         let mut long = self.good();
         // Configurations are larger than what other bodies hold.
         let path = self.route.path;
-        let holds_a_configuration = path.contains("/agents") || path.contains("/pathways");
+        let holds_a_configuration = ["/agents", "/pathways", "/documents"]
+            .iter()
+            .any(|list| path.contains(list));
         let limit = match self.route.method {
             "POST" | "PUT" if holds_a_configuration => ITEM_BODY_LIMIT_BYTES,
             "POST" if path.ends_with("/activity") => BATCH_LIMIT_BYTES,
@@ -609,8 +611,9 @@ async fn addresses(store: StoreUnderTest) {
             "limit=1&limit=2&surprise=1",
             "LIMIT=1",
         ] {
+            let joined = if ask.path.contains('?') { '&' } else { '?' };
             let reply = world
-                .send(&ask.at(format!("{}?{query}", ask.path)))
+                .send(&ask.at(format!("{}{joined}{query}", ask.path)))
                 .bearer(&caller.token)
                 .await;
             problem(&reply, 400, "invalid_request");
@@ -618,8 +621,9 @@ async fn addresses(store: StoreUnderTest) {
         if route.is_list() {
             lists(&world, route, &ask.path, caller).await;
         }
+        let bare = ask.path.split('?').next().unwrap_or_default();
         let slash = world
-            .send(&ask.at(format!("{}/", ask.path)))
+            .send(&ask.at(format!("{bare}/")))
             .bearer(&caller.token)
             .await;
         problem(&slash, 404, "not_found");

@@ -340,6 +340,40 @@ const ONE_ITEM_VERSION: &[&str] = &[
     "size",
     "config",
 ];
+const BASE: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "name",
+];
+const DOCUMENT: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "knowledge_base",
+    "title",
+    "digest",
+    "size",
+];
+const DOCUMENT_WITH_TEXT: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "knowledge_base",
+    "title",
+    "digest",
+    "size",
+    "text",
+];
 const PHONE_NUMBER: &[&str] = &[
     "id",
     "version",
@@ -391,6 +425,12 @@ const ONE_PATHWAY: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}";
 const PATHWAY_VERSIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions";
 const ONE_PATHWAY_VERSION: &str =
     "/v1/workspaces/{ws}/crews/{crew}/pathways/{pathway}/versions/{version}";
+
+const BASES: &str = "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases";
+const ONE_BASE: &str = "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases/{kb}";
+const SEARCH: &str = "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases/{kb}/search";
+const DOCUMENTS: &str = "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases/{kb}/documents";
+const ONE_DOCUMENT: &str = "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases/{kb}/documents/{doc}";
 
 const ACTIVITY: &str = "/v1/workspaces/{ws}/crews/{crew}/activity";
 const PHONE_NUMBERS: &str = "/v1/workspaces/{ws}/crews/{crew}/phone-numbers";
@@ -471,6 +511,17 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", ONE_PATHWAY, Nothing),
     route("GET", PATHWAY_VERSIONS, Page(ITEM_VERSION)),
     route("GET", ONE_PATHWAY_VERSION, Resource(ONE_ITEM_VERSION)),
+    route("POST", BASES, Created(BASE)),
+    route("GET", BASES, Page(BASE)),
+    route("GET", ONE_BASE, Resource(BASE)),
+    route("PUT", ONE_BASE, Resource(BASE)),
+    route("DELETE", ONE_BASE, Nothing),
+    route("POST", DOCUMENTS, Created(DOCUMENT_WITH_TEXT)),
+    route("GET", DOCUMENTS, Page(DOCUMENT)),
+    route("GET", ONE_DOCUMENT, Resource(DOCUMENT_WITH_TEXT)),
+    route("PUT", ONE_DOCUMENT, Resource(DOCUMENT_WITH_TEXT)),
+    route("DELETE", ONE_DOCUMENT, Nothing),
+    route("GET", SEARCH, Unversioned(&["data"])),
     route(
         "POST",
         ACTIVITY,
@@ -798,6 +849,25 @@ impl World {
                 ];
                 (path(&names), (method == "PUT").then(new_item))
             }
+            ("POST", BASES) => {
+                let crew = self.team.crew(&self.server, "development").await;
+                (path(&[("{crew}", &crew)]), Some(new_base()))
+            }
+            (method, BASES | ONE_BASE | DOCUMENTS | ONE_DOCUMENT | SEARCH) => {
+                let [crew, base, document] = &self.documents().await;
+                let names = [
+                    ("{crew}", crew.as_str()),
+                    ("{kb}", base),
+                    ("{doc}", document),
+                ];
+                let (path, is_of_document) = (path(&names), route.path.contains("/documents"));
+                match (method, route.path) {
+                    ("GET", SEARCH) => (format!("{path}?q=hello"), None),
+                    ("POST" | "PUT", _) if is_of_document => (path, Some(new_document())),
+                    ("PUT", _) => (path, Some(new_base())),
+                    _ => (path, None),
+                }
+            }
             (method, ACTIVITY) => {
                 let crew = self.team.crew(&self.server, "production").await;
                 let path = path(&[("{crew}", &crew)]);
@@ -896,6 +966,25 @@ impl World {
             made = call.await.expect(201).body;
         }
         [crew, text(&made, "/id")]
+    }
+
+    /// A development crew with three knowledge bases, the last of them with three documents: its
+    /// id, and those of the last of both.
+    async fn documents(&self) -> [String; 3] {
+        let (server, token) = (&self.server, &self.team.owner.token);
+        let crew = self.team.crew(server, "development").await;
+        let list = self.team.path(&format!("/crews/{crew}/knowledge-bases"));
+        let make = async |list: &str, body: fn() -> Value| {
+            let mut made = Value::Null;
+            for _ in 0..3 {
+                let call = server.post(list).bearer(token).json(body());
+                made = call.await.expect(201).body;
+            }
+            text(&made, "/id")
+        };
+        let base = make(&list, new_base).await;
+        let document = make(&format!("{list}/{base}/documents"), new_document).await;
+        [crew, base, document]
     }
 
     fn new_account(&self) -> Value {
@@ -1020,6 +1109,14 @@ fn new_item() -> Value {
         "name": format!("Item {}", number()),
         "config": {"prompt": "Hello", "tools": [{"$slot": "integration/crm"}], "n": number()},
     })
+}
+
+fn new_base() -> Value {
+    json!({"name": format!("Base {}", number())})
+}
+
+fn new_document() -> Value {
+    json!({"title": format!("Document {}", number()), "text": format!("Hello {}", number())})
 }
 
 /// Three records that happened just now.
