@@ -244,9 +244,17 @@ fn snippets(text: &str, wanted: &BTreeSet<String>) -> Vec<Vec<SnippetPart>> {
     snippets
 }
 
+/// The last place between two characters at or before this one.
+fn boundary_before(text: &str, at: usize) -> usize {
+    let mut places = (0..=at).rev();
+    places
+        .find(|place| text.is_char_boundary(*place))
+        .unwrap_or(0)
+}
+
 /// Where what is shown before a word begins: at a word, where one is near.
 fn begin_of(text: &str, at: usize) -> usize {
-    let earliest = text.floor_char_boundary(at.saturating_sub(SNIPPET_AROUND_BYTES));
+    let earliest = boundary_before(text, at.saturating_sub(SNIPPET_AROUND_BYTES));
     if earliest == 0 {
         return 0;
     }
@@ -259,7 +267,7 @@ fn begin_of(text: &str, at: usize) -> usize {
 
 /// Where what is shown after a word ends.
 fn end_of(text: &str, at: usize) -> usize {
-    let latest = text.floor_char_boundary((at + SNIPPET_AROUND_BYTES).min(text.len()));
+    let latest = boundary_before(text, (at + SNIPPET_AROUND_BYTES).min(text.len()));
     if latest == text.len() {
         return latest;
     }
