@@ -29,6 +29,7 @@ pub mod invitations;
 pub mod items;
 pub mod json;
 pub mod knowledge_bases;
+pub mod log;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -93,6 +94,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(phone_numbers::routes())
         .merge(channels::routes())
         .merge(audit::routes())
+        .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())
 }
