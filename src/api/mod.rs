@@ -27,6 +27,7 @@ pub mod health;
 pub mod invitations;
 pub mod items;
 pub mod json;
+pub mod log;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -89,6 +90,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(phone_numbers::routes())
         .merge(channels::routes())
         .merge(audit::routes())
+        .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())
 }
