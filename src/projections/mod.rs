@@ -17,6 +17,7 @@ mod check;
 mod connections;
 mod crews;
 mod engine;
+mod filling;
 mod indexer;
 mod invitations;
 mod items;

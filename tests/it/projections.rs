@@ -1307,7 +1307,7 @@ async fn tamper(fixture: &Fixture, owner: &Person, team: Team) -> Vec<(String, S
     )
     .await;
     vec![
-        ("audit".to_owned(), format!("{:020}", 2)),
+        ("audit".to_owned(), "2".to_owned()),
         ("members".to_owned(), member),
         ("organizations".to_owned(), "org_extra".to_owned()),
         ("users".to_owned(), owner.user.to_string()),
