@@ -146,6 +146,6 @@ impl Service {
             activity::forget_ended(now),
         ];
         self.journal.store().execute(statements).await?;
-        Ok(())
+        self.forget_paces().await
     }
 }
