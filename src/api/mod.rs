@@ -28,6 +28,7 @@ pub mod invitations;
 pub mod items;
 pub mod json;
 pub mod limits;
+pub mod log;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -92,6 +93,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(phone_numbers::routes())
         .merge(channels::routes())
         .merge(audit::routes())
+        .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())
 }

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use super::process;
 use super::trials::StoreUnderTest;
+use super::witness;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ impl Server {
     }
 
     /// What [`Server::start`] runs, for tests that add options or environment and [`launch`] it.
-    /// All of a test come from one network, and may sign up as they like.
+    /// All of a test come from one network, and may sign up as they like; the log has a witness.
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
@@ -72,7 +73,8 @@ impl Server {
             .env(
                 PLANS,
                 concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json"),
-            );
+            )
+            .env("CREWLOG_WITNESS", witness::verifier());
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
         }
