@@ -17,12 +17,14 @@ mod check;
 mod connections;
 mod crews;
 mod engine;
+mod filling;
 mod indexer;
 mod invitations;
 mod items;
 mod key_index;
 mod key_names;
 mod knowledge;
+mod limits;
 mod members;
 mod organizations;
 mod people;
@@ -50,6 +52,7 @@ pub use key_names::{KeyNameDocument, KeyNames};
 pub use knowledge::{
     KnowledgeBaseDocument, KnowledgeBases, KnowledgeDocumentDocument, KnowledgeDocuments,
 };
+pub use limits::{Limits, LimitsDocument};
 pub use members::{MemberDocument, Members};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
@@ -237,6 +240,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Connections>(),
         one::<KnowledgeBases>(),
         one::<KnowledgeDocuments>(),
+        one::<Limits>(),
     ]
 }
 

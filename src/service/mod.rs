@@ -26,11 +26,13 @@ mod items;
 mod key_uses;
 mod knowledge;
 mod knowledge_search;
+mod limits;
 mod me;
 mod members;
 mod organization_members;
 mod organizations;
 mod ownership;
+mod pace;
 mod password_change;
 mod passwords;
 mod people;
@@ -79,9 +81,11 @@ pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
 pub use knowledge::{DocumentDraft, DocumentView, KnowledgeBaseView};
 pub use knowledge_search::{KnowledgeMatch, SnippetPart};
+pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use organization_members::OrganizationMemberView;
+pub use pace::Pace;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
@@ -104,9 +108,9 @@ use crate::{
     },
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
-        Invitations, ItemVersions, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Members,
-        OrganizationMembers, Organizations, People, Policies, Projection, Users, Workspaces,
-        audit_index,
+        Invitations, ItemVersions, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Limits,
+        Members, OrganizationMembers, Organizations, People, Policies, Projection, Users,
+        Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -114,6 +118,7 @@ use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
 use knowledge_search::WordIndex;
+use pace::Paces;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
@@ -198,6 +203,7 @@ pub struct Service {
     tokens: Tokens,
     key_uses: KeyUses,
     word_index: WordIndex,
+    paces: Paces,
     transparency: Transparency,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
@@ -228,8 +234,10 @@ impl Service {
         store: Arc<dyn Store>,
         source: Arc<dyn Source>,
         root: &RootKey,
-        settings: ServiceSettings,
+        mut settings: ServiceSettings,
     ) -> Result<Arc<Self>, StartError> {
+        // A process reads its catalogue once, and every decision of it holds on to that.
+        settings.journal.plans = Box::leak(Box::new(settings.catalogue.quotas()));
         let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
         signing::prepare(&*store, &keyring, settings.log_origin.as_ref()).await?;
         let engine = Arc::new(Engine::open(&*store).await?);
@@ -249,6 +257,7 @@ impl Service {
             tokens: Tokens::default(),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
+            paces: Paces::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
@@ -329,6 +338,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn limit_documents(&self) -> Documents<Limits> {
         self.documents()
     }
 

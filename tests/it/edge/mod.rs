@@ -23,6 +23,7 @@ mod crews;
 mod flow;
 mod keys;
 mod knowledge;
+mod limits;
 mod meta;
 mod outages;
 mod permissions;
@@ -52,6 +53,7 @@ pub fn trials() -> Vec<Case> {
         flow::trials(),
         keys::trials(),
         knowledge::trials(),
+        limits::trials(),
         meta::trials(),
         outages::trials(),
         permissions::trials(),
