@@ -77,14 +77,13 @@ impl Loss {
         Self::KeyRotated,
     ];
 
-    /// How the command is refused, and whether the audit log keeps that: of somebody it knows, it
-    /// does; a session or a key that is over is nobody's.
-    fn refusal(self) -> (&'static str, bool) {
+    /// How the command is refused, which the audit log keeps: who sent it is known.
+    fn refusal(self) -> &'static str {
         match self {
-            Self::Session => ("session_ended", false),
-            Self::Membership | Self::OrganizationRole => ("not_found", true),
-            Self::Role => ("not_permitted", true),
-            Self::KeyRevoked | Self::KeyRotated => ("api_key_ended", false),
+            Self::Session => "session_ended",
+            Self::Membership | Self::OrganizationRole => "not_found",
+            Self::Role => "not_permitted",
+            Self::KeyRevoked | Self::KeyRotated => "api_key_ended",
         }
     }
 }
@@ -397,7 +396,7 @@ async fn held_at(store: StoreUnderTest, place: Place) {
                 Err(ServiceError::Refused(refusal)) => refusal.code(),
                 _ => panic!("{loss:?} at {place:?}: {answer:?}"),
             };
-            assert_eq!(code, loss.refusal().0, "{loss:?} at {place:?}");
+            assert_eq!(code, loss.refusal(), "{loss:?} at {place:?}");
             held.push((loss, id));
         }
     }
@@ -408,9 +407,9 @@ async fn held_at(store: StoreUnderTest, place: Place) {
     let reading = reading(&store).await;
     let events = ledger::verify(&*reading).await;
     for (loss, id) in held {
-        let (code, is_kept) = loss.refusal();
+        let code = loss.refusal();
         let found = of_request(&events, &id);
-        assert_eq!(found.len(), usize::from(is_kept), "{id}: {found:?}");
+        assert_eq!(found.len(), 1, "{id}: {found:?}");
         for event in found {
             assert_eq!(event.event_type, "attempt_refused", "{event:?}");
             assert!(event.payload.contains(code), "{event:?}");
