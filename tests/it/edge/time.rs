@@ -648,7 +648,8 @@ async fn gives_no_longer(store: StoreUnderTest) {
             password: secret(&password()),
         };
         let newcomer = Acceptance::Newcomer(newcomer);
-        let accepted = service.accept_invitation(&asking, &secret(token), newcomer);
+        let token = secret(token);
+        let accepted = service.accept_invitation(&asking, &token, newcomer);
         accepted.await.map(|written| written.value.member.role)
     };
     let exceeds = Refusal::InvitationExceedsInviter { role: Role::Admin };
