@@ -43,6 +43,7 @@ use tracing::{Instrument, Span};
 use super::{
     client_address::client_address,
     headers::RequestContext,
+    pace::ToldPace,
     problem::{Problem, ProblemCode},
     request_id::{RequestId, X_REQUEST_ID},
 };
@@ -141,6 +142,8 @@ async fn served(
     let address = client_address(peer, request.headers(), &outermost.trusted_proxies);
     let context = RequestContext::new(id.clone(), address, request.headers());
     request.extensions_mut().insert(context);
+    let pace = ToldPace::default();
+    request.extensions_mut().insert(pace.clone());
     keep_unprinted(request.headers_mut());
 
     let exchange = Exchange::of(&request, &id);
@@ -149,6 +152,7 @@ async fn served(
         .scope(told_as_problem(request, next))
         .instrument(exchange.span.clone());
     let mut response = work.await;
+    pace.show(response.headers_mut());
     exchange.ended(&response, &id, started.elapsed(), &outermost.meters);
     complete(&mut response, &id);
     response

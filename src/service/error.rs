@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::{
     domain::Refusal,
-    journal::{SubmitError, entry::DecodeError, sealing::KeyringError, stores::StoreError},
+    journal::{
+        SubmitError, entry::DecodeError, loading::LoadError, sealing::KeyringError,
+        stores::StoreError,
+    },
     projections::EngineError,
 };
 
@@ -55,6 +58,9 @@ pub enum ServiceError {
     /// This process has not yet seen the position that was asked for.
     #[error("position {wanted} has not been reached; the log is at {position}")]
     PositionNotReached { wanted: u64, position: u64 },
+    /// The log is not what was published of it: nothing is served from it.
+    #[error("{0}")]
+    Refuses(String),
     /// A defect of this program, or of what is stored.
     #[error("{0}")]
     Internal(String),
@@ -97,6 +103,15 @@ impl From<EngineError> for ServiceError {
             | EngineError::Older(_)
             | EngineError::Busy
             | EngineError::Unknown(..) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<LoadError> for ServiceError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Decode(_) | LoadError::Gap { .. } => Self::Internal(error.to_string()),
         }
     }
 }

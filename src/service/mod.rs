@@ -24,20 +24,27 @@ mod introductions;
 mod invitations;
 mod items;
 mod key_uses;
+mod limits;
 mod me;
 mod members;
 mod organization_members;
 mod organizations;
 mod ownership;
+mod pace;
 mod password_change;
 mod passwords;
 mod people;
 pub mod plans;
 mod policies;
+mod proving;
+mod publishing;
 mod secrets;
 mod sessions;
 mod sign_up;
+pub mod signing;
 mod throttle;
+mod transparency;
+mod tree;
 mod verification;
 mod who_may;
 mod workspaces;
@@ -70,15 +77,21 @@ pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
+pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use organization_members::OrganizationMemberView;
+pub use pace::Pace;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
+pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
+pub use transparency::{
+    COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
+};
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
 
@@ -91,17 +104,21 @@ use crate::{
     },
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
-        Invitations, ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations,
-        People, Policies, Projection, Users, Workspaces, audit_index,
+        Invitations, ItemVersions, Items, KeyNames, Limits, Members, OrganizationMembers,
+        Organizations, People, Policies, Projection, Users, Workspaces, audit_index,
     },
+    proofs::note::{Origin, VerifierKey},
 };
 use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
+use pace::Paces;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
+use signing::SigningError;
 use throttle::SignUpLimit;
+use transparency::Transparency;
 
 /// How many workspaces' organizations are remembered; they never change. That a workspace was
 /// deleted by another process is not remembered: whoever answers by this asks further.
@@ -118,6 +135,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -137,6 +156,12 @@ pub struct ServiceSettings {
     pub sign_ups_an_hour: Option<NonZeroU32>,
     /// How long a crew's activity is kept, counted from when it happened.
     pub activity_retention: chrono::TimeDelta,
+    /// The name of the log in its checkpoints, for a log that has none yet; none: one is made up.
+    pub log_origin: Option<Origin>,
+    /// Whose cosignatures are taken.
+    pub witnesses: Vec<VerifierKey>,
+    /// Where checkpoints are published, and compared with the log at the start.
+    pub publishing: Option<Publishing>,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -151,6 +176,9 @@ impl Default for ServiceSettings {
             invitation_lifetime: chrono::TimeDelta::days(7),
             sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
             activity_retention: chrono::TimeDelta::days(30),
+            log_origin: None,
+            witnesses: Vec::new(),
+            publishing: None,
         }
     }
 }
@@ -168,6 +196,8 @@ pub struct Service {
     attempts: AttemptCounter,
     tokens: Tokens,
     key_uses: KeyUses,
+    paces: Paces,
+    transparency: Transparency,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
 }
@@ -197,9 +227,12 @@ impl Service {
         store: Arc<dyn Store>,
         source: Arc<dyn Source>,
         root: &RootKey,
-        settings: ServiceSettings,
+        mut settings: ServiceSettings,
     ) -> Result<Arc<Self>, StartError> {
+        // A process reads its catalogue once, and every decision of it holds on to that.
+        settings.journal.plans = Box::leak(Box::new(settings.catalogue.quotas()));
         let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
+        signing::prepare(&*store, &keyring, settings.log_origin.as_ref()).await?;
         let engine = Arc::new(Engine::open(&*store).await?);
         let journal = Journal::start(
             store.clone(),
@@ -208,20 +241,24 @@ impl Service {
             settings.journal,
         )
         .await?;
-        Ok(Arc::new(Self {
+        let service = Arc::new(Self {
+            transparency: Transparency::new(store.clone()),
             subjects: Subjects::new(store),
             passwords: Passwords::new(source)?,
             sign_up_limit: SignUpLimit::new(settings.sign_ups_an_hour),
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
             key_uses: KeyUses::default(),
+            paces: Paces::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
             keyring,
             settings,
             places: Mutex::new(LruCache::new(PLACES_IN_MEMORY)),
-        }))
+        });
+        service.extends_what_was_published().await?;
+        Ok(service)
     }
 
     fn documents<P: Projection>(&self) -> Documents<P> {
@@ -285,6 +322,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn limit_documents(&self) -> Documents<Limits> {
         self.documents()
     }
 
@@ -366,6 +407,11 @@ impl Service {
         if let Some(trouble) = self.indexer.trouble() {
             tracing::warn!(trouble, "the audit index does not go on");
             let words = "the audit index does not go on; this process's own log says why";
+            problems.push(words.to_owned());
+        }
+        if let Some(trouble) = self.transparency.trouble() {
+            tracing::warn!(trouble, "no checkpoint can be made");
+            let words = "no checkpoint can be made; this process's own log says why";
             problems.push(words.to_owned());
         }
         let index = audit_index::state(&**self.journal.store());

@@ -143,7 +143,7 @@ async fn sign_up(
         organization: with_team.then(|| name("Organization")),
         workspace: with_team.then(|| FirstWorkspace {
             name: name("Workspace"),
-            plan: "team".parse().expect("a plan"),
+            plan: "enterprise".parse().expect("a plan"),
         }),
     };
     let made = service.sign_up(&Request::default(), asked).await;
@@ -174,7 +174,11 @@ impl Two {
             StoreKind::Postgres => open_store(store).await,
         };
         let start = async |store: Arc<dyn Store>| {
-            let settings = ServiceSettings::default();
+            // The long form has more people sign up than a network may.
+            let settings = ServiceSettings {
+                sign_ups_an_hour: None,
+                ..ServiceSettings::default()
+            };
             let service = Service::start(store, source.clone(), &root, settings).await;
             service.expect("the service to start")
         };

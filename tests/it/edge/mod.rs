@@ -22,6 +22,7 @@ mod connections;
 mod crews;
 mod flow;
 mod keys;
+mod limits;
 mod meta;
 mod outages;
 mod permissions;
@@ -50,6 +51,7 @@ pub fn trials() -> Vec<Case> {
         crews::trials(),
         flow::trials(),
         keys::trials(),
+        limits::trials(),
         meta::trials(),
         outages::trials(),
         permissions::trials(),
@@ -103,7 +105,7 @@ fn held_at(data: &std::path::Path, database_url: Option<&str>) {
 ///
 /// # Panics
 /// If that takes longer than 30 seconds.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         if let Some(answer) = ask().await {

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use super::process;
 use super::trials::StoreUnderTest;
+use super::witness;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -34,6 +35,9 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// How many may sign up from a network; 0: as many as like to.
 pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
+
+/// The catalogue of plans; here one that limits next to nothing, unless a test is about limits.
+pub const PLANS: &str = "CREWLOG_PLANS";
 
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on http://";
@@ -57,7 +61,7 @@ impl Server {
     }
 
     /// What [`Server::start`] runs, for tests that add options or environment and [`launch`] it.
-    /// All of a test come from one network, and may sign up as they like.
+    /// All of a test come from one network, and may sign up as they like; the log has a witness.
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
@@ -65,7 +69,12 @@ impl Server {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(store.data_dir())
-            .env(SIGN_UPS_PER_HOUR, "0");
+            .env(SIGN_UPS_PER_HOUR, "0")
+            .env(
+                PLANS,
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json"),
+            )
+            .env("CREWLOG_WITNESS", witness::verifier());
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
         }
