@@ -13,8 +13,10 @@ mod api_keys;
 pub mod audit;
 pub mod audit_index;
 mod auditors;
+mod changelog;
 mod check;
 mod connections;
+mod crew_contents;
 mod crews;
 mod engine;
 mod indexer;
@@ -26,6 +28,7 @@ mod members;
 mod organizations;
 mod people;
 mod policies;
+mod promotions;
 mod query;
 mod rebuild;
 mod users;
@@ -37,8 +40,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use api_keys::{ApiKeyDocument, ApiKeys, KeyStatus};
 pub use auditors::{AuditorDocument, Auditors};
+pub use changelog::{ChangeKind, Changelog, ChangelogDocument};
 pub use check::{CheckReport, Difference, check};
 pub use connections::{ConnectionDocument, Connections};
+pub use crew_contents::{CrewContents, CrewContentsDocument};
 pub use crews::{CrewDocument, Crews};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
@@ -52,6 +57,10 @@ pub use organizations::{
 };
 pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
 pub use policies::{Policies, PolicyDocument};
+pub use promotions::{
+    AppliedPromotion, CheckDocument, EndedPromotion, EndedSchedule, PromotionApproval,
+    PromotionDocument, Promotions,
+};
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use users::{UserDocument, Users};
@@ -231,6 +240,9 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Items>(),
         one::<ItemVersions>(),
         one::<Connections>(),
+        one::<CrewContents>(),
+        one::<Promotions>(),
+        one::<Changelog>(),
     ]
 }
 

@@ -419,7 +419,7 @@ impl Aggregate for Workspace {
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 3;
+    const STATE_VERSION: i64 = 4;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {

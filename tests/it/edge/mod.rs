@@ -25,6 +25,7 @@ mod keys;
 mod meta;
 mod outages;
 mod permissions;
+mod promotions;
 mod races;
 mod refusals;
 mod routes;
@@ -53,6 +54,7 @@ pub fn trials() -> Vec<Case> {
         meta::trials(),
         outages::trials(),
         permissions::trials(),
+        promotions::trials(),
         races::trials(),
         refusals::trials(),
         rules::trials(),
