@@ -226,12 +226,10 @@ impl Service {
             found.extend(rows.into_iter().map(|((_, digest), kept)| (digest, kept)));
         }
         let mut keys = BTreeMap::new();
-        for kept in found.values() {
-            if !keys.contains_key(&kept.key_version) {
-                let owner = KeyOwner::Workspace(workspace);
-                let key = self.keyring.key(owner, kept.key_version).await?;
-                keys.insert(kept.key_version, key);
-            }
+        let versions: BTreeSet<u32> = found.values().map(|kept| kept.key_version).collect();
+        for version in versions {
+            let owner = KeyOwner::Workspace(workspace);
+            keys.insert(version, self.keyring.key(owner, version).await?);
         }
         let opened = beside(move || {
             let open = |digest: &Digest| {

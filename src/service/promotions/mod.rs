@@ -298,7 +298,7 @@ impl Service {
 
     async fn opened(&self, sealed: Option<&SealedAt>) -> Result<Option<String>, ServiceError> {
         match sealed {
-            Some(sealed) => Ok(Some(self.open(sealed).await?).map(Opened::into_text)),
+            Some(sealed) => Ok(Some(Opened::into_text(self.open(sealed).await?))),
             None => Ok(None),
         }
     }
