@@ -28,6 +28,7 @@ pub mod health;
 pub mod invitations;
 pub mod items;
 pub mod json;
+pub mod log;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -93,6 +94,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(bundles::routes())
         .merge(promotions::routes())
         .merge(audit::routes())
+        .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())
 }
