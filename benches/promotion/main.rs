@@ -60,7 +60,9 @@ fn main() {
 }
 
 async fn run(cluster: &Cluster) {
-    println!("A crew with {AGENTS} agents of {AGENT_BYTES} bytes: times of serializing and hashing");
+    println!(
+        "A crew with {AGENTS} agents of {AGENT_BYTES} bytes: times of serializing and hashing"
+    );
     println!("the same bytes (in ms, in brackets).");
     println!();
     println!("| | SQLite | PostgreSQL |");
@@ -173,13 +175,18 @@ impl Bench {
     async fn apply(&self, promotion: PromotionId) {
         let at = (self.workspace, promotion);
         let service = &self.owner.service;
-        let applied = service.apply_promotion(&request(), &self.principal, at).await;
+        let applied = service
+            .apply_promotion(&request(), &self.principal, at)
+            .await;
         applied.expect("it is applied");
     }
 
     async fn roll_back(&self, promotion: PromotionId) {
         let at = (self.workspace, promotion);
-        let back = self.owner.service.roll_back_promotion(&request(), &self.principal, at, false);
+        let back = self
+            .owner
+            .service
+            .roll_back_promotion(&request(), &self.principal, at, false);
         back.await.expect("it is rolled back");
     }
 
@@ -199,7 +206,9 @@ impl Bench {
         let at = (self.workspace, self.production);
         let with = OtherSide::Crew(self.staging);
         let service = &self.owner.service;
-        let found = service.compare_crew(&request(), &self.principal, at, &with).await;
+        let found = service
+            .compare_crew(&request(), &self.principal, at, &with)
+            .await;
         found.expect("they are compared").value.changed.len()
     }
 
@@ -299,6 +308,9 @@ async fn measure(place: &Place) -> Vec<(String, String)> {
         waited,
     ));
     let memory = format!("{:.1}", median(memory));
-    rows.push(("memory that an export takes, of its size".to_owned(), memory));
+    rows.push((
+        "memory that an export takes, of its size".to_owned(),
+        memory,
+    ));
     rows
 }

@@ -976,6 +976,7 @@ fn version_of(event: &Event) -> String {
         Event::Organization(event) => event.event_version(),
         Event::Workspace(event) => event.event_version(),
         Event::Crew(event) => event.event_version(),
+        Event::Promotion(event) => event.event_version(),
         Event::Attempts(event) => event.event_version(),
     }
 }

@@ -129,6 +129,10 @@ mod tests {
         let places: Vec<_> = found.iter().map(|it| it.pointer.as_str()).collect();
         assert_eq!(places.len(), 2, "{places:?}");
         assert!(places.contains(&"/agents/G/a~1b/0/call"), "{places:?}");
-        assert!(places.iter().any(|place| place.starts_with("/agents/G/agt_")));
+        assert!(
+            places
+                .iter()
+                .any(|place| place.starts_with("/agents/G/agt_"))
+        );
     }
 }

@@ -191,14 +191,14 @@ async fn way(store: StoreUnderTest) {
         told,
         [
             pair("added", "/n"),
-            pair("moved", "/steps[greet]"),
+            pair("moved", "/steps[ask]"),
             pair("changed", "/steps[greet]/text")
         ],
         "{diff}"
     );
     // The patch makes the one bundle the other.
     let mut patched: Value = serde_json::from_str(&before.text).expect("a bundle");
-    let patch = serde_json::from_value(diff["patch"].clone()).expect("RFC 6902");
+    let patch: json_patch::Patch = serde_json::from_value(diff["patch"].clone()).expect("RFC 6902");
     json_patch::patch(&mut patched, &patch).expect("it applies");
     assert_eq!(patched, exported.body);
     // Drift says the same.

@@ -14,7 +14,7 @@ use crate::edge::team::{Person, Team, text};
 use crate::support::server::Reply;
 use crate::support::trials::StoreUnderTest;
 
-const STEPS: usize = 140;
+const STEPS: usize = 200;
 
 struct Chance(u64);
 
@@ -126,13 +126,13 @@ pub async fn agrees(store: StoreUnderTest) {
 
 impl World<'_> {
     async fn step(&mut self) {
-        match self.chance.below(12) {
+        match self.chance.below(16) {
             0..=2 => self.edit().await,
             3 | 4 => self.propose().await,
-            5..=7 => self.approve().await,
-            8 | 9 => self.apply().await,
-            10 => self.roll_back().await,
-            _ => self.refresh_or_policy().await,
+            5..=8 => self.approve().await,
+            9..=12 => self.apply().await,
+            13 | 14 => self.roll_back().await,
+            _ => self.refresh().await,
         }
     }
 
@@ -141,7 +141,11 @@ impl World<'_> {
     }
 
     fn any_promotion(&mut self) -> Option<usize> {
-        let newest = self.promotions.len().min(5);
+        // Mostly the newest, so that some get far before their targets move.
+        let newest = match self.chance.below(3) {
+            0 => self.promotions.len().min(5),
+            _ => self.promotions.len().min(1),
+        };
         (newest > 0).then(|| self.promotions.len() - 1 - self.chance.below(newest))
     }
 
@@ -151,10 +155,9 @@ impl World<'_> {
     }
 
     async fn edit(&mut self) {
-        let (crew, name) = (
-            self.chance.below(3),
-            format!("Agent {}", self.chance.below(4)),
-        );
+        // Mostly in the one that the others are promoted from.
+        let crew = self.chance.below(6).saturating_sub(3);
+        let name = format!("Agent {}", self.chance.below(4));
         let id = self.crews[crew].id.clone();
         let path = self.shop.team.path(&format!("/crews/{id}/agents"));
         let server = self.shop.server;
@@ -192,7 +195,8 @@ impl World<'_> {
     }
 
     async fn propose(&mut self) {
-        let (source, target) = (self.chance.below(3), self.chance.below(3));
+        let source = self.chance.below(6).saturating_sub(3);
+        let target = self.chance.below(3);
         let by = self.anybody();
         let [from, to] = [source, target].map(|crew| self.crews[crew].id.clone());
         let reply = self.shop.propose(self.people[by], &from, &to).await;
@@ -281,7 +285,11 @@ impl World<'_> {
     }
 
     async fn roll_back(&mut self) {
-        let Some(at) = self.any_promotion() else {
+        let applied = |promotion: &Promotion| promotion.status == Status::Applied;
+        let applied = self.promotions.iter().rposition(applied);
+        // Mostly one that can be.
+        let any = self.any_promotion();
+        let Some(at) = applied.filter(|_| self.chance.below(4) > 0).or(any) else {
             return;
         };
         let (by, force) = (self.anybody(), self.chance.below(2) == 0);
@@ -314,7 +322,7 @@ impl World<'_> {
         self.crews[target].version += 1;
     }
 
-    async fn refresh_or_policy(&mut self) {
+    async fn refresh(&mut self) {
         let Some(at) = self.any_promotion() else {
             return;
         };
