@@ -119,6 +119,10 @@ pub enum Permission {
     SendActivity,
     /// Give a crew phone numbers and channels, and take them from it.
     ManageConnections,
+    /// See what the workspace may have, and has.
+    SeeLimits,
+    /// Set limits below the plan's.
+    ChangeLimits,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
     /// See promotions, and what crews were promoted.
@@ -131,7 +135,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -140,6 +144,8 @@ impl Permission {
         Self::ReadAudit,
         Self::RenameWorkspace,
         Self::SelectPlan,
+        Self::SeeLimits,
+        Self::ChangeLimits,
         Self::SeeMembers,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -191,6 +197,8 @@ impl Permission {
             Self::GiveUpGrant => &[],
             Self::RenameWorkspace
             | Self::SelectPlan
+            | Self::SeeLimits
+            | Self::ChangeLimits
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace => &[Owner],
@@ -208,6 +216,8 @@ impl Permission {
             | Self::RemoveMembers
             | Self::RenameWorkspace
             | Self::SelectPlan
+            | Self::SeeLimits
+            | Self::ChangeLimits
             | Self::SeeMembers
             | Self::SeePolicy
             | Self::AskWhoMay
@@ -256,6 +266,8 @@ impl Permission {
             | Self::RemoveMembers
             | Self::RenameWorkspace
             | Self::SelectPlan
+            | Self::SeeLimits
+            | Self::ChangeLimits
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
@@ -280,6 +292,8 @@ impl Permission {
             Self::ReadAudit => "audit.read",
             Self::RenameWorkspace => "workspace.rename",
             Self::SelectPlan => "plan.select",
+            Self::SeeLimits => "limits.read",
+            Self::ChangeLimits => "limits.change",
             Self::SeeMembers => "member.read",
             Self::SeeKeys => "api_key.read",
             Self::ManageKeys => "api_key.manage",
@@ -551,7 +565,13 @@ mod tests {
         ),
         (
             "plan, billing, usage statements, limits, policy",
-            &[P::SelectPlan, P::RenameWorkspace, P::ChangePolicy],
+            &[
+                P::SelectPlan,
+                P::RenameWorkspace,
+                P::ChangePolicy,
+                P::SeeLimits,
+                P::ChangeLimits,
+            ],
             [YES, NO, NO, NO],
         ),
         (

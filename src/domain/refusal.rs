@@ -5,6 +5,7 @@ use super::{
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
     contents::slots::Slot,
     ids::CrewId,
+    plans::Excess,
     time::Timestamp,
 };
 
@@ -195,6 +196,23 @@ pub enum Refusal {
     /// Contents with ids that mean something in one environment alone.
     #[error("ids mean something in one environment alone: {}; name what they are by slots", places.join(", "))]
     NotPortable { places: Vec<String> },
+    /// As much as the plan, or the workspace's own limit, allows.
+    #[error("{} `{quota}` of this workspace is {allowed}, and it is reached", of_whom(*by_plan))]
+    LimitReached {
+        /// The quota's name on the wire.
+        quota: &'static str,
+        allowed: u64,
+        /// Whether it is the plan's; else the owners have set it.
+        by_plan: bool,
+    },
+    /// A plan, or limits, that the workspace already exceeds.
+    #[error("the workspace already exceeds it: {}", joined(excess))]
+    LimitExceeded {
+        /// What exceeds: all of it.
+        excess: Vec<Excess>,
+        /// Whether it was a plan that was chosen; else limits were set.
+        by_plan: bool,
+    },
     /// A value that is right or wrong only by the newest state or the time of the decision.
     #[error("{field}: {detail}")]
     WrongValue {
@@ -211,6 +229,18 @@ fn listed(slots: &[Slot]) -> String {
 
 fn by(owner: Option<CrewId>) -> String {
     owner.map_or_else(String::new, |owner| format!(" by {owner}"))
+}
+
+fn of_whom(by_plan: bool) -> &'static str {
+    match by_plan {
+        true => "the plan's limit on",
+        false => "the limit that its owners have set on",
+    }
+}
+
+fn joined(excess: &[Excess]) -> String {
+    let words: Vec<_> = excess.iter().map(Excess::to_string).collect();
+    words.join("; ")
 }
 
 fn names(roles: &[Role]) -> String {
@@ -270,6 +300,8 @@ impl Refusal {
             Self::NothingToPromote => "nothing_to_promote",
             Self::TooManyChanges => "too_many_changes",
             Self::NotPortable { .. } => "not_portable",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::LimitExceeded { .. } => "limit_exceeded",
             Self::WrongValue { .. } => "invalid_body",
         }
     }
@@ -327,6 +359,8 @@ impl Refusal {
             | Self::NothingToPromote
             | Self::TooManyChanges
             | Self::NotPortable { .. }
+            | Self::LimitReached { .. }
+            | Self::LimitExceeded { .. }
             | Self::WrongValue { .. } => false,
         }
     }

@@ -189,6 +189,8 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::DecidePromotions => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan
+        | Permission::SeeLimits
+        | Permission::ChangeLimits
         | Permission::ChangePolicy
         | Permission::TransferOwnership
         | Permission::DeleteWorkspace => 4,
