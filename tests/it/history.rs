@@ -35,11 +35,11 @@ use crewlog::domain::ids::{
     AgentId, ChannelId, CrewId, KeyId, PathwayId, PhoneNumberId, PromotionId, SessionId, SubjectId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
+use crewlog::domain::plans::Quotas;
 use crewlog::domain::promotion::{
     ApprovalTerms, CheckOutcome, CheckResult, Circumstances, Promotion, PromotionCommand,
     PromotionEvent, PromotionSource, Review, ScheduleEnd,
 };
-use crewlog::domain::plans::Quotas;
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{

@@ -20,11 +20,11 @@ use crewlog::domain::ids::{
     SessionId, UserId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand};
+use crewlog::domain::plans::Quotas;
 use crewlog::domain::promotion::{
     ApprovalTerms, CheckOutcome, CheckResult, Circumstances, Promotion, PromotionCommand,
     PromotionSource, Review, ScheduleEnd,
 };
-use crewlog::domain::plans::Quotas;
 use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Policy, Workspace, WorkspaceCommand};
