@@ -132,6 +132,8 @@ text_cursors! {
     KnowledgeBaseCursor = "knowledge bases";
     DocumentCursor = "documents";
     PathwayVersionCursor = "pathway versions";
+    PromotionCursor = "promotions";
+    ChangelogCursor = "the change log";
     OrganizationMemberCursor = "organization members";
 }
 

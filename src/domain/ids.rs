@@ -113,6 +113,8 @@ ids! {
     KnowledgeBaseId = "kb";
     /// A document of a knowledge base.
     DocumentId = "doc";
+    /// A promotion of what is in one crew into another.
+    PromotionId = "pro";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

@@ -11,6 +11,7 @@
 pub mod api_keys;
 pub mod attempts;
 pub mod authority;
+pub mod bundle;
 pub mod claims;
 pub mod contents;
 pub mod crew;
@@ -21,6 +22,7 @@ pub mod ids;
 pub mod name;
 pub mod organization;
 pub mod plans;
+pub mod promotion;
 mod refusal;
 pub mod sealed;
 pub mod standing;

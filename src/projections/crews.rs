@@ -69,9 +69,15 @@ impl Projection for Crews {
                 | CrewEvent::KnowledgeBaseRemoved(_)
                 | CrewEvent::DocumentCreated(_)
                 | CrewEvent::DocumentUpdated(_)
-                | CrewEvent::DocumentRemoved(_),
+                | CrewEvent::DocumentRemoved(_)
+                | CrewEvent::CrewPromoted(_)
+                | CrewEvent::CrewRolledBack(_),
             ) => vec![],
-            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
+            Event::Workspace(_)
+            | Event::User(_)
+            | Event::Organization(_)
+            | Event::Promotion(_)
+            | Event::Attempts(_) => {
                 vec![]
             }
         }
@@ -124,7 +130,9 @@ impl Projection for Crews {
             | CrewEvent::KnowledgeBaseRemoved(_)
             | CrewEvent::DocumentCreated(_)
             | CrewEvent::DocumentUpdated(_)
-            | CrewEvent::DocumentRemoved(_) => return Ok(document),
+            | CrewEvent::DocumentRemoved(_)
+            | CrewEvent::CrewPromoted(_)
+            | CrewEvent::CrewRolledBack(_) => return Ok(document),
         };
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

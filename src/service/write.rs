@@ -14,7 +14,7 @@ use crate::{
         crew::{ConnectionId, CrewPlace, ItemId},
         ids::{
             CrewId, DocumentId, EventId, InvitationId, KeyId, KnowledgeBaseId, OrganizationId,
-            SessionId, UserId, WorkspaceId,
+            PromotionId, SessionId, UserId, WorkspaceId,
         },
         sealed::KeyOwner,
     },
@@ -138,6 +138,7 @@ pub(super) enum Made {
     Connection(CrewId, ConnectionId),
     KnowledgeBase(CrewId, KnowledgeBaseId),
     Document(CrewId, DocumentId),
+    Promotion(PromotionId),
 }
 
 impl Made {

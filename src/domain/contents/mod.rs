@@ -11,6 +11,8 @@ pub mod words;
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use sha2::{Digest as _, Sha256};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// The largest content, in bytes of its canonical form.
@@ -62,6 +64,16 @@ pub struct Content {
     pub size: u64,
 }
 
+impl Content {
+    /// What these bytes are named by.
+    pub fn of(text: &str) -> Self {
+        Self {
+            digest: Digest(Sha256::digest(text).into()),
+            size: text.len() as u64,
+        }
+    }
+}
+
 /// A place in a document, as an RFC 6901 pointer, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -70,7 +82,7 @@ pub struct Finding {
 }
 
 /// The pointer of a member or an item below another.
-fn below(pointer: &str, name: &str) -> String {
+pub(super) fn below(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -19,7 +19,8 @@ const BODY_LIMIT_BYTES: usize = 64 * 1024;
 /// Of a body with the configuration of an agent or a pathway, or with a document.
 const ITEM_BODY_LIMIT_BYTES: usize = 512 * 1024;
 const BATCH_LIMIT_BYTES: usize = 1024 * 1024;
-const SERVER_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+const BUNDLE_LIMIT_BYTES: usize = (32 * 1024 + 64) * 1024;
+const SERVER_LIMIT_BYTES: usize = 34 * 1024 * 1024;
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -394,6 +395,10 @@ impl Body<'_> {
         let limit = match self.route.method {
             "POST" | "PUT" if holds_a_configuration => ITEM_BODY_LIMIT_BYTES,
             "POST" if path.ends_with("/activity") => BATCH_LIMIT_BYTES,
+            "POST" if path.ends_with("/diff") || path.ends_with("{ws}/promotions") => {
+                BUNDLE_LIMIT_BYTES
+            }
+            "POST" if path.ends_with("/verify") => ITEM_BODY_LIMIT_BYTES,
             _ => BODY_LIMIT_BYTES,
         };
         long["reason"] = json!("x".repeat(limit));
