@@ -9,6 +9,7 @@
 //! what it reads says who may.
 
 mod acceptance;
+mod access;
 mod activity;
 mod api_keys;
 mod attempts;
@@ -26,6 +27,8 @@ mod items;
 mod key_uses;
 mod me;
 mod members;
+mod moments;
+mod name_words;
 mod organization_members;
 mod organizations;
 mod ownership;
@@ -45,7 +48,7 @@ mod write;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -54,6 +57,7 @@ use std::sync::Mutex;
 
 pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
+pub use access::{AccessDifference, AccessQuestion, AccessReport, AccessView};
 pub use activity::{
     ActivityFilter, ActivityLevel, ActivityPage, ActivityPlace, ActivityReceipt, ActivityRecord,
     RECORDS_MAX,
@@ -72,6 +76,7 @@ pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
+pub use moments::{AsOf, MomentInLog};
 pub use organization_members::OrganizationMemberView;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
@@ -167,6 +172,9 @@ pub struct Service {
     sign_up_limit: SignUpLimit,
     attempts: AttemptCounter,
     tokens: Tokens,
+    access_folds: access::AccessFolds,
+    /// Whether this process knows that people are found by all of their names.
+    words_caught_up: AtomicBool,
     key_uses: KeyUses,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
@@ -214,6 +222,8 @@ impl Service {
             sign_up_limit: SignUpLimit::new(settings.sign_ups_an_hour),
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
+            access_folds: access::AccessFolds::default(),
+            words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,

@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use queries::{
-    events_after, events_at, head, last_position_at, padded, page_rows, stream_after,
+    events_after, events_at, head, last_position_at, padded, page_rows, stream_after, stream_page,
 };
 pub use value::{Row, Statement, Value};
 
