@@ -12,7 +12,7 @@ use super::{SealedAt, api_keys::of_key};
 use crate::{
     domain::{
         Stream, Timestamp,
-        access::{Held, held},
+        access::{Held, Through, held},
         api_keys::KeyEvent,
         event::Event,
         ids::{EventId, InvitationId, KeyId, PrincipalId, UserId},
@@ -52,6 +52,9 @@ pub struct AccessFold {
     grants: BTreeMap<u64, Grant>,
     invitations: BTreeMap<InvitationId, Option<SealedAt>>,
     responsible: BTreeMap<KeyId, BTreeSet<UserId>>,
+    /// When roles came back that others had taken the place of for a time, by person and the
+    /// position at which that was decided.
+    came_back: BTreeMap<(UserId, u64), Timestamp>,
 }
 
 impl AccessFold {
@@ -101,6 +104,13 @@ impl AccessFold {
             | WorkspaceEvent::AuditorGranted { granted_by: by, .. } => {
                 self.granted(event, Some(*by), reason_of(event));
             }
+            WorkspaceEvent::MembershipLimitReached { user, until, .. } => {
+                let reached = self.workspace.members().find(|(member, _)| member == user);
+                let limit = reached.and_then(|(_, member)| member.limit);
+                if let Some(limit) = limit {
+                    self.came_back.insert((*user, limit.decided_at), *until);
+                }
+            }
             WorkspaceEvent::InvitationDeclined { invitation }
             | WorkspaceEvent::InvitationRevoked { invitation, .. }
             | WorkspaceEvent::InvitationExpired { invitation, .. } => {
@@ -122,7 +132,6 @@ impl AccessFold {
             | WorkspaceEvent::WorkspaceDeleted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::MembershipLimitLifted { .. }
-            | WorkspaceEvent::MembershipLimitReached { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
             | WorkspaceEvent::AuditorExpired { .. }
             | WorkspaceEvent::CrewListed { .. }
@@ -172,7 +181,13 @@ impl AccessFold {
     /// Everything that gave anybody access at `now`, which is not before the last event taken.
     pub fn at(&self, now: Timestamp) -> Vec<AccessHeld> {
         let held = held(&self.workspace, &self.organization, now);
-        let with_grant = |held: Held| {
+        let with_grant = |mut held: Held| {
+            if let (PrincipalId::User(user), Through::Membership(_)) =
+                (held.principal, held.through)
+            {
+                let noted = self.came_back.get(&(user, held.granted_at));
+                held.counts_since = held.counts_since.or(noted.copied());
+            }
             let responsible = match held.principal {
                 PrincipalId::Key(key) => self.responsible.get(&key).cloned(),
                 PrincipalId::User(_) => None,

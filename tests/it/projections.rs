@@ -608,7 +608,7 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
             };
             (action, text(&body["connection"]))
         }
-        "attempt_refused" => (
+        "attempt_refused" | "report_read" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
         ),
@@ -616,7 +616,7 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
     };
     let refused = ["sign_in_failed", "attempt_refused"].contains(&entry.event_type.as_str());
     let actor = match entry.event_type.as_str() {
-        "attempt_refused" => &body["actor"],
+        "attempt_refused" | "report_read" => &body["actor"],
         _ => &entry.metadata["actor"],
     };
     let is_inside = entry.kind == "crew";
