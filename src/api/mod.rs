@@ -29,6 +29,7 @@ pub mod health;
 pub mod invitations;
 pub mod items;
 pub mod json;
+pub mod log;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -92,6 +93,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(channels::routes())
         .merge(audit::routes())
         .merge(access_report::routes())
+        .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())
 }
