@@ -25,6 +25,7 @@ mod introductions;
 mod invitations;
 mod items;
 mod key_uses;
+mod limits;
 mod me;
 mod members;
 mod moments;
@@ -32,6 +33,7 @@ mod name_words;
 mod organization_members;
 mod organizations;
 mod ownership;
+mod pace;
 mod password_change;
 mod passwords;
 mod people;
@@ -79,10 +81,12 @@ pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
+pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use moments::{AsOf, MomentInLog};
 pub use organization_members::OrganizationMemberView;
+pub use pace::Pace;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
@@ -105,14 +109,15 @@ use crate::{
     },
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
-        Invitations, ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations,
-        People, Policies, Projection, Users, Workspaces, audit_index,
+        Invitations, ItemVersions, Items, KeyNames, Limits, Members, OrganizationMembers,
+        Organizations, People, Policies, Projection, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
 use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
+use pace::Paces;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
@@ -199,6 +204,7 @@ pub struct Service {
     /// Whether this process knows that people are found by all of their names.
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
+    paces: Paces,
     transparency: Transparency,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
@@ -229,8 +235,10 @@ impl Service {
         store: Arc<dyn Store>,
         source: Arc<dyn Source>,
         root: &RootKey,
-        settings: ServiceSettings,
+        mut settings: ServiceSettings,
     ) -> Result<Arc<Self>, StartError> {
+        // A process reads its catalogue once, and every decision of it holds on to that.
+        settings.journal.plans = Box::leak(Box::new(settings.catalogue.quotas()));
         let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
         signing::prepare(&*store, &keyring, settings.log_origin.as_ref()).await?;
         let engine = Arc::new(Engine::open(&*store).await?);
@@ -251,6 +259,7 @@ impl Service {
             access_folds: access::AccessFolds::default(),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
+            paces: Paces::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
@@ -323,6 +332,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn limit_documents(&self) -> Documents<Limits> {
         self.documents()
     }
 

@@ -23,6 +23,7 @@ mod connections;
 mod crews;
 mod flow;
 mod keys;
+mod limits;
 mod meta;
 mod outages;
 mod permissions;
@@ -52,6 +53,7 @@ pub fn trials() -> Vec<Case> {
         crews::trials(),
         flow::trials(),
         keys::trials(),
+        limits::trials(),
         meta::trials(),
         outages::trials(),
         permissions::trials(),

@@ -248,6 +248,16 @@ const PRODUCT: [(&str, &str, [bool; 4]); 54] = [
         "/v1/workspaces/{ws}/policy",
         [true, false, false, false],
     ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/limits",
+        [true, false, false, false],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/limits",
+        [true, false, false, false],
+    ),
     ("POST", "/v1/workspaces/{ws}/can", [true, true, true, true]),
     (
         "POST",
