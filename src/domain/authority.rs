@@ -255,7 +255,9 @@ impl Permission {
             | Self::GiveUpGrant
             | Self::ChangePolicy
             | Self::TransferOwnership
-            | Self::DeleteWorkspace => false,
+            | Self::DeleteWorkspace
+            | Self::SeeLimits
+            | Self::ChangeLimits => false,
         }
     }
 

@@ -135,7 +135,8 @@ impl AccessFold {
             | WorkspaceEvent::AuditorRevoked { .. }
             | WorkspaceEvent::AuditorExpired { .. }
             | WorkspaceEvent::CrewListed { .. }
-            | WorkspaceEvent::CrewUnlisted { .. } => {}
+            | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. } => {}
         }
     }
 

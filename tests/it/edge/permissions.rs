@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 54] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 56] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/activity",
