@@ -45,7 +45,11 @@ pub struct KnowledgeDocumentDocument {
 pub(super) fn of_knowledge(event: &Recorded) -> Option<KnowledgeEvent> {
     match &event.event {
         Event::Crew(happened) => happened.of_knowledge(),
-        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+        Event::User(_)
+        | Event::Organization(_)
+        | Event::Workspace(_)
+        | Event::Promotion(_)
+        | Event::Attempts(_) => None,
     }
 }
 

@@ -4,11 +4,14 @@
 //! What may not be in a content is here ([`secrets`], [`slots`]), and what its words are
 //! ([`words`]); storing one is not.
 
+mod difference;
 pub mod secrets;
 pub mod slots;
 pub mod words;
 
 use std::{fmt, str::FromStr};
+
+pub use difference::{Difference, differences};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};

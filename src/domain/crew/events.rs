@@ -174,7 +174,9 @@ impl CrewEvent {
             | Self::KnowledgeBaseRemoved(_)
             | Self::DocumentCreated(_)
             | Self::DocumentUpdated(_)
-            | Self::DocumentRemoved(_) => None,
+            | Self::DocumentRemoved(_)
+            | Self::CrewPromoted(_)
+            | Self::CrewRolledBack(_) => None,
         }
     }
 

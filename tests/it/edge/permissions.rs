@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 79] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 81] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -456,6 +456,16 @@ const PRODUCT: [(&str, &str, [bool; 4]); 79] = [
         "/v1/workspaces/{ws}/promotions/{promotion}/rollback",
         [true, true, false, false],
     ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access/diff",
+        [true, true, false, false],
+    ),
 ];
 
 fn row(route: &Route) -> &'static access::Route {
@@ -509,6 +519,8 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
+        "GET /v1/workspaces/{ws}/access",
+        "GET /v1/workspaces/{ws}/access/diff",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }
