@@ -603,12 +603,22 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/workspaces/{ws}/audit/export",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
         "/v1/workspaces/{ws}/audit/{position}",
         Workspace(InWorkspace::ReadAudit),
     ),
     route(
         "GET",
         "/v1/organizations/{org}/audit",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/export",
         Organization(InOrganization::ReadAudit),
     ),
     route(

@@ -741,24 +741,41 @@ fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
 }
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
-    let AttemptsEvent::AttemptRefused {
-        actor,
-        action,
-        target,
-        crew,
-        environment,
-        code,
-        count,
-        ..
-    } = happened;
-    let mut description = Description::of(event, action, (kind_of(target), target.clone()))
-        .changed("count", Json::Null, *count)
-        .changed("code", Json::Null, code.as_str());
-    description.actor = *actor;
-    description.outcome = AuditOutcome::Denied;
-    description.crew = *crew;
-    description.environment = *environment;
-    description
+    match happened {
+        AttemptsEvent::AttemptRefused {
+            actor,
+            action,
+            target,
+            crew,
+            environment,
+            code,
+            count,
+            ..
+        } => {
+            let mut description = Description::of(event, action, (kind_of(target), target.clone()))
+                .changed("count", Json::Null, *count)
+                .changed("code", Json::Null, code.as_str());
+            description.actor = *actor;
+            description.outcome = AuditOutcome::Denied;
+            description.crew = *crew;
+            description.environment = *environment;
+            description
+        }
+        AttemptsEvent::AuditExported {
+            actor,
+            target,
+            format,
+            filters,
+            ..
+        } => {
+            let target = (kind_of(target), target.clone());
+            let mut description = Description::of(event, "audit.exported", target)
+                .changed("format", Json::Null, format.as_str())
+                .changed("filters", Json::Null, filters.clone());
+            description.actor = *actor;
+            description
+        }
+    }
 }
 
 /// The kind of thing that an id names, from its prefix.

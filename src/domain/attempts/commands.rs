@@ -32,4 +32,14 @@ pub enum AttemptsCommand {
         /// Whether these are the repeats of a minute rather than its first.
         repeats: bool,
     },
+    /// Note that the audit log was exported.
+    NoteExport {
+        organization: OrganizationId,
+        actor: Actor,
+        /// The workspace or organization whose log it is.
+        target: String,
+        format: String,
+        /// What narrows it: names of filters, never what they are.
+        filters: Vec<String>,
+    },
 }

@@ -1,4 +1,5 @@
-//! Refused attempts of known principals in a workspace or an organization.
+//! Refused attempts of known principals in a workspace or an organization, and what was exported
+//! of its audit log.
 //!
 //! They are a stream of their own so that somebody who is refused never moves the version
 //! of what they aimed at. The service counts; this makes sure that replicas which are
@@ -83,6 +84,19 @@ impl Attempts {
                 }
                 vec![attempt.refused(organization, (crew, environment), minute, count)]
             }
+            AttemptsCommand::NoteExport {
+                organization,
+                actor,
+                target,
+                format,
+                filters,
+            } => vec![AttemptsEvent::AuditExported {
+                organization,
+                actor,
+                target,
+                format,
+                filters,
+            }],
         }
     }
 
@@ -175,6 +189,9 @@ impl Aggregate for Attempts {
                 };
                 self.remember(minute, attempt);
             }
+            AttemptsEvent::AuditExported { organization, .. } => {
+                self.organization = Some(organization);
+            }
         }
     }
 }
@@ -185,7 +202,7 @@ impl Stream for Attempts {
     fn positioned(&mut self, event: &AttemptsEvent, _position: u64) {
         match event {
             // Gives nobody a right, so nothing asks where it stands.
-            AttemptsEvent::AttemptRefused { .. } => {}
+            AttemptsEvent::AttemptRefused { .. } | AttemptsEvent::AuditExported { .. } => {}
         }
     }
 
@@ -204,6 +221,7 @@ impl DomainEvent for AttemptsEvent {
     fn event_type(&self) -> String {
         match self {
             Self::AttemptRefused { .. } => "attempt_refused",
+            Self::AuditExported { .. } => "audit_exported",
         }
         .to_owned()
     }

@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 52] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 53] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/activity",
@@ -315,6 +315,11 @@ const PRODUCT: [(&str, &str, [bool; 4]); 52] = [
         "/v1/workspaces/{ws}/audit/{position}",
         [true, true, false, false],
     ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/audit/export",
+        [true, true, false, false],
+    ),
     ("PATCH", "/v1/workspaces/{ws}", [true, false, false, false]),
     (
         "PUT",
@@ -374,6 +379,7 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
+        "GET /v1/workspaces/{ws}/audit/export",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }
