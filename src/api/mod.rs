@@ -27,6 +27,7 @@ pub mod health;
 pub mod invitations;
 pub mod items;
 pub mod json;
+pub mod limits;
 pub mod log;
 pub mod me;
 pub mod members;
@@ -35,6 +36,7 @@ pub mod openapi;
 pub mod organization_members;
 pub mod organizations;
 pub mod ownership;
+mod pace;
 pub mod paging;
 pub mod password;
 pub mod pathways;
@@ -81,6 +83,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(organization_members::routes())
         .merge(ownership::routes())
         .merge(policies::routes())
+        .merge(limits::routes())
         .merge(auditors::routes())
         .merge(who_may::routes())
         .merge(crews::routes())

@@ -22,6 +22,7 @@ mod connections;
 mod crews;
 mod flow;
 mod keys;
+mod limits;
 mod meta;
 mod outages;
 mod permissions;
@@ -50,6 +51,7 @@ pub fn trials() -> Vec<Case> {
         crews::trials(),
         flow::trials(),
         keys::trials(),
+        limits::trials(),
         meta::trials(),
         outages::trials(),
         permissions::trials(),
