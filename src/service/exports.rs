@@ -337,13 +337,15 @@ impl Service {
         let hashes = set.await?;
         let hashes = hashes
             .ok_or_else(|| ServiceError::Internal("an entry beyond its checkpoint".to_owned()))?;
-        let mut text = String::new();
+        let (mut text, mut lines) = (String::new(), Vec::new());
         for entry in entries {
             let openings = self.openings(entry.id, &entry.sealed).await?;
             let canonical = entry.canonical.clone();
-            text.push_str(&line(&json!({
+            let sent = line(&json!({
                 "entry": shown(entry), "canonical": canonical, "openings": openings,
-            })));
+            }));
+            lines.push(line_check(&sent));
+            text.push_str(&sent);
         }
         let positions: Vec<_> = indexes.iter().map(|index| index + 1).collect();
         let hashes: Vec<_> = hashes
@@ -351,7 +353,9 @@ impl Service {
             .map(|hash| BASE64_STANDARD.encode(hash))
             .collect();
         text.push_str(&line(&json!({
-            "proof": {"positions": positions, "leaves": leaves, "hashes": hashes},
+            "proof": {
+                "positions": positions, "leaves": leaves, "hashes": hashes, "lines": lines,
+            },
         })));
         Ok(text)
     }
@@ -414,6 +418,11 @@ impl Export {
     pub fn checkpoint(&self) -> Result<Checkpoint, ServiceError> {
         self.checkpoint.checkpoint()
     }
+}
+
+/// What tells whether a line is as it was sent; the whole of them is what is signed.
+pub(super) fn line_check(line: &str) -> String {
+    BASE64_STANDARD.encode(&Sha256::digest(line.trim_end())[..12])
 }
 
 fn line(json: &Json) -> String {

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use super::exports::check_after;
+use super::exports::{check_after, line_check};
 use crate::{
     domain::{Timestamp, authority::Actor, ids::EventId, sealed::Sealed},
     journal::{Recorded, entry::EventRow},
@@ -157,10 +157,26 @@ fn ends_of_jsonl(line: &str) -> Option<(String, String)> {
 
 fn ends_of_csv(row: &str) -> Option<(String, String)> {
     let rest = row.strip_prefix("statement,\"")?;
-    let rest = rest.trim_end().strip_suffix('"')?;
-    let (statement, checkpoint) = rest.split_once("\",\"")?;
-    let plain = |text: &str| text.replace("\"\"", "\"");
-    Some((plain(statement), plain(checkpoint)))
+    let (statement, rest) = quoted_cell(rest)?;
+    let (checkpoint, _) = quoted_cell(rest.strip_prefix(",\"")?)?;
+    Some((statement, checkpoint))
+}
+
+/// A cell up to the quote that ends it, and what comes after.
+fn quoted_cell(text: &str) -> Option<(String, &str)> {
+    let mut cell = String::new();
+    let mut rest = text;
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        cell.push_str(before);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                cell.push('"');
+                rest = after;
+            }
+            None => return Some((cell, after)),
+        }
+    }
 }
 
 fn about_of(statement: &str, keys: &[VerifierKey], report: &mut OfflineReport) -> Option<About> {
@@ -249,6 +265,8 @@ struct Canonical<'a> {
 struct Held {
     line: u64,
     leaf: Hash,
+    /// Of the line's own bytes.
+    check: String,
 }
 
 /// What must come next.
@@ -315,7 +333,7 @@ impl Walk {
             return self.fail(None, "this line is no JSON: it was changed, or cut off");
         };
         if let Some(canonical) = json["canonical"].as_str() {
-            self.follow_entry(&json, canonical);
+            self.follow_entry(&json, canonical, line_check(text));
         } else if json["proof"].is_object() {
             self.follow_proof(&json["proof"]);
         } else if !(json["export"].is_object() && self.line == 1) {
@@ -323,7 +341,7 @@ impl Walk {
         }
     }
 
-    fn follow_entry(&mut self, line: &Json, canonical: &str) {
+    fn follow_entry(&mut self, line: &Json, canonical: &str, check: String) {
         self.report.entries += 1;
         let leaf = leaf_hash(canonical.as_bytes());
         let told = line["entry"]["position"].as_u64();
@@ -349,6 +367,7 @@ impl Walk {
         let held = Held {
             line: self.line,
             leaf,
+            check,
         };
         self.page.push((position, held));
     }
@@ -403,11 +422,25 @@ impl Walk {
             );
             self.fail(positions.first().copied(), detail);
         }
-        let mut expected: BTreeMap<u64, Hash> = positions.into_iter().zip(leaves).collect();
+        // Not proven one by one, but signed with all of it: what tells a changed name's line.
+        let checks = proof["lines"].as_array().into_iter().flatten();
+        let checks: HashMap<u64, &Json> = positions.iter().copied().zip(checks).collect();
+        let mut expected: BTreeMap<u64, Hash> = positions.iter().copied().zip(leaves).collect();
         for (position, held) in page {
             let line = Some(held.line);
             match expected.remove(&position) {
-                Some(leaf) if leaf == held.leaf => {}
+                Some(leaf) if leaf == held.leaf => {
+                    let mut told = self.report.failures.iter();
+                    let is_told = told.any(|failure| failure.position == Some(position));
+                    if !is_told
+                        && checks
+                            .get(&position)
+                            .is_none_or(|check| **check != *held.check)
+                    {
+                        let detail = "its line is not what was sent: what it shows was changed";
+                        self.report.fail(Some(position), line, detail);
+                    }
+                }
                 Some(_) => self.report.fail(
                     Some(position),
                     line,
