@@ -754,25 +754,7 @@ fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
     match happened {
-        AttemptsEvent::AttemptRefused {
-            actor,
-            action,
-            target,
-            crew,
-            environment,
-            code,
-            count,
-            ..
-        } => {
-            let mut description = Description::of(event, action, (kind_of(target), target.clone()))
-                .changed("count", Json::Null, *count)
-                .changed("code", Json::Null, code.as_str());
-            description.actor = *actor;
-            description.outcome = AuditOutcome::Denied;
-            description.crew = *crew;
-            description.environment = *environment;
-            description
-        }
+        AttemptsEvent::AttemptRefused { .. } => describe_refusal(event, happened),
         AttemptsEvent::AuditExported {
             actor,
             target,
@@ -787,7 +769,52 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
             description.actor = *actor;
             description
         }
+        AttemptsEvent::ReportRead {
+            actor,
+            action,
+            target,
+            question,
+            ..
+        } => {
+            let mut description = Description::of(event, action, (kind_of(target), target.clone()));
+            description.actor = *actor;
+            description.environment = question.environment;
+            if let Some(from) = question.from {
+                description = description.changed("from", Json::Null, from);
+            }
+            if let Some(principal) = &question.principal {
+                let words = [principal.as_str()];
+                description = description
+                    .changed("principal", Json::Null, principal.as_str())
+                    .named(&words);
+            }
+            description.changed("position", Json::Null, question.position)
+        }
     }
+}
+
+fn describe_refusal(event: &Recorded, happened: &AttemptsEvent) -> Description {
+    let AttemptsEvent::AttemptRefused {
+        actor,
+        action,
+        target,
+        crew,
+        environment,
+        code,
+        count,
+        ..
+    } = happened
+    else {
+        return describe_attempt(event, happened);
+    };
+    let mut description = Description::of(event, action, (kind_of(target), target.clone()))
+        .changed("count", Json::Null, *count)
+        .changed("code", Json::Null, code.as_str());
+    description.actor = *actor;
+    description.outcome = AuditOutcome::Denied;
+    description.crew = *crew;
+    description.environment = *environment;
+    description
 }
 
 /// The kind of thing that an id names, from its prefix.

@@ -1,5 +1,6 @@
 //! What can be asked of the attempts of a workspace or an organization.
 
+use super::ReportQuestion;
 use crate::domain::{
     authority::Actor,
     environment::Environment,
@@ -41,5 +42,16 @@ pub enum AttemptsCommand {
         format: String,
         /// What narrows it: names of filters, never what they are.
         filters: Vec<String>,
+    },
+    /// Keep that a report was made. Accepted once for the same actor, action, target, question
+    /// and minute.
+    RecordReport {
+        organization: OrganizationId,
+        actor: Actor,
+        action: String,
+        target: String,
+        question: ReportQuestion,
+        /// Minutes since 1970, by the log's own time.
+        minute: i64,
     },
 }

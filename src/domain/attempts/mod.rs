@@ -1,5 +1,5 @@
-//! Refused attempts of known principals in a workspace or an organization, and what was exported
-//! of its audit log.
+//! Refused attempts of known principals in a workspace or an organization, reports on access that
+//! were made there, and exports of its audit log.
 //!
 //! They are a stream of their own so that somebody who is refused never moves the version
 //! of what they aimed at. The service counts; this makes sure that replicas which are
@@ -19,7 +19,7 @@ use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 
 pub use commands::AttemptsCommand;
-pub use events::AttemptsEvent;
+pub use events::{AttemptsEvent, ReportQuestion};
 
 use super::{
     Moment, Refusal, Stream,
@@ -97,6 +97,27 @@ impl Attempts {
                 format,
                 filters,
             }],
+            AttemptsCommand::RecordReport {
+                organization,
+                actor,
+                action,
+                target,
+                question,
+                minute,
+            } => {
+                let report = Attempt::of_report(actor, &action, &target, &question);
+                if self.is_known(minute, &report) {
+                    return Vec::new();
+                }
+                vec![AttemptsEvent::ReportRead {
+                    organization,
+                    actor,
+                    action,
+                    target,
+                    question,
+                    minute,
+                }]
+            }
         }
     }
 
@@ -123,6 +144,17 @@ impl Attempts {
 }
 
 impl Attempt {
+    /// A report, remembered among what was tried: two are the same that ask the same.
+    fn of_report(actor: Actor, action: &str, target: &str, question: &ReportQuestion) -> Self {
+        Self {
+            actor,
+            action: action.to_owned(),
+            target: target.to_owned(),
+            code: serde_json::to_string(question).unwrap_or_default(),
+            repeats: false,
+        }
+    }
+
     fn refused(
         self,
         organization: OrganizationId,
@@ -192,6 +224,18 @@ impl Aggregate for Attempts {
             AttemptsEvent::AuditExported { organization, .. } => {
                 self.organization = Some(organization);
             }
+            AttemptsEvent::ReportRead {
+                organization,
+                actor,
+                action,
+                target,
+                question,
+                minute,
+            } => {
+                self.organization = Some(organization);
+                let report = Attempt::of_report(actor, &action, &target, &question);
+                self.remember(minute, report);
+            }
         }
     }
 }
@@ -202,7 +246,9 @@ impl Stream for Attempts {
     fn positioned(&mut self, event: &AttemptsEvent, _position: u64) {
         match event {
             // Gives nobody a right, so nothing asks where it stands.
-            AttemptsEvent::AttemptRefused { .. } | AttemptsEvent::AuditExported { .. } => {}
+            AttemptsEvent::AttemptRefused { .. }
+            | AttemptsEvent::AuditExported { .. }
+            | AttemptsEvent::ReportRead { .. } => {}
         }
     }
 
@@ -222,6 +268,7 @@ impl DomainEvent for AttemptsEvent {
         match self {
             Self::AttemptRefused { .. } => "attempt_refused",
             Self::AuditExported { .. } => "audit_exported",
+            Self::ReportRead { .. } => "report_read",
         }
         .to_owned()
     }
