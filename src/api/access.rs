@@ -823,6 +823,11 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/workspaces/{ws}/audit/export",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
         "/v1/workspaces/{ws}/audit/{position}",
         Workspace(InWorkspace::ReadAudit),
     ),
@@ -839,6 +844,11 @@ pub const ROUTES: &[Route] = &[
     route(
         "GET",
         "/v1/organizations/{org}/audit",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/export",
         Organization(InOrganization::ReadAudit),
     ),
     route(

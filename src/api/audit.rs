@@ -4,7 +4,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -20,7 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     app::Edge,
     exchange::PrincipalReader,
-    headers::MinimumPosition,
+    headers::{CREWLOG_POSITION, MinimumPosition},
     paging::{Cursor, CursorKey, Limit},
     problem::Problem,
     query::Path,
@@ -36,7 +41,8 @@ use crate::{
     },
     projections::audit::AuditOutcome,
     service::{
-        AuditEntry, AuditFilter, AuditScope, EntryActor, EntryChange, EntryTarget, Order, Service,
+        AuditEntry, AuditFilter, AuditScope, EntryActor, EntryChange, EntryTarget, ExportFormat,
+        Order, Service, ServiceError,
     },
 };
 
@@ -47,6 +53,8 @@ const FILTER_CHARACTERS_MAX: usize = 200;
 pub fn routes() -> OpenApiRouter<Edge> {
     OpenApiRouter::new()
         .routes(routes!(list_audit))
+        .routes(routes!(export_audit))
+        .routes(routes!(export_organization_audit))
         .routes(routes!(read_audit_entry))
         .routes(routes!(list_organization_audit))
         .routes(routes!(read_organization_audit_entry))
@@ -457,6 +465,162 @@ pub async fn list_audit(
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Page<AuditEntryBody>, Problem> {
     page(&service, reader, AuditScope::Workspace(workspace)).await
+}
+
+/// Which entries are exported, and how; each condition that is given must hold.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExportQuery {
+    /// `jsonl`, where nobody says: entries with their exact bytes and proofs, which
+    /// `crewlog verify --offline` verifies with no server; `csv`: for spreadsheets.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    format: ExportFormatName,
+    /// The id of who acted.
+    #[param(inline)]
+    actor: Option<FilterText>,
+    /// As entries have it, `member.invited`.
+    #[param(inline)]
+    action: Option<FilterText>,
+    /// The id of what was made or changed.
+    #[param(inline)]
+    target: Option<FilterText>,
+    /// The id of a crew.
+    #[param(inline)]
+    crew: Option<FilterText>,
+    #[param(inline)]
+    environment: Option<Environment>,
+    /// Recorded at this time or later.
+    #[param(inline)]
+    from: Option<QueryTime>,
+    /// Recorded before this time.
+    #[param(inline)]
+    to: Option<QueryTime>,
+    /// Positions after this one.
+    #[param(inline)]
+    after: Option<Position>,
+    /// Positions before this one.
+    #[param(inline)]
+    before: Option<Position>,
+    /// Words that must all occur in what was done and in open names; the first eight count.
+    #[param(inline)]
+    q: Option<FilterText>,
+    #[param(inline)]
+    outcome: Option<Outcome>,
+}
+
+/// The form of an export.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ExportFormat)]
+pub enum ExportFormatName {
+    #[default]
+    Jsonl,
+    Csv,
+}
+
+impl ExportQuery {
+    fn into_filter(self) -> (ExportFormat, AuditFilter) {
+        let format = match self.format {
+            ExportFormatName::Jsonl => ExportFormat::Jsonl,
+            ExportFormatName::Csv => ExportFormat::Csv,
+        };
+        let listed = AuditQuery {
+            actor: self.actor,
+            action: self.action,
+            target: self.target,
+            crew: self.crew,
+            environment: self.environment,
+            from: self.from,
+            to: self.to,
+            after: self.after,
+            before: self.before,
+            q: self.q,
+            outcome: self.outcome,
+            order: AuditOrder::Asc,
+            limit: Limit::default(),
+            cursor: None,
+        };
+        (format, listed.into_filter())
+    }
+}
+
+fn shown(entry: AuditEntry) -> serde_json::Value {
+    let body = AuditEntryBody::from(entry);
+    serde_json::to_value(body).expect("an entry has only names as members")
+}
+
+/// Streams an export; where it cannot go on, the connection breaks, and the export has no end.
+async fn export(
+    service: Arc<Service>,
+    reader: PrincipalReader<ExportQuery>,
+    scope: AuditScope,
+) -> Result<Response, Problem> {
+    let PrincipalReader {
+        request,
+        principal,
+        query,
+    } = reader;
+    let (format, filter) = query.into_filter();
+    let export = service
+        .begin_export(&request, &principal, scope, filter, format)
+        .await?;
+    let (content_type, name) = match format {
+        ExportFormat::Jsonl => ("application/jsonl", "audit.jsonl"),
+        ExportFormat::Csv => ("text/csv; charset=utf-8", "audit.csv"),
+    };
+    let through = export.through();
+    let parts = futures::stream::try_unfold((service, export), async |(service, mut export)| {
+        let part = service.next_of_export(&mut export, shown).await;
+        let part = part.inspect_err(|error| tracing::warn!(%error, "an export ended early"))?;
+        Ok::<_, ServiceError>(part.map(|part| (part, (service, export))))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (CREWLOG_POSITION, HeaderValue::from(through)),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
+                .map_err(|error| Problem::internal(&error))?,
+        ),
+    ];
+    Ok((headers, Body::from_stream(parts)).into_response())
+}
+
+/// Exports the audit log of a workspace, oldest first, up to a signed checkpoint. The export is
+/// an entry itself. One that was sent to its end ends with a signed statement.
+#[utoipa::path(
+    get, path = "/v1/workspaces/{ws}/audit/export", tag = "audit",
+    params(("ws" = WorkspaceId, Path), ExportQuery, MinimumPosition),
+    responses((
+        status = 200, description = "JSON Lines, or CSV.", body = String,
+        content_type = "application/jsonl",
+    )),
+)]
+pub async fn export_audit(
+    State(service): State<Arc<Service>>,
+    reader: PrincipalReader<ExportQuery>,
+    Path(workspace): Path<WorkspaceId>,
+) -> Result<Response, Problem> {
+    export(service, reader, AuditScope::Workspace(workspace)).await
+}
+
+/// Exports the audit log of an organization, oldest first, up to a signed checkpoint.
+#[utoipa::path(
+    get, path = "/v1/organizations/{org}/audit/export", tag = "audit",
+    params(("org" = OrganizationId, Path), ExportQuery, MinimumPosition),
+    responses((
+        status = 200, description = "JSON Lines, or CSV.", body = String,
+        content_type = "application/jsonl",
+    )),
+)]
+pub async fn export_organization_audit(
+    State(service): State<Arc<Service>>,
+    reader: PrincipalReader<ExportQuery>,
+    Path(organization): Path<OrganizationId>,
+) -> Result<Response, Problem> {
+    export(service, reader, AuditScope::Organization(organization)).await
 }
 
 /// An entry of a workspace's audit log, with its exact bytes.

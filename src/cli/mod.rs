@@ -104,8 +104,8 @@ enum Command {
     Migrate,
     /// Fold the projections again from the whole log, or check them against it
     Replay(replay::Arguments),
-    /// Recompute every leaf, every chain and the root of the log from its bytes
-    Verify,
+    /// Recompute every leaf, every chain and the root of the log; or verify an export offline
+    Verify(verify::Arguments),
     /// Show the keys that checkpoints of the log are verified with, or rotate them
     Keys(keys::Arguments),
     /// Print the OpenAPI document
@@ -161,7 +161,10 @@ async fn run(line: CommandLine) -> Result<Outcome, Failure> {
         Command::Serve(arguments) => serve::run(arguments, place()?, output).await,
         Command::Migrate => migrate::run(place()?, output).await,
         Command::Replay(arguments) => replay::run(arguments, place()?, output).await,
-        Command::Verify => verify::run(place()?, output).await,
+        Command::Verify(arguments) => match arguments.offline() {
+            Some(offline) => verify::run_offline(offline, output),
+            None => verify::run(place()?, output).await,
+        },
         Command::Keys(arguments) => keys::run(arguments, place()?, output).await,
         Command::Openapi => openapi::run(output),
         Command::Completions(arguments) => completions::run(arguments, output),

@@ -1,9 +1,14 @@
 //! `crewlog verify`: whether the log is what was written.
 //!
 //! Reads only, and works beside a running server. Needs no key; where the root key is at hand,
-//! contents are opened and hashed as well.
+//! contents are opened and hashed as well. With `--offline` it reads an export instead, and needs
+//! nothing but a key of the log.
 
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::json;
 
@@ -14,8 +19,128 @@ use super::{
 };
 use crate::{
     journal::{SystemSource, sealing::Keyring, stores::Store},
-    service::{VerifyReport, verify},
+    proofs::note::VerifierKey,
+    service::{
+        VerifyReport,
+        offline::{self, OfflineReport},
+        verify,
+    },
 };
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Verify this export, with no store and no server
+    #[arg(long, value_name = "EXPORT", requires = "key")]
+    offline: Option<PathBuf>,
+    /// With --offline: a checkpoint that was kept, of the size that the export is of
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    checkpoint: Option<PathBuf>,
+    /// With --offline: a key of the log, as `crewlog keys` shows it; may be given several times
+    #[arg(long, value_name = "VERIFIER", requires = "offline")]
+    #[arg(value_parser = VerifierKey::of_log)]
+    key: Vec<VerifierKey>,
+}
+
+impl Arguments {
+    /// What is to be verified offline, where something is.
+    pub fn offline(self) -> Option<Offline> {
+        let Self {
+            offline,
+            checkpoint,
+            key,
+        } = self;
+        offline.map(|export| Offline {
+            export,
+            checkpoint,
+            keys: key,
+        })
+    }
+}
+
+/// An export, and what it is verified by.
+#[derive(Debug)]
+pub struct Offline {
+    export: PathBuf,
+    checkpoint: Option<PathBuf>,
+    keys: Vec<VerifierKey>,
+}
+
+/// Verifies an export and prints what was found.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn run_offline(offline: Offline, output: Output) -> Result<Outcome, Failure> {
+    let cannot = |file: &Path, error: std::io::Error| {
+        Failure::could_not_run(format!(
+            "the file {} cannot be read: {error}",
+            file.display()
+        ))
+    };
+    let checkpoint = match &offline.checkpoint {
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| cannot(file, error))?),
+        None => None,
+    };
+    let open = || std::fs::File::open(&offline.export).map(std::io::BufReader::new);
+    let report = offline::verify(open, checkpoint.as_deref(), &offline.keys);
+    let report = report.map_err(|error| cannot(&offline.export, error))?;
+    output.result(&offline_as_json(&report), &offline_as_text(&report))?;
+    Ok(match report.holds() {
+        true => Outcome::Fine,
+        false => Outcome::Difference,
+    })
+}
+
+fn offline_as_json(report: &OfflineReport) -> serde_json::Value {
+    let failures = report.failures.iter().map(|failure| {
+        json!({"position": failure.position, "line": failure.line, "detail": failure.detail})
+    });
+    json!({
+        "holds": report.holds(),
+        "entries": report.entries,
+        "opened": report.opened,
+        "names_told": report.names_told,
+        "about": report.about,
+        "failing": report.failing,
+        "failures": failures.collect::<Vec<_>>(),
+    })
+}
+
+fn offline_as_text(report: &OfflineReport) -> String {
+    let verdict = match report.holds() {
+        true => "the export is what the log says",
+        false => "THE EXPORT IS NOT WHAT THE LOG SAYS",
+    };
+    let mut text = format!("{verdict}: {} entries", report.entries);
+    let about = report.about.as_ref();
+    let about = about.map(|about| (&about["scope"], &about["tree_size"], &about["complete"]));
+    // Writing to a string cannot fail.
+    if let Some((scope, size, complete)) = about {
+        let scope = scope.as_str().unwrap_or_default();
+        let _ = write!(text, " of {scope}, as of a log of {size}");
+        if *complete == json!(true) {
+            let _ = write!(text, ", none left out between the first and the last");
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\n{} opened values are what was committed to; {} names are told, not proven here",
+        report.opened, report.names_told
+    );
+    for failure in &report.failures {
+        let place = match (failure.position, failure.line) {
+            (Some(position), Some(line)) => format!("position {position} (line {line})"),
+            (Some(position), None) => format!("position {position}"),
+            (None, Some(line)) => format!("line {line}"),
+            (None, None) => "the export".to_owned(),
+        };
+        let _ = writeln!(text, "{place}: {}", failure.detail);
+    }
+    let untold = report.failing - report.failures.len() as u64;
+    if untold > 0 {
+        let _ = writeln!(text, "and {untold} more");
+    }
+    text
+}
 
 /// Verifies the log and prints what was found.
 ///

@@ -140,6 +140,20 @@ impl DataKey {
     /// # Errors
     /// When it was changed, or sealed for another place or under another key.
     pub fn open(&self, sealed: &Sealed, event: EventId, field: &str) -> Result<String, OpenError> {
+        Ok(self.open_for_others(sealed, event, field)?.1)
+    }
+
+    /// The same, with the random bytes that the value was committed to: with both, somebody else
+    /// can hold the value against the commitment in the entry.
+    ///
+    /// # Errors
+    /// When it was changed, or sealed for another place or under another key.
+    pub fn open_for_others(
+        &self,
+        sealed: &Sealed,
+        event: EventId,
+        field: &str,
+    ) -> Result<([u8; OPENING_BYTES], String), OpenError> {
         let ciphertext = BASE64_STANDARD
             .decode(&sealed.ciphertext)
             .map_err(|_| OpenError)?;
@@ -147,10 +161,12 @@ impl DataKey {
         let commitment = BASE64_STANDARD
             .decode(&sealed.commitment)
             .map_err(|_| OpenError)?;
-        if plain.len() < OPENING_BYTES || Sha256::digest(&plain).as_slice() != commitment {
+        if Sha256::digest(&plain).as_slice() != commitment {
             return Err(OpenError);
         }
-        String::from_utf8(plain[OPENING_BYTES..].to_vec()).map_err(|_| OpenError)
+        let (opening, value) = plain.split_first_chunk().ok_or(OpenError)?;
+        let value = String::from_utf8(value.to_vec()).map_err(|_| OpenError)?;
+        Ok((*opening, value))
     }
 }
 

@@ -960,6 +960,20 @@ fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
     match happened {
         AttemptsEvent::AttemptRefused { .. } => describe_refusal(event, happened),
+        AttemptsEvent::AuditExported {
+            actor,
+            target,
+            format,
+            filters,
+            ..
+        } => {
+            let target = (kind_of(target), target.clone());
+            let mut description = Description::of(event, "audit.exported", target)
+                .changed("format", Json::Null, format.as_str())
+                .changed("filters", Json::Null, filters.clone());
+            description.actor = *actor;
+            description
+        }
         AttemptsEvent::ReportRead {
             actor,
             action,

@@ -17,6 +17,7 @@ use crate::{
         environment::Environment,
         event::Event,
         ids::{CrewId, EventId, OrganizationId, UserId, WorkspaceId},
+        sealed::Sealed,
     },
     journal::{
         Recorded, StoredEvent,
@@ -119,6 +120,8 @@ pub struct AuditEntry {
     pub leaf: [u8; 32],
     /// The exact bytes of the entry.
     pub canonical: String,
+    /// What of it is sealed: each with the field that it was sealed for.
+    pub sealed: Vec<(String, Sealed)>,
     /// Of one entry that names contents: where these differ. None where they cannot be read.
     pub contents: Option<Vec<Difference>>,
 }
@@ -246,7 +249,7 @@ impl Service {
         serde_json::from_str(&text).map_err(|error| ServiceError::Internal(error.to_string()))
     }
 
-    async fn may_read_audit(
+    pub(super) async fn may_read_audit(
         &self,
         request: &Request,
         principal: impl Into<Principal>,
@@ -273,7 +276,7 @@ impl Service {
         Ok(())
     }
 
-    async fn audit_search(
+    pub(super) async fn audit_search(
         &self,
         scope: AuditScope,
         filter: &AuditFilter,
@@ -353,7 +356,7 @@ impl Service {
     }
 
     /// The entries at these positions, oldest first.
-    async fn entries(&self, positions: &[u64]) -> Result<Vec<AuditEntry>, ServiceError> {
+    pub(super) async fn entries(&self, positions: &[u64]) -> Result<Vec<AuditEntry>, ServiceError> {
         let stored = stores::events_at(&**self.journal.store(), positions).await?;
         let mut described = Vec::with_capacity(stored.len());
         for event in stored {
@@ -412,6 +415,7 @@ impl Service {
         description: Description,
         names: &Names,
     ) -> Result<AuditEntry, ServiceError> {
+        let sealed = sealed_in(recorded, &description);
         let called = description.called;
         let mut changes = Vec::with_capacity(description.changes.len());
         for change in description.changes {
@@ -477,6 +481,7 @@ impl Service {
             user_agent: of_context("user_agent"),
             leaf: stored.leaf,
             canonical: stored.canonical(),
+            sealed,
             contents: None,
         })
     }
@@ -507,7 +512,7 @@ impl Service {
         &self,
         event: EventId,
         field: &str,
-        sealed: Option<&crate::domain::sealed::Sealed>,
+        sealed: Option<&Sealed>,
     ) -> Result<Option<String>, ServiceError> {
         match sealed {
             Some(sealed) => Ok(Some(
@@ -516,6 +521,21 @@ impl Service {
             None => Ok(None),
         }
     }
+}
+
+fn sealed_in(recorded: &Recorded, description: &Description) -> Vec<(String, Sealed)> {
+    let of_changes = description.changes.iter();
+    let shown = of_changes.flat_map(|change| [&change.from, &change.to]);
+    let shown = shown.filter_map(|shown| match shown {
+        Shown::Plain(_) => None,
+        Shown::Sealed { field, sealed } => Some(((*field).to_owned(), sealed.clone())),
+    });
+    let metadata = &recorded.metadata;
+    let beside = [(REASON, &metadata.reason), (CONTEXT, &metadata.context)];
+    let beside = beside
+        .into_iter()
+        .filter_map(|(field, sealed)| Some((field.to_owned(), sealed.clone()?)));
+    shown.chain(beside).collect()
 }
 
 /// Who knows the people in an entry: its organization, else the account itself.

@@ -193,7 +193,7 @@ impl Chains {
             told(after.min(head.position));
         }
         self.proving.compare_tiles(store, report).await?;
-        self.proving.end(head.position, report);
+        self.proving.end(self.position, report);
         self.compare_head(head, report);
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 4] = ["getting-in", "roles", "api-keys", "promotion"];
+const PAGES: [&str; 5] = ["getting-in", "roles", "api-keys", "promotion", "audit"];
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -26,6 +26,9 @@ pub fn trials() -> Vec<Case> {
         }),
         both("guide", "promotion_is_true", async |store| {
             follow(store, PAGES[3]).await
+        }),
+        both("guide", "auditing_is_true", async |store| {
+            follow(store, PAGES[4]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),

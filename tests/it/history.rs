@@ -544,6 +544,14 @@ async fn write_audit(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
             repeats: false,
         };
         desk.execute::<Attempts>(&team.attempts(), refused, &[])?;
+        let exported = AttemptsCommand::NoteExport {
+            organization: team.organization,
+            actor: auditor.actor(),
+            target: team.workspace.to_string(),
+            format: "jsonl".to_owned(),
+            filters: vec!["from".to_owned()],
+        };
+        desk.execute::<Attempts>(&team.attempts(), exported, &[])?;
         Ok(done())
     });
     fixture.commit(tried).await;

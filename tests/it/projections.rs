@@ -844,11 +844,12 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
         ),
+        "audit_exported" => ("audit.exported", text(&body["target"])),
         other => panic!("an event {other} that auditors are not told of"),
     };
     let refused = ["sign_in_failed", "attempt_refused"].contains(&entry.event_type.as_str());
     let actor = match entry.event_type.as_str() {
-        "attempt_refused" | "report_read" => &body["actor"],
+        "attempt_refused" | "audit_exported" | "report_read" => &body["actor"],
         _ => &entry.metadata["actor"],
     };
     let is_inside = ["crew", "promotion"].contains(&entry.kind.as_str());

@@ -33,6 +33,16 @@ pub enum AttemptsCommand {
         /// Whether these are the repeats of a minute rather than its first.
         repeats: bool,
     },
+    /// Note that the audit log was exported.
+    NoteExport {
+        organization: OrganizationId,
+        actor: Actor,
+        /// The workspace or organization whose log it is.
+        target: String,
+        format: String,
+        /// What narrows it: names of filters, never what they are.
+        filters: Vec<String>,
+    },
     /// Keep that a report was made. Accepted once for the same actor, action, target, question
     /// and minute.
     RecordReport {

@@ -1,4 +1,4 @@
-//! What a known principal tried and was refused.
+//! What a known principal tried and was refused, and what they took with them of the log.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,16 @@ pub enum AttemptsEvent {
         count: u64,
         /// Whether these are the repeats of a minute rather than its first.
         repeats: bool,
+    },
+    /// The audit log was exported, as far as it went then.
+    AuditExported {
+        organization: OrganizationId,
+        actor: Actor,
+        /// The workspace or organization whose log it is.
+        target: String,
+        format: String,
+        /// What narrowed it: names of filters, never what they were.
+        filters: Vec<String>,
     },
     /// A report was made that tells who has access. The same question of the same principal is
     /// told once a minute.

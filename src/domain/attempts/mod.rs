@@ -1,5 +1,5 @@
-//! Refused attempts of known principals in a workspace or an organization, and reports on access
-//! that were made there.
+//! Refused attempts of known principals in a workspace or an organization, reports on access that
+//! were made there, and exports of its audit log.
 //!
 //! They are a stream of their own so that somebody who is refused never moves the version
 //! of what they aimed at. The service counts; this makes sure that replicas which are
@@ -84,6 +84,19 @@ impl Attempts {
                 }
                 vec![attempt.refused(organization, (crew, environment), minute, count)]
             }
+            AttemptsCommand::NoteExport {
+                organization,
+                actor,
+                target,
+                format,
+                filters,
+            } => vec![AttemptsEvent::AuditExported {
+                organization,
+                actor,
+                target,
+                format,
+                filters,
+            }],
             AttemptsCommand::RecordReport {
                 organization,
                 actor,
@@ -208,6 +221,9 @@ impl Aggregate for Attempts {
                 };
                 self.remember(minute, attempt);
             }
+            AttemptsEvent::AuditExported { organization, .. } => {
+                self.organization = Some(organization);
+            }
             AttemptsEvent::ReportRead {
                 organization,
                 actor,
@@ -230,7 +246,9 @@ impl Stream for Attempts {
     fn positioned(&mut self, event: &AttemptsEvent, _position: u64) {
         match event {
             // Gives nobody a right, so nothing asks where it stands.
-            AttemptsEvent::AttemptRefused { .. } | AttemptsEvent::ReportRead { .. } => {}
+            AttemptsEvent::AttemptRefused { .. }
+            | AttemptsEvent::AuditExported { .. }
+            | AttemptsEvent::ReportRead { .. } => {}
         }
     }
 
@@ -249,6 +267,7 @@ impl DomainEvent for AttemptsEvent {
     fn event_type(&self) -> String {
         match self {
             Self::AttemptRefused { .. } => "attempt_refused",
+            Self::AuditExported { .. } => "audit_exported",
             Self::ReportRead { .. } => "report_read",
         }
         .to_owned()

@@ -107,6 +107,7 @@ fn answered(route: &Route, reply: &Reply) {
             }
         }
         Answer::Nothing => assert_eq!(reply.text, "", "{name}"),
+        Answer::Text => assert!(!reply.text.is_empty(), "{name}"),
         Answer::Server => {}
     }
     well_formed(&name, &reply.body);

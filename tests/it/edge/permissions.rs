@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 81] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 82] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -466,6 +466,11 @@ const PRODUCT: [(&str, &str, [bool; 4]); 81] = [
         "/v1/workspaces/{ws}/access/diff",
         [true, true, false, false],
     ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/audit/export",
+        [true, true, false, false],
+    ),
 ];
 
 fn row(route: &Route) -> &'static access::Route {
@@ -519,6 +524,7 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
+        "GET /v1/workspaces/{ws}/audit/export",
         "GET /v1/workspaces/{ws}/access",
         "GET /v1/workspaces/{ws}/access/diff",
     ];

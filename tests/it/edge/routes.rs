@@ -26,6 +26,8 @@ pub enum Answer {
     Unversioned(&'static [&'static str]),
     /// `200`, a page of resources.
     Page(&'static [&'static str]),
+    /// `200`, a text that is streamed.
+    Text,
     /// `204`.
     Nothing,
     /// `200`, about the server and not about anything in it.
@@ -56,7 +58,7 @@ const fn route(method: &'static str, path: &'static str, answer: Answer) -> Rout
     }
 }
 
-use Answer::{Created, Nothing, Page, Resource, Server as OfServer, Unversioned};
+use Answer::{Created, Nothing, Page, Resource, Server as OfServer, Text, Unversioned};
 
 const SIGNED_UP: &[&str] = &["user", "organization", "workspace", "session"];
 const ME: &[&str] = &[
@@ -709,6 +711,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
     route("DELETE", ONE_AUDITOR, Nothing),
     route("POST", CAN, Unversioned(&["allowed", "because"])),
+    route("GET", "/v1/workspaces/{ws}/audit/export", Text),
+    route("GET", "/v1/organizations/{org}/audit/export", Text),
     route("GET", "/v1/log/checkpoint", OfServer),
     route(
         "GET",
@@ -768,7 +772,7 @@ impl Route {
             Created(_) if self.path.ends_with("/rotate") => true,
             // A password has no version.
             Nothing => self.path != PASSWORD,
-            Created(_) | Unversioned(_) | Page(_) | OfServer => false,
+            Created(_) | Unversioned(_) | Page(_) | Text | OfServer => false,
         }
     }
 }

@@ -24,10 +24,10 @@ pub fn trials() -> Vec<Case> {
 
 /// A checkpoint, read by hand.
 #[derive(Debug, Clone)]
-struct Checkpoint {
-    text: String,
+pub struct Checkpoint {
+    pub text: String,
     origin: String,
-    size: u64,
+    pub size: u64,
     root: [u8; 32],
 }
 
@@ -76,7 +76,7 @@ impl Checkpoint {
     }
 }
 
-async fn verifiers(server: &Server) -> Vec<String> {
+pub async fn verifiers(server: &Server) -> Vec<String> {
     let keys = server.get("/v1/log/keys").await.expect(200).body;
     let keys = keys["data"].as_array().expect("a list").iter();
     keys.map(|key| key["verifier"].as_str().expect("a key").to_owned())
@@ -84,7 +84,7 @@ async fn verifiers(server: &Server) -> Vec<String> {
 }
 
 /// A checkpoint of at least a size.
-async fn checkpoint_of(server: &Server, size: u64) -> Checkpoint {
+pub async fn checkpoint_of(server: &Server, size: u64) -> Checkpoint {
     crate::edge::eventually("a checkpoint", async || {
         let text = server.get("/v1/log/checkpoint").await.expect(200).text;
         Some(Checkpoint::read(&text)).filter(|found| found.size >= size)
@@ -93,7 +93,7 @@ async fn checkpoint_of(server: &Server, size: u64) -> Checkpoint {
 }
 
 /// Somebody with a workspace whose log has some entries.
-async fn with_entries(server: &Server, renames: usize) -> (Person, String) {
+pub async fn with_entries(server: &Server, renames: usize) -> (Person, String) {
     let more = json!({"organization": {"name": "Acme"}, "workspace": {"name": "Acme"}});
     let (owner, made) = Person::sign_up_with(server, "owner", more).await;
     let path = format!(

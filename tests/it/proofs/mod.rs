@@ -1,8 +1,10 @@
 //! That the log can be believed: what is signed and proven of it, verified by code that shares
 //! nothing with what made it, and what becomes of those who change it.
 
+mod exports;
 mod log;
 mod publishing;
+mod tampering;
 
 use rusqlite::Connection;
 use sqlx::{Connection as _, PgConnection};
@@ -10,10 +12,15 @@ use sqlx::{Connection as _, PgConnection};
 use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
-    [log::trials(), publishing::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        exports::trials(),
+        log::trials(),
+        publishing::trials(),
+        tampering::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Changes the tables of a store behind its back: the triggers that keep events as they are do
