@@ -332,11 +332,7 @@ impl Service {
             let found = self.crews().get(&target.to_string()).await?.value;
             let place = found.as_ref().map(|found| found.workspace);
             let outcome = match place {
-                None => Err(Refusal::NotFound {
-                    what: "crew",
-                    hidden: false,
-                }
-                .into()),
+                None => Err(NO_CREW.into()),
                 Some(place) => {
                     let from = match place == workspace {
                         true => SourceDraft::Crew(crew),
@@ -362,6 +358,7 @@ impl Service {
                     self.propose(&request, principal, place, &new)
                         .await
                         .map(|written| written.value)
+                        .map_err(not_told_apart)
                 }
             };
             // Whoever may not know of a target is not told where it lies.
@@ -373,6 +370,20 @@ impl Service {
             });
         }
         Ok(results)
+    }
+}
+
+/// No target by that id, as far as the caller may know.
+const NO_CREW: Refusal = Refusal::NotFound {
+    what: "crew",
+    hidden: false,
+};
+
+/// Whether a target is hidden, or there is none, is not told; nor whether its workspace is.
+fn not_told_apart(error: ServiceError) -> ServiceError {
+    match error {
+        ServiceError::Refused(Refusal::NotFound { .. }) => NO_CREW.into(),
+        other => other,
     }
 }
 
