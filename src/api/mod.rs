@@ -10,10 +10,12 @@
 //! for each route in [`access`], which says who may.
 
 pub mod access;
+mod access_report;
 pub mod activity;
 pub mod agents;
 pub mod api_keys;
 mod app;
+mod as_of;
 pub mod audit;
 pub mod auditors;
 pub mod bundles;
@@ -97,6 +99,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(bundles::routes())
         .merge(promotions::routes())
         .merge(audit::routes())
+        .merge(access_report::routes())
         .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())

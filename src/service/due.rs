@@ -41,6 +41,8 @@ pub struct DueReport {
     pub promotions_due: u64,
     /// Contents that were staged and never pinned.
     pub contents_collected: u64,
+    /// Names of an older store by which people can be found now.
+    pub names_caught_up: u64,
     /// Records of activity that were kept long enough, or whose workspace was deleted.
     pub activity_deleted: u64,
 }
@@ -111,6 +113,7 @@ impl Service {
                 }
             }
         }
+        report.names_caught_up = self.catch_up_with_words().await?;
         report.contents_collected = self.collect_contents().await?;
         report.activity_deleted = self.delete_old_activity().await?;
         report.key_uses_written = self.write_key_uses().await?;

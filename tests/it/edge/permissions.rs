@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 68] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 70] = [
     (
         "GET",
         "/v1/workspaces/{ws}/crews/{crew}/export",
@@ -395,6 +395,16 @@ const PRODUCT: [(&str, &str, [bool; 4]); 68] = [
         "/v1/workspaces/{ws}/audit/{position}",
         [true, true, false, false],
     ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access/diff",
+        [true, true, false, false],
+    ),
     ("PATCH", "/v1/workspaces/{ws}", [true, false, false, false]),
     (
         "PUT",
@@ -454,6 +464,8 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
+        "GET /v1/workspaces/{ws}/access",
+        "GET /v1/workspaces/{ws}/access/diff",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }
