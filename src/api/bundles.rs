@@ -727,10 +727,10 @@ pub async fn roll_out(
     let (request, principal) = writer.making(&body)?;
     let include = include(body.value.include.as_ref())?;
     let targets = &body.value.targets;
-    let results = service
+    let report = service
         .roll_out(&request, &principal, at, targets, include.as_deref())
         .await?;
-    let data = results.into_iter().map(Into::into).collect();
-    let report = RollOutReportBody { data };
-    Ok(Resource::unversioned(service.position(), report))
+    let data = report.results.into_iter().map(Into::into).collect();
+    let body = RollOutReportBody { data };
+    Ok(Resource::unversioned(service.position(), body).replayed(report.replayed))
 }

@@ -102,7 +102,7 @@ pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
 pub use promotions::{
     ChangelogView, DiffItem, DiffView, NewPromotion, OtherSide, PromotionFilter, PromotionView,
-    ReportedCheck, RollOutResult, SourceDraft,
+    ReportedCheck, RollOutReport, RollOutResult, SourceDraft,
 };
 pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
 pub use secrets::{Token, TokenKind};

@@ -45,7 +45,7 @@ pub use changelog::ChangelogView;
 pub use decide::ReportedCheck;
 use decide::apply_in;
 pub use differences::{DiffItem, DiffView, OtherSide};
-pub use propose::{NewPromotion, RollOutResult, SourceDraft};
+pub use propose::{NewPromotion, RollOutReport, RollOutResult, SourceDraft};
 
 /// A promotion, as it is answered.
 #[derive(Debug, Clone)]

@@ -53,6 +53,14 @@ pub struct RollOutResult {
     pub outcome: Result<PromotionView, ServiceError>,
 }
 
+/// What became of each target, in the order that they were named.
+#[derive(Debug)]
+pub struct RollOutReport {
+    pub results: Vec<RollOutResult>,
+    /// Whether all that was proposed had been before, by the same request.
+    pub replayed: bool,
+}
+
 /// The source of a promotion, looked up.
 #[derive(Clone)]
 enum Source {
@@ -320,7 +328,7 @@ impl Service {
         (workspace, crew): (WorkspaceId, CrewId),
         targets: &[CrewId],
         include: Option<&[ItemKey]>,
-    ) -> Result<Vec<RollOutResult>, ServiceError> {
+    ) -> Result<RollOutReport, ServiceError> {
         let (permission, action) = (Permission::ProposePromotions, "crew.rolled_out");
         let (source, _) = self
             .may_in_crew(request, principal, (workspace, crew), permission, action)
@@ -328,15 +336,12 @@ impl Service {
         // What goes into other workspaces goes as a bundle, read once.
         let mut bundle: Option<Arc<BundleDraft>> = None;
         let mut results = Vec::with_capacity(targets.len());
+        let mut replays = Vec::with_capacity(targets.len());
         for target in targets {
             let found = self.crews().get(&target.to_string()).await?.value;
             let place = found.as_ref().map(|found| found.workspace);
             let outcome = match place {
-                None => Err(Refusal::NotFound {
-                    what: "crew",
-                    hidden: false,
-                }
-                .into()),
+                None => Err(NO_CREW.into()),
                 Some(place) => {
                     let from = match place == workspace {
                         true => SourceDraft::Crew(crew),
@@ -359,9 +364,14 @@ impl Service {
                         include: include.map(<[ItemKey]>::to_vec),
                     };
                     let request = for_target(request, *target);
-                    self.propose(&request, principal, place, &new)
-                        .await
+                    let proposed = self.propose(&request, principal, place, &new).await;
+                    if let Err(ServiceError::IdempotencyKeyReused) = &proposed {
+                        return Err(ServiceError::IdempotencyKeyReused);
+                    }
+                    replays.extend(proposed.as_ref().map(|written| written.replayed).ok());
+                    proposed
                         .map(|written| written.value)
+                        .map_err(not_told_apart)
                 }
             };
             // Whoever may not know of a target is not told where it lies.
@@ -372,7 +382,24 @@ impl Service {
                 outcome,
             });
         }
-        Ok(results)
+        Ok(RollOutReport {
+            replayed: !replays.is_empty() && replays.iter().all(|replayed| *replayed),
+            results,
+        })
+    }
+}
+
+/// No target by that id, as far as the caller may know.
+const NO_CREW: Refusal = Refusal::NotFound {
+    what: "crew",
+    hidden: false,
+};
+
+/// Whether a target is hidden, or there is none, is not told; nor whether its workspace is.
+fn not_told_apart(error: ServiceError) -> ServiceError {
+    match error {
+        ServiceError::Refused(Refusal::NotFound { .. }) => NO_CREW.into(),
+        other => other,
     }
 }
 
