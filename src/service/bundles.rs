@@ -44,7 +44,7 @@ const PLACES_MAX: usize = 10;
 pub struct BundleDraft(pub BTreeMap<ItemKey, String>);
 
 /// A bundle that is ready to be sent.
-pub struct Export {
+pub struct CrewExport {
     pub digest: Digest,
     /// In bytes.
     pub size: u64,
@@ -116,7 +116,7 @@ impl Service {
         principal: &Principal,
         at: InCrew,
         version: Option<u64>,
-    ) -> Result<Found<Export>, ServiceError> {
+    ) -> Result<Found<CrewExport>, ServiceError> {
         let permission = Permission::SeeCrews;
         let (at, found) = self
             .may_in_crew(request, principal, at, permission, "crew.exported")
@@ -135,7 +135,7 @@ impl Service {
         let looked = self.look_into(workspace, &manifest, everything).await?;
         Ok(Found {
             position: found.position,
-            value: Export {
+            value: CrewExport {
                 digest: looked.digest,
                 size: size(&manifest),
                 version: contents.version,
@@ -259,7 +259,7 @@ impl Service {
     }
 }
 
-impl Export {
+impl CrewExport {
     /// Its bytes, some at a time.
     pub fn bytes(
         self,

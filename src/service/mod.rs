@@ -81,7 +81,7 @@ pub use audit::{
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
-pub use bundles::{BundleDraft, Export};
+pub use bundles::{BundleDraft, CrewExport};
 pub use connections::ConnectionView;
 pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
