@@ -254,7 +254,10 @@ impl Permission {
             | Self::EditCrews
             | Self::SendActivity
             | Self::ManageConnections
-            | Self::BreakGlass => true,
+            | Self::BreakGlass
+            | Self::SeePromotions
+            | Self::ProposePromotions
+            | Self::DecidePromotions => true,
             Self::SeeWorkspace
             | Self::LeaveWorkspace
             | Self::InviteMembers
