@@ -11,7 +11,7 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 3] = ["getting-in", "roles", "api-keys"];
+const PAGES: [&str; 4] = ["getting-in", "roles", "api-keys", "promotion"];
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -23,6 +23,9 @@ pub fn trials() -> Vec<Case> {
         }),
         both("guide", "api_keys_are_true", async |store| {
             follow(store, PAGES[2]).await
+        }),
+        both("guide", "promotion_is_true", async |store| {
+            follow(store, PAGES[3]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),
