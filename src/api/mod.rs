@@ -18,6 +18,7 @@ mod app;
 mod as_of;
 pub mod audit;
 pub mod auditors;
+pub mod bundles;
 pub mod channels;
 mod client_address;
 mod connections;
@@ -46,6 +47,7 @@ pub mod phone_numbers;
 pub mod plans;
 pub mod policies;
 pub mod problem;
+pub mod promotions;
 pub mod query;
 pub mod request_id;
 pub mod respond;
@@ -94,6 +96,8 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(activity::routes())
         .merge(phone_numbers::routes())
         .merge(channels::routes())
+        .merge(bundles::routes())
+        .merge(promotions::routes())
         .merge(audit::routes())
         .merge(access_report::routes())
         .merge(log::routes())

@@ -130,6 +130,8 @@ text_cursors! {
     PhoneNumberCursor = "phone numbers";
     ChannelCursor = "channels";
     PathwayVersionCursor = "pathway versions";
+    PromotionCursor = "promotions";
+    ChangelogCursor = "the change log";
     OrganizationMemberCursor = "organization members";
 }
 

@@ -31,10 +31,11 @@ use crate::{
         environment::Environment,
         ids::{
             AgentId, ChannelId, CrewId, EventId, InvitationId, KeyId, OrganizationId, PathwayId,
-            PhoneNumberId, SessionId, UserId, WorkspaceId,
+            PhoneNumberId, PromotionId, SessionId, UserId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
+        promotion::{CheckOutcome, PromotionStatus},
         workspace::ProductionChanges,
     },
     projections::{InvitationStatus, KeyStatus},
@@ -58,7 +59,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { PromotionId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
@@ -99,6 +100,16 @@ word_schemas! {
         [
             Environment::Development.name(), Environment::Staging.name(),
             Environment::Production.name()
+        ];
+    CheckOutcome: "How a check came out."
+        [CheckOutcome::Passed.name(), CheckOutcome::Failed.name()];
+    PromotionStatus: "How a promotion stands; stale, where its target has changed since the review."
+        [
+            PromotionStatus::Proposed.name(), PromotionStatus::Approved.name(),
+            PromotionStatus::Scheduled.name(), PromotionStatus::Applied.name(),
+            PromotionStatus::Verified.name(), PromotionStatus::RolledBack.name(),
+            PromotionStatus::Rejected.name(), PromotionStatus::Cancelled.name(),
+            PromotionStatus::Stale.name()
         ];
     KeyStatus: "How an API key stands."
         [

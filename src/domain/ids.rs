@@ -109,6 +109,8 @@ ids! {
     PhoneNumberId = "num";
     /// A channel of a crew.
     ChannelId = "chn";
+    /// A promotion of what is in one crew into another.
+    PromotionId = "pro";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

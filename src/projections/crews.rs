@@ -63,9 +63,15 @@ impl Projection for Crews {
                 | CrewEvent::PathwayRemoved(_)
                 | CrewEvent::ConnectionAdded(_)
                 | CrewEvent::ConnectionChanged(_)
-                | CrewEvent::ConnectionRemoved(_),
+                | CrewEvent::ConnectionRemoved(_)
+                | CrewEvent::CrewPromoted(_)
+                | CrewEvent::CrewRolledBack(_),
             ) => vec![],
-            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
+            Event::Workspace(_)
+            | Event::User(_)
+            | Event::Organization(_)
+            | Event::Promotion(_)
+            | Event::Attempts(_) => {
                 vec![]
             }
         }
@@ -112,7 +118,9 @@ impl Projection for Crews {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => return Ok(document),
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::CrewPromoted(_)
+            | CrewEvent::CrewRolledBack(_) => return Ok(document),
         };
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

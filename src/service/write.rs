@@ -13,7 +13,8 @@ use crate::{
         authority::Actor,
         crew::{ConnectionId, CrewPlace, ItemId},
         ids::{
-            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+            CrewId, EventId, InvitationId, KeyId, OrganizationId, PromotionId, SessionId, UserId,
+            WorkspaceId,
         },
         sealed::KeyOwner,
     },
@@ -135,6 +136,7 @@ pub(super) enum Made {
     Crew(CrewId),
     Item(CrewId, ItemId),
     Connection(CrewId, ConnectionId),
+    Promotion(PromotionId),
 }
 
 impl Made {

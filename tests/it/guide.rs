@@ -11,7 +11,7 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 4] = ["getting-in", "roles", "api-keys", "audit"];
+const PAGES: [&str; 5] = ["getting-in", "roles", "api-keys", "promotion", "audit"];
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Case> {
         both("guide", "api_keys_are_true", async |store| {
             follow(store, PAGES[2]).await
         }),
+        both("guide", "promotion_is_true", async |store| {
         both("guide", "auditing_is_true", async |store| {
             follow(store, PAGES[3]).await
         }),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use crate::domain::{
     Refusal,
     claims::Sharing,
+    contents::slots::{Slot, SlotKind},
     ids::{ChannelId, InvalidId, PhoneNumberId},
 };
 
@@ -166,6 +167,15 @@ impl Connection {
         }
     }
 
+    /// Whether it is what a slot names. A number has no name of its own: the slot's says what for,
+    /// and any of the crew's will do; a channel is named by its kind.
+    pub(super) fn fills(&self, slot: &Slot) -> bool {
+        match self {
+            Self::PhoneNumber { .. } => slot.kind == SlotKind::PhoneNumber,
+            Self::Channel { kind, .. } => slot.kind == SlotKind::Channel && *kind == slot.name,
+        }
+    }
+
     /// What it consists of, by the names on the wire.
     pub fn fields(&self) -> Vec<(&'static str, &str)> {
         match self {
@@ -278,6 +288,11 @@ impl ConnectionCommand {
 pub struct Connections(BTreeMap<ConnectionId, Connection>);
 
 impl Connections {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.0.values()
+    }
+
     pub(super) fn decide(&self, command: ConnectionCommand) -> Result<ConnectionEvent, Refusal> {
         match command {
             ConnectionCommand::Add { connection, to } => {

@@ -27,6 +27,7 @@ mod limits;
 mod meta;
 mod outages;
 mod permissions;
+mod promotions;
 mod races;
 mod refusals;
 mod routes;
@@ -57,6 +58,7 @@ pub fn trials() -> Vec<Case> {
         meta::trials(),
         outages::trials(),
         permissions::trials(),
+        promotions::trials(),
         races::trials(),
         refusals::trials(),
         rules::trials(),
