@@ -25,8 +25,10 @@ pub fn trials() -> Vec<Case> {
             follow(store, PAGES[2]).await
         }),
         both("guide", "promotion_is_true", async |store| {
-        both("guide", "auditing_is_true", async |store| {
             follow(store, PAGES[3]).await
+        }),
+        both("guide", "auditing_is_true", async |store| {
+            follow(store, PAGES[4]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),
