@@ -183,11 +183,11 @@ impl Bench {
 
     async fn roll_back(&self, promotion: PromotionId) {
         let at = (self.workspace, promotion);
-        let back = self
-            .owner
-            .service
-            .roll_back_promotion(&request(), &self.principal, at, false);
-        back.await.expect("it is rolled back");
+        let service = &self.owner.service;
+        let back = service
+            .roll_back_promotion(&request(), &self.principal, at, false)
+            .await;
+        back.expect("it is rolled back");
     }
 
     async fn export(&self, crew: CrewId) -> u64 {
