@@ -89,7 +89,7 @@ enum Stage {
 
 /// An export that is being sent.
 #[derive(Debug)]
-pub struct Export {
+pub struct AuditExport {
     request: Request,
     scope: AuditScope,
     filter: AuditFilter,
@@ -109,7 +109,7 @@ pub struct Export {
     check: Hash,
 }
 
-impl Export {
+impl AuditExport {
     /// The position that it goes up to.
     pub fn through(&self) -> u64 {
         self.checkpoint.size
@@ -178,7 +178,7 @@ impl Service {
         scope: AuditScope,
         filter: AuditFilter,
         format: ExportFormat,
-    ) -> Result<Export, ServiceError> {
+    ) -> Result<AuditExport, ServiceError> {
         self.may_read_audit(request, principal, scope).await?;
         let filters = names_of(&filter);
         let noted = self.note_export(request, principal, scope, format, &filters);
@@ -186,7 +186,7 @@ impl Service {
         let checkpoint = self.checkpoint_of(position).await?;
         let signed = checkpoint.checkpoint()?;
         let before = filter.before.unwrap_or(u64::MAX).min(signed.size + 1);
-        Ok(Export {
+        Ok(AuditExport {
             request: request.clone(),
             scope,
             filter: AuditFilter {
@@ -279,7 +279,7 @@ impl Service {
     /// without its statement.
     pub async fn next_of_export(
         self: &Arc<Self>,
-        export: &mut Export,
+        export: &mut AuditExport,
         shown: fn(AuditEntry) -> Json,
     ) -> Result<Option<Vec<u8>>, ServiceError> {
         match export.stage {
@@ -320,7 +320,7 @@ impl Service {
 
     async fn proven_lines(
         &self,
-        export: &Export,
+        export: &AuditExport,
         entries: Vec<AuditEntry>,
         shown: fn(AuditEntry) -> Json,
     ) -> Result<String, ServiceError> {
@@ -386,7 +386,7 @@ impl Service {
     }
 
     /// The end: what was sent, signed by the log's key, and the checkpoint.
-    async fn statement(&self, export: &Export) -> Result<Vec<u8>, ServiceError> {
+    async fn statement(&self, export: &AuditExport) -> Result<Vec<u8>, ServiceError> {
         let mut about = export.about();
         about["entries"] = json!(export.entries);
         about["first"] = json!(export.first);
@@ -410,7 +410,7 @@ impl Service {
     }
 }
 
-impl Export {
+impl AuditExport {
     /// What its checkpoint says.
     ///
     /// # Errors
@@ -430,7 +430,11 @@ fn line(json: &Json) -> String {
 }
 
 /// The rows of entries, each with its leaf and a check over itself and all before it.
-fn rows(export: &mut Export, entries: Vec<AuditEntry>, shown: fn(AuditEntry) -> Json) -> String {
+fn rows(
+    export: &mut AuditExport,
+    entries: Vec<AuditEntry>,
+    shown: fn(AuditEntry) -> Json,
+) -> String {
     let mut text = String::new();
     for entry in entries {
         let leaf = BASE64_STANDARD.encode(entry.leaf);

@@ -86,7 +86,7 @@ pub use connections::ConnectionView;
 pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
-pub use exports::{Export, ExportFormat};
+pub use exports::{AuditExport, ExportFormat};
 pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
 pub use knowledge::{DocumentDraft, DocumentView, KnowledgeBaseView};
