@@ -524,9 +524,9 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
-        "GET /v1/workspaces/{ws}/audit/export",
         "GET /v1/workspaces/{ws}/access",
         "GET /v1/workspaces/{ws}/access/diff",
+        "GET /v1/workspaces/{ws}/audit/export",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }
