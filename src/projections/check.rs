@@ -74,7 +74,7 @@ pub async fn check(
     let room = Room::scratch(scratch, tables.get(audit_index::NAME).cloned());
     let mut filling = Filling::new(store, Folder::new(generations).into(), room);
     let mut report = CheckReport {
-        position: filling.to_head(&mut progress).await?,
+        position: filling.catch_up(&mut progress).await?,
         ..CheckReport::default()
     };
     let mut differing = Vec::new();
@@ -97,7 +97,7 @@ pub async fn check(
         if differing.is_empty() || head_position(store).await? == report.position {
             break;
         }
-        report.position = filling.to_head(&mut progress).await?;
+        report.position = filling.catch_up(&mut progress).await?;
     }
     differing.into_iter().for_each(|pair| report.add(pair));
     Ok(report)

@@ -45,7 +45,7 @@ pub(super) enum Room<'a> {
     /// table instead, where there is one.
     Scratch {
         folder: &'a Path,
-        store: OnceCell<SqliteStore>,
+        store: Box<OnceCell<SqliteStore>>,
         audit: Option<String>,
     },
 }
@@ -55,7 +55,7 @@ impl<'a> Room<'a> {
     pub fn scratch(folder: &'a Path, audit: Option<String>) -> Self {
         Self::Scratch {
             folder,
-            store: OnceCell::new(),
+            store: Box::default(),
             audit,
         }
     }
@@ -137,7 +137,7 @@ impl<'a> Filling<'a> {
     /// # Errors
     /// When a store cannot be used, or an event cannot be read or folded. It is then of no
     /// further use.
-    pub async fn to_head(
+    pub async fn catch_up(
         &mut self,
         progress: &mut impl FnMut(Progress),
     ) -> Result<u64, EngineError> {

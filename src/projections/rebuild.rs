@@ -89,13 +89,13 @@ pub async fn rebuild(
     begin(store, &new).await?;
     let folder = Arc::new(Folder::new(new.clone()));
     let mut filling = Filling::new(store, folder, Room::Here(store));
-    filling.to_head(&mut progress).await?;
+    filling.catch_up(&mut progress).await?;
     filling.write().await?;
     for (name, generation) in &new {
         store.execute(create_indexes(name, *generation)).await?;
     }
     for _ in 0..SWAPS_MAX {
-        let position = filling.to_head(&mut progress).await?;
+        let position = filling.catch_up(&mut progress).await?;
         filling.write().await?;
         match store.execute(swap(&old, &new, position)).await {
             Ok(_) => {
@@ -124,7 +124,7 @@ pub async fn fold_all(
     let generations = names().into_iter().map(|name| (name.to_owned(), 1));
     let folder = Arc::new(Folder::new(generations.collect()));
     Filling::new(store, folder, Room::None)
-        .to_head(&mut progress)
+        .catch_up(&mut progress)
         .await
 }
 
