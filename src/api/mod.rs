@@ -11,7 +11,6 @@
 
 pub mod access;
 pub mod activity;
-pub mod agents;
 pub mod api_keys;
 mod app;
 pub mod audit;
@@ -20,11 +19,14 @@ pub mod channels;
 mod client_address;
 mod connections;
 pub mod crews;
+mod described;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
 pub mod health;
+pub mod integrations;
 pub mod invitations;
+mod item_routes;
 pub mod items;
 pub mod json;
 pub mod me;
@@ -36,7 +38,6 @@ pub mod organizations;
 pub mod ownership;
 pub mod paging;
 pub mod password;
-pub mod pathways;
 pub mod phone_numbers;
 pub mod plans;
 pub mod policies;
@@ -55,6 +56,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod webhook_endpoints;
 pub mod who_may;
 pub mod workspaces;
 
@@ -83,11 +85,13 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(auditors::routes())
         .merge(who_may::routes())
         .merge(crews::routes())
-        .merge(agents::routes())
-        .merge(pathways::routes())
+        .merge(item_routes::routes::<item_routes::Agents>())
+        .merge(item_routes::routes::<item_routes::Pathways>())
         .merge(activity::routes())
-        .merge(phone_numbers::routes())
-        .merge(channels::routes())
+        .merge(connections::routes::<phone_numbers::PhoneNumbers>())
+        .merge(connections::routes::<channels::Channels>())
+        .merge(webhook_endpoints::routes())
+        .merge(connections::routes::<integrations::Integrations>())
         .merge(audit::routes())
         .merge(health::routes())
         .merge(openapi::described())

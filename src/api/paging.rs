@@ -129,6 +129,8 @@ text_cursors! {
     PathwayCursor = "pathways";
     PhoneNumberCursor = "phone numbers";
     ChannelCursor = "channels";
+    WebhookEndpointCursor = "webhook endpoints";
+    IntegrationCursor = "integrations";
     PathwayVersionCursor = "pathway versions";
     OrganizationMemberCursor = "organization members";
 }

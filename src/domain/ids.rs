@@ -109,6 +109,12 @@ ids! {
     PhoneNumberId = "num";
     /// A channel of a crew.
     ChannelId = "chn";
+    /// A webhook endpoint of a crew.
+    WebhookEndpointId = "whk";
+    /// An integration of a crew.
+    IntegrationId = "int";
+    /// A credential that is kept sealed: of an integration, or what signs for an endpoint.
+    CredentialId = "crd";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

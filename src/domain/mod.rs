@@ -21,6 +21,7 @@ pub mod ids;
 pub mod name;
 pub mod organization;
 pub mod plans;
+pub mod public_url;
 mod refusal;
 pub mod sealed;
 pub mod standing;

@@ -63,7 +63,9 @@ impl Projection for Crews {
                 | CrewEvent::PathwayRemoved(_)
                 | CrewEvent::ConnectionAdded(_)
                 | CrewEvent::ConnectionChanged(_)
-                | CrewEvent::ConnectionRemoved(_),
+                | CrewEvent::ConnectionRemoved(_)
+                | CrewEvent::CredentialSet(_)
+                | CrewEvent::CredentialRemoved(_),
             ) => vec![],
             Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
                 vec![]
@@ -112,7 +114,9 @@ impl Projection for Crews {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => return Ok(document),
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::CredentialSet(_)
+            | CrewEvent::CredentialRemoved(_) => return Ok(document),
         };
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -17,6 +17,7 @@ mod auditors;
 mod authenticate;
 mod connections;
 mod contents;
+mod credentials;
 mod crews;
 mod due;
 mod error;
@@ -65,6 +66,7 @@ pub use audit::{
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
 pub use connections::ConnectionView;
+pub use credentials::CredentialChange;
 pub use crews::{CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;

@@ -11,7 +11,14 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 3] = ["getting-in", "roles", "api-keys"];
+const PAGES: [&str; 6] = [
+    "getting-in",
+    "roles",
+    "api-keys",
+    "environments",
+    "workspace-per-client",
+    "crew-per-client",
+];
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -23,6 +30,15 @@ pub fn trials() -> Vec<Case> {
         }),
         both("guide", "api_keys_are_true", async |store| {
             follow(store, PAGES[2]).await
+        }),
+        both("guide", "environments_are_true", async |store| {
+            follow(store, PAGES[3]).await
+        }),
+        both("guide", "a_workspace_per_client_is_true", async |store| {
+            follow(store, PAGES[4]).await
+        }),
+        both("guide", "a_crew_per_client_is_true", async |store| {
+            follow(store, PAGES[5]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),

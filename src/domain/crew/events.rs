@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CrewPlace, CrewProfile,
-    connections::{ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved},
+    connections::{
+        ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved, CredentialRemoved,
+        CredentialSet,
+    },
     items::{ItemCreated, ItemEvent, ItemKind, ItemRemoved, ItemUpdated},
 };
 use crate::domain::ids::{OrganizationId, WorkspaceId};
@@ -36,12 +39,16 @@ pub enum CrewEvent {
     PathwayUpdated(ItemUpdated),
     /// A pathway is there no more.
     PathwayRemoved(ItemRemoved),
-    /// It was joined to a phone number or a channel.
+    /// It was joined to a phone number, a channel, a webhook endpoint or an integration.
     ConnectionAdded(ConnectionAdded),
     /// It is joined to another one instead.
     ConnectionChanged(ConnectionChanged),
     /// It is joined to it no more.
     ConnectionRemoved(ConnectionRemoved),
+    /// A connection has a credential from now on, or another one.
+    CredentialSet(CredentialSet),
+    /// A connection has no credential any more.
+    CredentialRemoved(CredentialRemoved),
 }
 
 impl CrewEvent {
@@ -62,7 +69,9 @@ impl CrewEvent {
             | Self::CrewArchived {}
             | Self::ConnectionAdded(_)
             | Self::ConnectionChanged(_)
-            | Self::ConnectionRemoved(_) => None,
+            | Self::ConnectionRemoved(_)
+            | Self::CredentialSet(_)
+            | Self::CredentialRemoved(_) => None,
         }
     }
 
@@ -72,6 +81,10 @@ impl CrewEvent {
             Self::ConnectionAdded(event) => Some(ConnectionEvent::Added(event.clone())),
             Self::ConnectionChanged(event) => Some(ConnectionEvent::Changed(event.clone())),
             Self::ConnectionRemoved(event) => Some(ConnectionEvent::Removed(event.clone())),
+            Self::CredentialSet(event) => Some(ConnectionEvent::CredentialSet(event.clone())),
+            Self::CredentialRemoved(event) => {
+                Some(ConnectionEvent::CredentialRemoved(event.clone()))
+            }
             Self::CrewCreated { .. }
             | Self::CrewUpdated { .. }
             | Self::CrewArchived {}
@@ -97,6 +110,8 @@ impl From<ConnectionEvent> for CrewEvent {
             ConnectionEvent::Added(event) => Self::ConnectionAdded(event),
             ConnectionEvent::Changed(event) => Self::ConnectionChanged(event),
             ConnectionEvent::Removed(event) => Self::ConnectionRemoved(event),
+            ConnectionEvent::CredentialSet(event) => Self::CredentialSet(event),
+            ConnectionEvent::CredentialRemoved(event) => Self::CredentialRemoved(event),
         }
     }
 }

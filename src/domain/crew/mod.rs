@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 
 pub use commands::CrewCommand;
 pub use connections::{
-    ADDRESS_CHARACTERS_MAX, CHANNEL_KIND_CHARACTERS_MAX, CONNECTIONS_MAX, Connection,
-    ConnectionAdded, ConnectionChanged, ConnectionCommand, ConnectionEvent, ConnectionId,
-    ConnectionKind, ConnectionRemoved, Connections, InvalidConnection,
+    ADDRESS_CHARACTERS_MAX, CONNECTIONS_MAX, Connection, ConnectionAdded, ConnectionChanged,
+    ConnectionCommand, ConnectionEvent, ConnectionId, ConnectionKind, ConnectionRemoved,
+    Connections, CredentialRemoved, CredentialSet, ENDPOINT_EVENTS_MAX, EVENT_NAME_CHARACTERS_MAX,
+    GRACE_SECONDS_MAX, InvalidConnection, KIND_CHARACTERS_MAX, end_of_grace,
 };
 pub use events::CrewEvent;
 pub use items::{
@@ -34,7 +35,7 @@ pub use items::{
 pub use profile::{CrewProfile, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning};
 
 use super::{
-    Moment, Refusal, Stream,
+    Moment, Refusal, Stream, Timestamp,
     environment::Environment,
     ids::{CrewId, OrganizationId, WorkspaceId},
 };
@@ -110,8 +111,13 @@ impl Crew {
         &self.items
     }
 
+    /// What joins it to the world.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     /// The events that `command` leads to; nothing has changed yet.
-    fn decide(&self, command: CrewCommand) -> Decision {
+    fn decide(&self, command: CrewCommand, now: Timestamp) -> Decision {
         match command {
             CrewCommand::Create {
                 crew,
@@ -131,9 +137,8 @@ impl Crew {
             }
             CrewCommand::Connection(command) => {
                 self.changeable()?;
-                let event = self.connections.decide(command)?;
-                let changes = event.from() != event.to();
-                Ok(changes.then(|| event.into()).into_iter().collect())
+                let event = self.connections.decide(command, now)?;
+                Ok(event.into_iter().map(CrewEvent::from).collect())
             }
         }
     }
@@ -189,11 +194,11 @@ impl Aggregate for Crew {
     async fn handle(
         &mut self,
         command: CrewCommand,
-        _moment: &Moment,
+        moment: &Moment,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
         // All is decided before the first write, and `write` applies.
-        for event in self.decide(command)? {
+        for event in self.decide(command, moment.now)? {
             sink.write(event, self).await;
         }
         Ok(())
@@ -228,13 +233,15 @@ impl Aggregate for Crew {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => {}
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::CredentialSet(_)
+            | CrewEvent::CredentialRemoved(_) => {}
         }
     }
 }
 
 impl Stream for Crew {
-    const STATE_VERSION: i64 = 2;
+    const STATE_VERSION: i64 = 3;
 
     fn positioned(&mut self, event: &CrewEvent, _position: u64) {
         match event {
@@ -250,7 +257,9 @@ impl Stream for Crew {
             | CrewEvent::PathwayRemoved(_)
             | CrewEvent::ConnectionAdded(_)
             | CrewEvent::ConnectionChanged(_)
-            | CrewEvent::ConnectionRemoved(_) => {}
+            | CrewEvent::ConnectionRemoved(_)
+            | CrewEvent::CredentialSet(_)
+            | CrewEvent::CredentialRemoved(_) => {}
         }
     }
 
@@ -285,6 +294,8 @@ impl DomainEvent for CrewEvent {
             Self::ConnectionAdded(_) => "connection_added",
             Self::ConnectionChanged(_) => "connection_changed",
             Self::ConnectionRemoved(_) => "connection_removed",
+            Self::CredentialSet(_) => "credential_set",
+            Self::CredentialRemoved(_) => "credential_removed",
         }
         .to_owned()
     }

@@ -80,7 +80,62 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 52] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 63] = [
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}",
+        [true, true, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}/rotate",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, false, false],
+    ),
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/activity",
@@ -598,9 +653,15 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
     let hidden = Some((404, "not_found"));
     // To a key of another environment a crew is not there, and it makes none. What is in crews is
     // asked of development's, so that it can be edited.
-    let is_inside = ["/agents", "/pathways", "/phone-numbers", "/channels"]
-        .iter()
-        .any(|inside| route.path.contains(inside));
+    let is_inside = [
+        "/agents",
+        "/pathways",
+        "/phone-numbers",
+        "/channels",
+        "/webhook-endpoints",
+        "/integrations",
+    ];
+    let is_inside = is_inside.iter().any(|inside| route.path.contains(inside));
     let asked_of = match is_inside {
         true => Environment::Development,
         false => Environment::Production,
