@@ -29,6 +29,7 @@ pub mod invitations;
 mod item_routes;
 pub mod items;
 pub mod json;
+pub mod log;
 pub mod me;
 pub mod members;
 pub mod middleware;
@@ -93,6 +94,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(webhook_endpoints::routes())
         .merge(connections::routes::<integrations::Integrations>())
         .merge(audit::routes())
+        .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())
 }

@@ -88,6 +88,11 @@ pub fn document(of_routes: openapi::OpenApi) -> openapi::OpenApi {
         .insert(PROBLEM.to_owned(), RefOr::T(problem()));
     let headers = HEADERS.map(|(name, about)| (name.to_owned(), RefOr::T(text_header(about))));
     components.headers.extend(headers);
+    let paths = std::mem::take(&mut document.paths.paths).into_iter();
+    // What takes the rest of a path is marked for the router alone.
+    document.paths.paths = paths
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
     for (path, item) in &mut document.paths.paths {
         let versioned = path.starts_with("/v1/");
         let PathItem {

@@ -39,7 +39,7 @@ impl From<ServiceError> for Problem {
                 ),
             ),
             ServiceError::Unavailable(_) => Self::unavailable(&error),
-            ServiceError::Internal(_) => Self::internal(&error),
+            ServiceError::Refuses(_) | ServiceError::Internal(_) => Self::internal(&error),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         stores::{StoreError, StoreKind},
     },
     projections::EngineError,
-    service::{ServiceError, StartError, plans::CatalogueError},
+    service::{ServiceError, StartError, plans::CatalogueError, signing::SigningError},
 };
 
 /// What a command that ran has found.
@@ -114,6 +114,18 @@ impl From<EngineError> for Failure {
     }
 }
 
+impl From<SigningError> for Failure {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::Store(error) => error.into(),
+            SigningError::OtherOrigin { .. } => Self::UsedWrongly(error.to_string()),
+            SigningError::Damaged(_) | SigningError::Missing => {
+                Self::CouldNotRun(error.to_string())
+            }
+        }
+    }
+}
+
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         Self::CouldNotRun(error.to_string())
@@ -125,6 +137,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Store(error) => error.into(),
             StartError::Keyring(error) => error.into(),
+            StartError::Signing(error) => error.into(),
             StartError::Engine(error) => error.into(),
             StartError::Service(error) => error.into(),
         }

@@ -10,6 +10,7 @@ mod completions;
 mod demo;
 mod environment;
 mod failure;
+mod keys;
 mod logging;
 mod migrate;
 mod openapi;
@@ -105,6 +106,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Recompute every leaf, every chain and the root of the log from its bytes
     Verify,
+    /// Show the keys that checkpoints of the log are verified with, or rotate them
+    Keys(keys::Arguments),
     /// Print the OpenAPI document
     Openapi,
     /// Print a completion script for a shell
@@ -159,6 +162,7 @@ async fn run(line: CommandLine) -> Result<Outcome, Failure> {
         Command::Migrate => migrate::run(place()?, output).await,
         Command::Replay(arguments) => replay::run(arguments, place()?, output).await,
         Command::Verify => verify::run(place()?, output).await,
+        Command::Keys(arguments) => keys::run(arguments, place()?, output).await,
         Command::Openapi => openapi::run(output),
         Command::Completions(arguments) => completions::run(arguments, output),
     }

@@ -27,7 +27,11 @@ use crate::{
         stores::{Store, postgres::ServingLock},
     },
     projections::Engine,
-    service::{SIGN_UPS_AN_HOUR, Service, ServiceSettings, plans::Catalogue},
+    proofs::note::{Origin, VerifierKey},
+    service::{
+        PUBLISH_EVERY_SECONDS, PublishTo, Publishing, SIGN_UPS_AN_HOUR, Service, ServiceSettings,
+        plans::Catalogue,
+    },
 };
 
 /// How long to wait while another process migrates or replays.
@@ -90,6 +94,42 @@ pub struct Arguments {
     )]
     #[arg(default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3_650))]
     activity_retention_days: u16,
+    /// The name of the log in its checkpoints, given at the first start: log.example.com/crewlog
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "CREWLOG_LOG_ORIGIN",
+        hide_env_values = true
+    )]
+    #[arg(value_parser = Origin::new)]
+    log_origin: Option<Origin>,
+    /// Whose cosignatures checkpoints take: a verifier key; may be given several times
+    #[arg(
+        long,
+        value_name = "VERIFIER",
+        env = "CREWLOG_WITNESS",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = VerifierKey::of_witness)]
+    witness: Vec<VerifierKey>,
+    /// Publish checkpoints here; at the start, refuse to serve a log that does not extend it
+    #[arg(
+        long,
+        value_name = "FILE|URL",
+        env = "CREWLOG_PUBLISH_CHECKPOINT",
+        hide_env_values = true
+    )]
+    publish_checkpoint: Option<String>,
+    /// How often a checkpoint is published
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "CREWLOG_PUBLISH_EVERY_SECONDS",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = PUBLISH_EVERY_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    publish_every_seconds: u32,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -120,6 +160,9 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let mut settings = ServiceSettings {
         activity_retention: retention,
         sign_ups_an_hour: NonZeroU32::new(arguments.sign_ups_per_hour),
+        log_origin: arguments.log_origin.clone(),
+        witnesses: arguments.witness.clone(),
+        publishing: arguments.publishing(),
         ..ServiceSettings::default()
     };
     if let Some(file) = &arguments.plans {
@@ -138,7 +181,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         true => demo::prepare(&service, &*store, &*source, &place).await?,
         false => None,
     };
-    let serving = Serving::start(listener, service, &edge)?;
+    let mut serving = Serving::start(listener, service, &edge)?;
     announce!("listening on http://{address}");
     if let Some(demo) = demo {
         demo.print(&url, output)?;
@@ -176,6 +219,14 @@ impl Arguments {
             public_url: self.public_url.clone(),
             metrics: Some(metrics),
             ..EdgeSettings::default()
+        })
+    }
+
+    fn publishing(&self) -> Option<Publishing> {
+        let to = self.publish_checkpoint.as_deref()?;
+        Some(Publishing {
+            to: PublishTo::parse(to),
+            every: Duration::from_secs(self.publish_every_seconds.into()),
         })
     }
 
@@ -240,6 +291,7 @@ struct Serving {
     stopping: CancellationToken,
     server: JoinHandle<()>,
     due: JoinHandle<()>,
+    proving: JoinHandle<String>,
 }
 
 impl Serving {
@@ -254,15 +306,21 @@ impl Serving {
         let server = api::server::serve(listener, app, edge.header_timeout, stopping.clone());
         Ok(Self {
             due: tokio::spawn(service.clone().keep_doing_what_is_due()),
+            proving: tokio::spawn(service.clone().keep_proving()),
             server: tokio::spawn(server),
             service,
             stopping,
         })
     }
 
-    /// Ends when the due work has, which it never should.
-    async fn ended(&self) -> Failure {
+    /// Ends when a part of it has, which none should.
+    async fn ended(&mut self) -> Failure {
         loop {
+            if self.proving.is_finished()
+                && let Ok(refusal) = (&mut self.proving).await
+            {
+                return Failure::could_not_run(refusal);
+            }
             if self.due.is_finished() || self.server.is_finished() {
                 return Failure::could_not_run(
                     "a part of the server ended by itself; the log above says why",
@@ -283,6 +341,7 @@ impl Serving {
             self.server.abort();
         }
         self.due.abort();
+        self.proving.abort();
         let left = limit.saturating_sub(started.elapsed());
         match self.service.stop(left).await {
             true => Ok(()),

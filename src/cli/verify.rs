@@ -56,6 +56,8 @@ fn as_json(report: &VerifyReport) -> serde_json::Value {
         "entries": report.entries,
         "scopes": report.scopes,
         "contents": report.contents,
+        "tiles": report.tiles,
+        "checkpoints": report.checkpoints,
         "root": report.root,
         "failing": report.failing,
         "failures": failures,

@@ -397,6 +397,30 @@ impl Keyring {
         })
     }
 
+    /// Wraps a secret that is kept beside the log, for the place that `bound_to` names alone.
+    pub fn wrap_secret(&self, bound_to: &str, secret: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_BYTES];
+        self.source.fill(&mut nonce);
+        let bound_to = format!("secret {bound_to}");
+        encrypt(&self.wrapping, &nonce, bound_to.as_bytes(), secret)
+    }
+
+    /// What was wrapped with [`Keyring::wrap_secret`] for the same place.
+    ///
+    /// # Errors
+    /// When it was changed, or wrapped for another place or under another root key.
+    pub fn unwrap_secret(
+        &self,
+        bound_to: &str,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        decrypt(
+            &self.wrapping,
+            format!("secret {bound_to}").as_bytes(),
+            wrapped,
+        )
+    }
+
     /// What a value is looked up by without being kept: HMAC-SHA256 (RFC 2104) under a
     /// derived key, with the key's version before it. `purpose` keeps kinds of values apart.
     pub fn lookup(&self, purpose: &str, value: &str) -> String {

@@ -1,6 +1,9 @@
-//! Why the log can be believed: the Merkle tree over its entries.
+//! Why the log can be believed: the Merkle tree over its entries, what is signed about it, and
+//! how both are verified with no server.
 //!
-//! Pure arithmetic over hashes; reads nothing and writes nothing. Checkpoints, proofs and
-//! offline verification are built on [`tree`].
+//! Pure: reads nothing and writes nothing, knows no clock and draws nothing at random. What keeps
+//! tiles and keys is [`crate::service`].
 
+pub mod note;
+pub mod tiles;
 pub mod tree;

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Service, ServiceError, activity, credentials, write::Made};
+use super::{Service, ServiceError, activity, credentials, signing, transparency, write::Made};
 use crate::{
     domain::{
         Refusal,
@@ -161,6 +161,8 @@ impl Service {
             Statement::new(DELETE_TOKENS, [now.0.into()]),
             Statement::new(DELETE_IDEMPOTENCY, [forgotten.0.into()]),
             activity::forget_ended(now),
+            signing::destroy(now),
+            transparency::delete_superseded(now),
         ];
         self.journal.store().execute(statements).await?;
         Ok(())

@@ -55,6 +55,9 @@ pub enum ServiceError {
     /// This process has not yet seen the position that was asked for.
     #[error("position {wanted} has not been reached; the log is at {position}")]
     PositionNotReached { wanted: u64, position: u64 },
+    /// The log is not what was published of it: nothing is served from it.
+    #[error("{0}")]
+    Refuses(String),
     /// A defect of this program, or of what is stored.
     #[error("{0}")]
     Internal(String),

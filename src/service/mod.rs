@@ -35,10 +35,15 @@ mod passwords;
 mod people;
 pub mod plans;
 mod policies;
+mod proving;
+mod publishing;
 mod secrets;
 mod sessions;
 mod sign_up;
+pub mod signing;
 mod throttle;
+mod transparency;
+mod tree;
 mod verification;
 mod who_may;
 mod workspaces;
@@ -78,9 +83,13 @@ pub use organization_members::OrganizationMemberView;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
+pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
+pub use transparency::{
+    COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
+};
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
 
@@ -96,6 +105,7 @@ use crate::{
         Invitations, ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations,
         People, Policies, Projection, Users, Workspaces, audit_index,
     },
+    proofs::note::{Origin, VerifierKey},
 };
 use attempts::AttemptCounter;
 use authenticate::Tokens;
@@ -103,7 +113,9 @@ use key_uses::KeyUses;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
+use signing::SigningError;
 use throttle::SignUpLimit;
+use transparency::Transparency;
 
 /// How many workspaces' organizations are remembered; they never change. That a workspace was
 /// deleted by another process is not remembered: whoever answers by this asks further.
@@ -120,6 +132,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -139,6 +153,12 @@ pub struct ServiceSettings {
     pub sign_ups_an_hour: Option<NonZeroU32>,
     /// How long a crew's activity is kept, counted from when it happened.
     pub activity_retention: chrono::TimeDelta,
+    /// The name of the log in its checkpoints, for a log that has none yet; none: one is made up.
+    pub log_origin: Option<Origin>,
+    /// Whose cosignatures are taken.
+    pub witnesses: Vec<VerifierKey>,
+    /// Where checkpoints are published, and compared with the log at the start.
+    pub publishing: Option<Publishing>,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -153,6 +173,9 @@ impl Default for ServiceSettings {
             invitation_lifetime: chrono::TimeDelta::days(7),
             sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
             activity_retention: chrono::TimeDelta::days(30),
+            log_origin: None,
+            witnesses: Vec::new(),
+            publishing: None,
         }
     }
 }
@@ -170,6 +193,7 @@ pub struct Service {
     attempts: AttemptCounter,
     tokens: Tokens,
     key_uses: KeyUses,
+    transparency: Transparency,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
 }
@@ -202,6 +226,7 @@ impl Service {
         settings: ServiceSettings,
     ) -> Result<Arc<Self>, StartError> {
         let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
+        signing::prepare(&*store, &keyring, settings.log_origin.as_ref()).await?;
         let engine = Arc::new(Engine::open(&*store).await?);
         let journal = Journal::start(
             store.clone(),
@@ -210,7 +235,8 @@ impl Service {
             settings.journal,
         )
         .await?;
-        Ok(Arc::new(Self {
+        let service = Arc::new(Self {
+            transparency: Transparency::new(store.clone()),
             subjects: Subjects::new(store),
             passwords: Passwords::new(source)?,
             sign_up_limit: SignUpLimit::new(settings.sign_ups_an_hour),
@@ -223,7 +249,9 @@ impl Service {
             keyring,
             settings,
             places: Mutex::new(LruCache::new(PLACES_IN_MEMORY)),
-        }))
+        });
+        service.extends_what_was_published().await?;
+        Ok(service)
     }
 
     fn documents<P: Projection>(&self) -> Documents<P> {
@@ -368,6 +396,11 @@ impl Service {
         if let Some(trouble) = self.indexer.trouble() {
             tracing::warn!(trouble, "the audit index does not go on");
             let words = "the audit index does not go on; this process's own log says why";
+            problems.push(words.to_owned());
+        }
+        if let Some(trouble) = self.transparency.trouble() {
+            tracing::warn!(trouble, "no checkpoint can be made");
+            let words = "no checkpoint can be made; this process's own log says why";
             problems.push(words.to_owned());
         }
         let index = audit_index::state(&**self.journal.store());

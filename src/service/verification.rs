@@ -11,7 +11,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cqrs_es::Aggregate;
 
-use super::contents::{self, Named};
+use super::{
+    contents::{self, Named},
+    proving::Proving,
+};
 use crate::{
     domain::{crew::Crew, event::Event},
     journal::{
@@ -45,6 +48,10 @@ pub struct VerifyReport {
     pub scopes: u64,
     /// Contents that were compared with what events say of them.
     pub contents: u64,
+    /// Tiles of the tree that were compared with the leaves below them.
+    pub tiles: u64,
+    /// Signed checkpoints that were compared with the entries that they cover.
+    pub checkpoints: u64,
     /// The root of the tree over all entries, in base64.
     pub root: String,
     pub failing: u64,
@@ -59,7 +66,7 @@ impl VerifyReport {
         self.failing == 0
     }
 
-    fn fail(&mut self, position: Option<u64>, detail: impl Into<String>) {
+    pub(super) fn fail(&mut self, position: Option<u64>, detail: impl Into<String>) {
         self.failing += 1;
         if self.failures.len() < FAILURES_TOLD {
             self.failures.push(VerifyFailure {
@@ -81,6 +88,8 @@ struct Chains {
     streams: HashMap<(String, String), u64>,
     scopes: HashMap<String, Tip>,
     frontier: Frontier,
+    /// What was signed and kept of the tree.
+    proving: Proving,
     /// The contents that events name.
     contents: Named,
     /// Whether there were entries that cannot be read: then streams and scopes may have more
@@ -99,9 +108,14 @@ pub async fn verify(
     mut progress: impl FnMut(Progress),
 ) -> Result<VerifyReport, StoreError> {
     let started = Instant::now();
-    let head = stores::head(store).await?;
     let mut report = VerifyReport::default();
-    let mut chains = Chains::default();
+    // Before the head: what was signed by then is in the log by then.
+    let proving = Proving::load(store, &mut report).await?;
+    let head = stores::head(store).await?;
+    let mut chains = Chains {
+        proving,
+        ..Chains::default()
+    };
     let mut told = |position: u64| {
         progress(Progress {
             position,
@@ -175,8 +189,11 @@ impl Chains {
             for (event, leaf) in events.filter(|(event, _)| event.position <= head.position) {
                 self.follow(event, leaf, report);
             }
+            self.proving.compare_tiles(store, report).await?;
             told(after.min(head.position));
         }
+        self.proving.compare_tiles(store, report).await?;
+        self.proving.end(head.position, report);
         self.compare_head(head, report);
         Ok(())
     }
@@ -226,6 +243,7 @@ impl Chains {
             );
         }
         self.frontier.push(event.leaf);
+        self.proving.follow(event.leaf, &self.frontier, report);
         self.follow_contents(&event, report);
         self.follow_scope(&event, report);
         self.follow_stream(event, report);

@@ -27,6 +27,7 @@ mod journal;
 mod outcomes;
 mod peers;
 mod projections;
+mod proofs;
 mod readme;
 mod snapshots;
 mod support;
@@ -51,6 +52,7 @@ fn cases() -> Vec<Case> {
         outcomes::trials(),
         peers::trials(),
         projections::trials(),
+        proofs::trials(),
         readme::trials(),
         snapshots::trials(),
     ]

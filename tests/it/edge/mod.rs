@@ -109,7 +109,7 @@ fn held_at(data: &std::path::Path, database_url: Option<&str>) {
 ///
 /// # Panics
 /// If that takes longer than 30 seconds.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         if let Some(answer) = ask().await {

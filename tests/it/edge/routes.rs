@@ -13,6 +13,7 @@ use super::team::{
     Person, Team, Who, accept, address, grant, invite, invited, number, password, text,
 };
 use crate::support::server::{Call, Reply, Server};
+use crate::support::witness;
 
 /// What a route answers when it succeeds; the names are the fields of the resource.
 #[derive(Debug, Clone, Copy)]
@@ -447,6 +448,9 @@ const ROTATE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}/rotate";
 const ORG_KEYS: &str = "/v1/organizations/{org}/api-keys";
 const ONE_ORG_KEY: &str = "/v1/organizations/{org}/api-keys/{key}";
 const ROTATE_ORG_KEY: &str = "/v1/organizations/{org}/api-keys/{key}/rotate";
+const INCLUSION: &str = "/v1/log/proof/inclusion";
+const CONSISTENCY: &str = "/v1/log/proof/consistency";
+const COSIGNATURES: &str = "/v1/log/cosignatures";
 const VERIFY_KEY: &str = "/v1/api-keys/verify";
 
 /// Every route.
@@ -578,6 +582,20 @@ pub const ROUTES: &[Route] = &[
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
     route("DELETE", ONE_AUDITOR, Nothing),
     route("POST", CAN, Unversioned(&["allowed", "because"])),
+    route("GET", "/v1/log/checkpoint", OfServer),
+    route(
+        "GET",
+        "/v1/log/keys",
+        Page(&["verifier", "created_at", "signs_until"]),
+    ),
+    route("GET", "/v1/log/tile/{tile}", OfServer),
+    route(
+        "GET",
+        INCLUSION,
+        Unversioned(&["tree_size", "leaf_index", "leaf", "hashes"]),
+    ),
+    route("GET", CONSISTENCY, Unversioned(&["from", "to", "hashes"])),
+    route("POST", COSIGNATURES, Unversioned(&["size", "checkpoint"])),
     route("GET", "/healthz", OfServer),
     route("GET", "/readyz", OfServer),
     route("GET", "/metrics", OfServer),
@@ -593,7 +611,7 @@ impl Route {
 
     /// Whether it is a command; asking whether somebody may is none, nor is sending activity.
     pub fn writes(&self) -> bool {
-        self.takes_a_body() && ![CAN, VERIFY_KEY, ACTIVITY].contains(&self.path)
+        self.takes_a_body() && ![CAN, VERIFY_KEY, ACTIVITY, COSIGNATURES].contains(&self.path)
     }
 
     pub fn takes_a_body(&self) -> bool {
@@ -608,10 +626,11 @@ impl Route {
                 ("POST", "/v1/signup" | "/v1/sessions" | VERIFY_KEY) | ("GET", "/v1/plans")
             )
             || self.path.starts_with("/v1/invitations/")
+            || self.path.starts_with("/v1/log/")
     }
 
     pub fn is_list(&self) -> bool {
-        matches!(self.answer, Page(_)) && self.path != "/v1/plans"
+        matches!(self.answer, Page(_)) && !["/v1/plans", "/v1/log/keys"].contains(&self.path)
     }
 
     /// Whether it changes something that has a version.
@@ -915,6 +934,19 @@ impl World {
             ("POST", VERIFY_KEY) => {
                 let secret = text(&self.key().await, "/secret");
                 (path(&[]), Some(json!({"key": secret})))
+            }
+            ("GET", "/v1/log/tile/{tile}") => (path(&[("{tile}", "0/000.p/1")]), None),
+            ("GET", INCLUSION) => (format!("{INCLUSION}?position=1"), None),
+            ("GET", CONSISTENCY) => (format!("{CONSISTENCY}?from=1"), None),
+            ("POST", COSIGNATURES) => {
+                let checkpoint = self.server.get("/v1/log/checkpoint").await.expect(200).text;
+                let size: u64 = checkpoint
+                    .lines()
+                    .nth(1)
+                    .map(|size| size.parse().expect("a size"))
+                    .expect("a size");
+                let line = witness::cosign(&checkpoint, 1_764_000_000);
+                (path(&[]), Some(json!({"size": size, "signatures": [line]})))
             }
             ("GET", _) => (path(&[]), None),
             (method, path) => panic!("{method} {path} has no request in `World::fresh`"),

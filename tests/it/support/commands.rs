@@ -48,6 +48,21 @@ impl Ended {
         ended
     }
 
+    /// The same for a command that logs on its way.
+    #[track_caller]
+    pub fn refused_with_log(self, words: &[&str]) -> Self {
+        let ended = self.expect(3);
+        let told = ended
+            .stderr
+            .lines()
+            .rfind(|line| line.starts_with("crewlog: "));
+        let told = told.unwrap_or_else(|| panic!("a sentence: {ended:#?}"));
+        for word in words {
+            assert!(told.contains(word), "{word:?} in {told:?}");
+        }
+        ended
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }

@@ -12,6 +12,7 @@
 //! - [`pages`]: pages that people follow, run and compared with what they show.
 //! - [`process`]: child processes that never outlive the tests.
 //! - [`scratch`]: directories that never outlive the tests.
+//! - [`witness`]: a witness of the log.
 
 pub mod commands;
 pub mod journal;
@@ -25,6 +26,7 @@ pub mod proxy;
 pub mod scratch;
 pub mod server;
 pub mod trials;
+pub mod witness;
 
 /// The time between the start of the tests and their end; dropping it puts everything away, after
 /// a panic too. What a killed process leaves behind, the next one sweeps (see [`scratch`]).

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use super::process;
 use super::trials::StoreUnderTest;
+use super::witness;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -57,7 +58,7 @@ impl Server {
     }
 
     /// What [`Server::start`] runs, for tests that add options or environment and [`launch`] it.
-    /// All of a test come from one network, and may sign up as they like.
+    /// All of a test come from one network, and may sign up as they like; the log has a witness.
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
@@ -65,7 +66,8 @@ impl Server {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(store.data_dir())
-            .env(SIGN_UPS_PER_HOUR, "0");
+            .env(SIGN_UPS_PER_HOUR, "0")
+            .env("CREWLOG_WITNESS", witness::verifier());
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
         }
