@@ -12,7 +12,10 @@ use axum::{
 };
 
 use crate::{
-    domain::authority::{OrganizationPermission as InOrganization, Permission as InWorkspace},
+    domain::{
+        authority::{OrganizationPermission as InOrganization, Permission as InWorkspace},
+        ids::WorkspaceId,
+    },
     service::KeyAim,
 };
 
@@ -58,6 +61,17 @@ const fn route(method: &'static str, path: &'static str, access: Access) -> Rout
 
 const fn noted(route: Route, note: &'static str) -> Route {
     Route { note, ..route }
+}
+
+/// The workspace in the path of a request, where its route has one.
+pub async fn workspace(parts: &mut Parts) -> Option<WorkspaceId> {
+    let matched = parts.extensions.get::<MatchedPath>()?;
+    if !matched.as_str().starts_with("/v1/workspaces/{ws}") {
+        return None;
+    }
+    let parameters = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let named = parameters.iter().find(|(name, _)| *name == "ws");
+    named.and_then(|(_, id)| id.parse().ok())
 }
 
 /// What a request aims at, by its route's row and the id in its path.
@@ -316,6 +330,16 @@ pub const ROUTES: &[Route] = &[
         "PUT",
         "/v1/workspaces/{ws}/policy",
         Workspace(InWorkspace::ChangePolicy),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/limits",
+        Workspace(InWorkspace::SeeLimits),
+    ),
+    route(
+        "PUT",
+        "/v1/workspaces/{ws}/limits",
+        Workspace(InWorkspace::ChangeLimits),
     ),
     route(
         "POST",

@@ -19,7 +19,8 @@ use super::{
     fields::Validate,
     headers::{Bearer, IdempotencyKey, IfMatch, MinimumPosition, RequestContext},
     json::Json,
-    problem::Problem,
+    pace::ToldPace,
+    problem::{Problem, ProblemCode},
     query::Query,
 };
 use crate::service::{Caller, Condition, IdempotencyRequest, Principal, Request};
@@ -304,7 +305,30 @@ async fn known(parts: &mut Parts, edge: &Edge) -> Result<(Request, Principal), P
     let context = RequestContext::from_request_parts(parts, edge).await?;
     let request = of_context(context, Some(bearer.required()?));
     let principal = edge.service.principal(&request).await?;
+    paced(parts, edge, &principal).await?;
     Ok((request, principal))
+}
+
+/// Counts a request to a workspace. Where that cannot be done, it holds nobody up.
+async fn paced(parts: &mut Parts, edge: &Edge, principal: &Principal) -> Result<(), Problem> {
+    let Some(workspace) = access::workspace(parts).await else {
+        return Ok(());
+    };
+    let pace = match edge.service.pace(principal, workspace).await {
+        Ok(Some(pace)) => pace,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "a request was not counted");
+            return Ok(());
+        }
+    };
+    if let Some(told) = parts.extensions.get::<ToldPace>() {
+        told.tell(pace);
+    }
+    match pace.admitted {
+        true => Ok(()),
+        false => Err(Problem::of(ProblemCode::RateLimited).retry_after(pace.reset)),
+    }
 }
 
 /// The person who holds the token of a request. An API key is refused, as what it aims at

@@ -34,6 +34,8 @@ pub enum FieldCode {
     TooLong,
     /// A credential where none may be.
     SecretFound,
+    /// More than would be allowed.
+    LimitExceeded,
 }
 
 /// One mistake in a body.

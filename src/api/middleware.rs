@@ -40,6 +40,7 @@ use tracing::{Instrument, Span, field::Empty};
 use super::{
     client_address::client_address,
     headers::RequestContext,
+    pace,
     problem::{Problem, ProblemCode},
     request_id::{RequestId, X_REQUEST_ID},
 };
@@ -93,6 +94,7 @@ where
     let worth_packing = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES_MIN));
     let sensitive = [header::AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
     router
+        .layer(from_fn(pace::told))
         .layer(RequestBodyLimitLayer::new(settings.body_limit_bytes))
         .layer(from_fn(heard_out))
         .layer(late)

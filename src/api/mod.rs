@@ -29,6 +29,7 @@ pub mod invitations;
 mod item_routes;
 pub mod items;
 pub mod json;
+pub mod limits;
 pub mod log;
 pub mod me;
 pub mod members;
@@ -37,6 +38,7 @@ pub mod openapi;
 pub mod organization_members;
 pub mod organizations;
 pub mod ownership;
+mod pace;
 pub mod paging;
 pub mod password;
 pub mod phone_numbers;
@@ -83,6 +85,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(organization_members::routes())
         .merge(ownership::routes())
         .merge(policies::routes())
+        .merge(limits::routes())
         .merge(auditors::routes())
         .merge(who_may::routes())
         .merge(crews::routes())

@@ -39,9 +39,11 @@ const POSITION: &str = "Crewlog-Position";
 const REPLAYED: &str = "Idempotent-Replayed";
 const LOCATION: &str = "Location";
 const ETAG: &str = "ETag";
+const RATE_LIMIT_POLICY: &str = "RateLimit-Policy";
+const RATE_LIMIT: &str = "RateLimit";
 
 /// The headers that answers share.
-const HEADERS: [(&str, &str); 5] = [
+const HEADERS: [(&str, &str); 7] = [
     (
         REQUEST_ID,
         "The id of the request: taken over, or made; at most 128 characters.",
@@ -56,6 +58,15 @@ const HEADERS: [(&str, &str); 5] = [
     ),
     (LOCATION, "The path of what was made."),
     (ETAG, "The version in quotes, for `If-Match`."),
+    (
+        RATE_LIMIT_POLICY,
+        "How many requests a minute the workspace may be sent: `\"workspace\";q=600;w=60`.",
+    ),
+    (
+        RATE_LIMIT,
+        "How many more would be admitted now, and in how many seconds as many as can be would be \
+         again: `\"workspace\";r=36;t=1`.",
+    ),
 ];
 
 /// Swagger UI sets styles from its script and shows pictures from data URIs.
@@ -95,6 +106,7 @@ pub fn document(of_routes: openapi::OpenApi) -> openapi::OpenApi {
         .collect();
     for (path, item) in &mut document.paths.paths {
         let versioned = path.starts_with("/v1/");
+        let paced = path.starts_with("/v1/workspaces/{ws}");
         let PathItem {
             get,
             put,
@@ -104,16 +116,16 @@ pub fn document(of_routes: openapi::OpenApi) -> openapi::OpenApi {
             ..
         } = item;
         get.iter_mut()
-            .for_each(|operation| complete(operation, versioned, false));
+            .for_each(|operation| complete(operation, versioned, false, paced));
         let writing = [put, post, delete, patch].into_iter().flatten();
-        writing.for_each(|operation| complete(operation, versioned, true));
+        writing.for_each(|operation| complete(operation, versioned, true, paced));
     }
     document
 }
 
 /// What every operation can answer. `ETag` on `200` is for the handler to declare: not every
 /// answer has a version.
-fn complete(operation: &mut Operation, versioned: bool, writes: bool) {
+fn complete(operation: &mut Operation, versioned: bool, writes: bool, paced: bool) {
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.content.values_mut().for_each(without_null);
     }
@@ -132,6 +144,8 @@ fn complete(operation: &mut Operation, versioned: bool, writes: bool) {
             (REPLAYED, good && writes),
             (LOCATION, created),
             (ETAG, created),
+            (RATE_LIMIT_POLICY, paced && good),
+            (RATE_LIMIT, paced && good),
         ] {
             if there {
                 let header = RefOr::Ref(Ref::new(format!("#/components/headers/{name}")));

@@ -9,11 +9,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{app::Edge, exchange::NoParameters, problem::Problem, query::Query, respond::Page};
 use crate::{
-    domain::plans::PlanName,
-    service::{
-        Service,
-        plans::{Plan, Price, Quotas},
+    domain::{
+        plans::{PlanName, Quotas},
+        usage::Price,
     },
+    service::{Service, plans::Plan},
 };
 
 /// The routes of this file.
@@ -48,7 +48,8 @@ pub struct QuotasBody {
     requests_per_minute: Option<u64>,
 }
 
-/// The price of one unit of a meter.
+/// The price of a meter. A month of it costs its quantity times `amount_minor`, divided by
+/// `per_quantity` and rounded once, half a minor unit upwards.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Price)]
 pub struct PriceBody {

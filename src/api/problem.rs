@@ -17,7 +17,10 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{fields::FieldError, request_id};
+use super::{
+    fields::{FieldCode, FieldError},
+    request_id,
+};
 use crate::domain::Refusal;
 
 /// The media type of every problem.
@@ -144,6 +147,10 @@ problems! {
         "Names are unique among those of a kind in one crew; choose another one.";
     TooManyItems = "too_many_items" CONFLICT "Too many of one kind in the crew"
         "Remove some that nobody uses any more.";
+    LimitReached = "limit_reached" CONFLICT "A limit of the workspace is reached"
+        "`GET …/limits` shows what is allowed and what there is. Remove something, raise the limit where it is the workspace's own, or choose a larger plan.";
+    LimitExceeded = "limit_exceeded" CONFLICT "The workspace already exceeds it"
+        "Each entry of `errors` names something that there is too much of. Remove that first, or choose a larger plan or limit.";
     IdempotencyInProgress = "idempotency_in_progress" CONFLICT "The first request with this key is still running"
         "Send the same request again after the seconds in `Retry-After`.";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed since you read it"
@@ -160,6 +167,8 @@ problems! {
         "Use a new key for every new request, and the same key only to repeat the same one.";
     TooManyAttempts = "too_many_attempts" TOO_MANY_REQUESTS "Too many attempts"
         "Wait for the seconds in `Retry-After`.";
+    RateLimited = "rate_limited" TOO_MANY_REQUESTS "Too many requests to this workspace"
+        "Wait for the seconds in `Retry-After`, and spread requests: `RateLimit-Policy` says how many a minute there may be, `RateLimit` how many are left.";
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Too much is waiting"
         "Nothing was done. Send it again after the seconds in `Retry-After`, waiting longer each time.";
     Unavailable = "unavailable" SERVICE_UNAVAILABLE "Crewlog cannot answer right now"
@@ -196,9 +205,10 @@ impl ProblemCode {
     /// How long a client waits where nobody knows better; `None`: repeating is no use.
     const fn retry_after_default(self) -> Option<Duration> {
         match self {
-            Self::IdempotencyInProgress | Self::Overloaded | Self::PositionNotReached => {
-                Some(Duration::from_secs(1))
-            }
+            Self::IdempotencyInProgress
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::PositionNotReached => Some(Duration::from_secs(1)),
             Self::Unavailable => Some(Duration::from_secs(5)),
             Self::TooManyAttempts => Some(Duration::from_secs(60)),
             _ => None,
@@ -246,6 +256,8 @@ impl From<&Refusal> for ProblemCode {
             Refusal::ProductionProtected => Self::ProductionProtected,
             Refusal::NameTaken { .. } => Self::NameTaken,
             Refusal::TooManyItems { .. } => Self::TooManyItems,
+            Refusal::LimitReached { .. } => Self::LimitReached,
+            Refusal::LimitExceeded { .. } => Self::LimitExceeded,
             Refusal::WrongValue { .. } => Self::InvalidBody,
         }
     }
@@ -390,7 +402,21 @@ impl From<Refusal> for Problem {
         if let Refusal::WrongValue { field, detail } = refusal {
             return FieldError::invalid(format!("/{field}"), detail).into();
         }
-        Self::new(ProblemCode::from(&refusal), refusal.to_string())
+        let problem = Self::new(ProblemCode::from(&refusal), refusal.to_string());
+        let Refusal::LimitExceeded { excess, by_plan } = refusal else {
+            return problem;
+        };
+        let errors = excess.iter().map(|excess| {
+            let pointer = match by_plan {
+                true => "/plan".to_owned(),
+                false => format!("/{}", excess.quota),
+            };
+            FieldError::new(FieldCode::LimitExceeded, pointer, excess.to_string())
+        });
+        Self {
+            errors: errors.collect(),
+            ..problem
+        }
     }
 }
 
@@ -586,6 +612,21 @@ mod tests {
                 409,
             ),
             (Refusal::TooManyCrews { limit: 3 }, 409),
+            (
+                Refusal::LimitReached {
+                    quota: "members",
+                    allowed: 5,
+                    by_plan: true,
+                },
+                409,
+            ),
+            (
+                Refusal::LimitExceeded {
+                    excess: vec![],
+                    by_plan: true,
+                },
+                409,
+            ),
             (wrong_value, 422),
         ] {
             let kind = ProblemCode::from(&refusal).kind();

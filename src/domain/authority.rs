@@ -119,13 +119,17 @@ pub enum Permission {
     SendActivity,
     /// Join a crew to phone numbers, channels, webhook endpoints and integrations, and end that.
     ManageConnections,
+    /// See what the workspace may have, and has.
+    SeeLimits,
+    /// Set limits below the plan's.
+    ChangeLimits,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -134,6 +138,8 @@ impl Permission {
         Self::ReadAudit,
         Self::RenameWorkspace,
         Self::SelectPlan,
+        Self::SeeLimits,
+        Self::ChangeLimits,
         Self::SeeMembers,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -177,6 +183,8 @@ impl Permission {
             Self::GiveUpGrant => &[],
             Self::RenameWorkspace
             | Self::SelectPlan
+            | Self::SeeLimits
+            | Self::ChangeLimits
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace => &[Owner],
@@ -194,6 +202,8 @@ impl Permission {
             | Self::RemoveMembers
             | Self::RenameWorkspace
             | Self::SelectPlan
+            | Self::SeeLimits
+            | Self::ChangeLimits
             | Self::SeeMembers
             | Self::SeePolicy
             | Self::AskWhoMay
@@ -237,6 +247,8 @@ impl Permission {
             | Self::RemoveMembers
             | Self::RenameWorkspace
             | Self::SelectPlan
+            | Self::SeeLimits
+            | Self::ChangeLimits
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
@@ -260,6 +272,8 @@ impl Permission {
             Self::ReadAudit => "audit.read",
             Self::RenameWorkspace => "workspace.rename",
             Self::SelectPlan => "plan.select",
+            Self::SeeLimits => "limits.read",
+            Self::ChangeLimits => "limits.change",
             Self::SeeMembers => "member.read",
             Self::SeeKeys => "api_key.read",
             Self::ManageKeys => "api_key.manage",
@@ -522,7 +536,13 @@ mod tests {
         ),
         (
             "plan, billing, usage statements, limits, policy",
-            &[P::SelectPlan, P::RenameWorkspace, P::ChangePolicy],
+            &[
+                P::SelectPlan,
+                P::RenameWorkspace,
+                P::ChangePolicy,
+                P::SeeLimits,
+                P::ChangeLimits,
+            ],
             [YES, NO, NO, NO],
         ),
         (

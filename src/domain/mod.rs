@@ -29,6 +29,7 @@ mod stream;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod usage;
 pub mod user;
 pub mod workspace;
 

@@ -4,6 +4,7 @@ use super::{
     api_keys::KeyScope,
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
     ids::CrewId,
+    plans::Excess,
     time::Timestamp,
 };
 
@@ -161,6 +162,23 @@ pub enum Refusal {
     /// Too many crews.
     #[error("the workspace has {limit} crews, which is the most there may be; archive some")]
     TooManyCrews { limit: usize },
+    /// As much as the plan, or the workspace's own limit, allows.
+    #[error("{} `{quota}` of this workspace is {allowed}, and it is reached", of_whom(*by_plan))]
+    LimitReached {
+        /// The quota's name on the wire.
+        quota: &'static str,
+        allowed: u64,
+        /// Whether it is the plan's; else the owners have set it.
+        by_plan: bool,
+    },
+    /// A plan, or limits, that the workspace already exceeds.
+    #[error("the workspace already exceeds it: {}", joined(excess))]
+    LimitExceeded {
+        /// What exceeds: all of it.
+        excess: Vec<Excess>,
+        /// Whether it was a plan that was chosen; else limits were set.
+        by_plan: bool,
+    },
     /// A value that is right or wrong only by the newest state or the time of the decision.
     #[error("{field}: {detail}")]
     WrongValue {
@@ -172,6 +190,18 @@ pub enum Refusal {
 
 fn by(owner: Option<CrewId>) -> String {
     owner.map_or_else(String::new, |owner| format!(" by {owner}"))
+}
+
+fn of_whom(by_plan: bool) -> &'static str {
+    match by_plan {
+        true => "the plan's limit on",
+        false => "the limit that its owners have set on",
+    }
+}
+
+fn joined(excess: &[Excess]) -> String {
+    let words: Vec<_> = excess.iter().map(Excess::to_string).collect();
+    words.join("; ")
 }
 
 fn names(roles: &[Role]) -> String {
@@ -220,6 +250,8 @@ impl Refusal {
             Self::ProductionProtected => "production_protected",
             Self::NameTaken { .. } => "name_taken",
             Self::TooManyItems { .. } => "too_many_items",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::LimitExceeded { .. } => "limit_exceeded",
             Self::WrongValue { .. } => "invalid_body",
         }
     }
@@ -266,6 +298,8 @@ impl Refusal {
             | Self::TooManyCrews { .. }
             | Self::NameTaken { .. }
             | Self::TooManyItems { .. }
+            | Self::LimitReached { .. }
+            | Self::LimitExceeded { .. }
             | Self::WrongValue { .. } => false,
         }
     }

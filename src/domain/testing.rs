@@ -49,5 +49,6 @@ pub fn plan(text: &str) -> PlanName {
 pub fn at(microseconds: i64) -> Moment {
     Moment {
         now: Timestamp(microseconds),
+        ..Moment::default()
     }
 }

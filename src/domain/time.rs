@@ -5,6 +5,8 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::plans::Plans;
+
 /// A point in time, in microseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -47,9 +49,20 @@ impl Timestamp {
     }
 }
 
-/// What the outside tells a decision: the time that its events will carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What the outside tells a decision: the time that its events will carry, and what plans allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// `recorded_at` of the batch: every deadline is decided by it.
     pub now: Timestamp,
+    /// The catalogue that this process was started with; it does not change.
+    pub plans: &'static Plans,
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self {
+            now: Timestamp::default(),
+            plans: Plans::unlimited(),
+        }
+    }
 }

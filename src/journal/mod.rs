@@ -46,7 +46,8 @@ pub use source::{Source, SystemSource};
 pub use tail::Tail;
 pub use unit::{Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamRef, Unit};
 
-use crate::domain::Refusal;
+use crate::domain::{Refusal, Stream, plans::Plans};
+use loading::LoadError;
 use queue::FairQueue;
 use stores::{DocumentChanges, Store, StoreError, StoreKind};
 use writer::{Job, Writer};
@@ -134,6 +135,8 @@ pub struct JournalSettings {
     pub batch_units: usize,
     /// Bytes of aggregates in memory.
     pub cache_bytes_max: usize,
+    /// What plans allow, for every decision. It is read once and lives as long as the process.
+    pub plans: &'static Plans,
 }
 
 impl Default for JournalSettings {
@@ -142,6 +145,7 @@ impl Default for JournalSettings {
             queue_capacity: 4_096,
             batch_units: 512,
             cache_bytes_max: 256 << 20,
+            plans: Plans::unlimited(),
         }
     }
 }
@@ -393,6 +397,21 @@ impl Journal {
     /// Follows the log after `position` (exclusive).
     pub fn tail(&self, position: u64) -> Tail {
         Tail::new(self.store.clone(), self.head.clone(), position)
+    }
+
+    /// What `view` sees of a stream at `position`, or newer where it was kept newer.
+    ///
+    /// # Errors
+    /// When the stream cannot be read or folded.
+    pub async fn read_at<A: Stream, T>(
+        &self,
+        stream: &StreamRef,
+        position: u64,
+        view: impl FnOnce(&A) -> T,
+    ) -> Result<T, LoadError> {
+        let loaded = loading::load(&*self.store, stream, position).await?;
+        let state = loaded.entry.state.as_any();
+        Ok(view(state.downcast_ref().expect("a stream has one type")))
     }
 
     /// The store below.

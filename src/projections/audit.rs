@@ -312,6 +312,16 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::ApiKeyRevoked(revoked) => key_revoked(event, revoked),
         WorkspaceEvent::ApiKeyExpired(expired) => key_expired(event, expired),
         WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
+        WorkspaceEvent::LimitsChanged { from, to } => {
+            let changed = from.named().into_iter().zip(to.named());
+            let changed = changed.filter(|((_, from), (_, to))| from != to);
+            changed.fold(
+                Description::of(event, "limits.changed", workspace),
+                |description, ((path, from), (_, to))| {
+                    description.changed(path, json!(from), json!(to))
+                },
+            )
+        }
         WorkspaceEvent::CrewListed { crew, environment } => {
             let (id, environment) = (*crew, *environment);
             Description::of(event, "crew.listed", ("crew", id.to_string()))
@@ -392,6 +402,7 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         | WorkspaceEvent::PlanSelected { .. }
         | WorkspaceEvent::CrewListed { .. }
         | WorkspaceEvent::CrewUnlisted { .. }
+        | WorkspaceEvent::LimitsChanged { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -490,6 +501,7 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::PlanSelected { .. }
         | WorkspaceEvent::CrewListed { .. }
         | WorkspaceEvent::CrewUnlisted { .. }
+        | WorkspaceEvent::LimitsChanged { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }

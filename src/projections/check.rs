@@ -1,18 +1,27 @@
-//! Checking read models: the log is folded again, into a scratch database, and every row
-//! is compared with what is stored.
+//! Checking read models: the log is folded again, and every row is compared with what is stored.
+//!
+//! Rows of the audit index are compared page by page, as the log is folded; documents at the end,
+//! from memory, or from a scratch database where memory had no room for them.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path};
+
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     EngineError, Generations, Progress, audit_index,
     engine::{Folder, head_position, serving, table_name},
+    filling::{Filling, Room, Unread},
     names,
-    rebuild::{begin, fill},
 };
-use crate::journal::stores::{Row, Store, StoreError, Value, sqlite::SqliteStore};
+use crate::journal::{
+    beside,
+    stores::{Cell, DocumentRow, Row, Sheet, Store, StoreError, Value, decoded, events_span},
+};
 
-/// Rows that are compared at once.
-const PAGE: u64 = 1_000;
+/// Documents that are compared at once.
+const PAGE: usize = 2_000;
+/// How many such pages are under way together.
+const RANGES_AT_ONCE: usize = 3;
 /// Differences that are told; the rest are counted.
 const DIFFERENCES_TOLD: usize = 20;
 /// How often a row is looked at again that others keep changing.
@@ -42,7 +51,8 @@ pub struct CheckReport {
     pub differences: Vec<Difference>,
 }
 
-/// Folds the whole log into a database in `scratch` and compares every projection with it.
+/// Folds the whole log and compares every projection with it; `scratch` is a folder for what
+/// memory has no room for.
 ///
 /// # Errors
 /// When the store or the scratch folder cannot be used, or an event cannot be folded.
@@ -51,149 +61,283 @@ pub async fn check(
     scratch: &Path,
     mut progress: impl FnMut(Progress),
 ) -> Result<CheckReport, EngineError> {
-    let stored = serving(store).await?;
+    let tables = serving(store).await?.into_iter();
+    let tables: Tables = tables
+        .map(|(name, (generation, _))| (name.clone(), table_name(&name, generation)))
+        .collect();
     // What the index has not come to by now it may or may not have when it is compared.
     let indexed = audit_index::state(store).await?.position;
-    let target = SqliteStore::open(scratch).await?;
     let generations: Generations = names()
         .into_iter()
         .map(|name| (name.to_owned(), 1))
         .collect();
-    begin(&target, &generations).await?;
-    let folder = Arc::new(Folder::new(generations));
+    let room = Room::scratch(scratch, tables.get(audit_index::NAME).cloned());
+    let mut filling = Filling::new(store, Folder::new(generations).into(), room);
     let mut report = CheckReport {
-        position: fill(store, Some(&target), &folder, 0, &mut progress).await?,
+        position: filling.to_head(&mut progress).await?,
         ..CheckReport::default()
     };
     let mut differing = Vec::new();
     for name in names() {
-        let table = stored
-            .get(name)
-            .map(|(generation, _)| table_name(name, *generation));
-        let mut stored = Rows::new(store, table.clone(), name);
-        let mut folded = Rows::new(&target, Some(table_name(name, 1)), name);
-        let rows = compare(&mut stored, &mut folded, |stored, folded| {
-            let key = stored.as_ref().or(folded.as_ref());
-            if name == audit_index::NAME && stored.is_none() && is_after(key, indexed) {
-                return;
-            }
-            differing.push(Pair {
-                name,
-                table: table.clone(),
-                key: key.map(|row| row.0.clone()).unwrap_or_default(),
-                stored,
-                folded,
-            });
-        });
-        report.rows.push((name.to_owned(), rows.await?));
+        let table = tables.get(name).map(String::as_str);
+        let compared = match name {
+            audit_index::NAME => audit(store, table, &mut filling).await?,
+            name => documents(store, table, name, &mut filling).await?,
+        };
+        let pairs = compared.keys.into_iter().map(|key| Pair::new(name, key));
+        differing.extend(pairs);
+        report.rows.push((name.to_owned(), compared.rows));
     }
     // A difference counts only if it is none of what others have written meanwhile.
     for _ in 0..LOOKS_MAX {
-        if differing.is_empty() {
+        for pair in &mut differing {
+            pair.look(store, &tables, &filling).await?;
+        }
+        differing.retain(|pair| pair.stored != pair.folded && !pair.is_to_come(indexed));
+        if differing.is_empty() || head_position(store).await? == report.position {
             break;
         }
-        for pair in &mut differing {
-            pair.stored = one(store, pair.table.as_deref(), pair).await?;
-        }
-        if head_position(store).await? == report.position {
-            differing.retain(|pair| pair.stored != pair.folded);
-            break;
-        }
-        report.position = fill(
-            store,
-            Some(&target),
-            &folder,
-            report.position,
-            &mut progress,
-        )
-        .await?;
-        for pair in &mut differing {
-            pair.folded = one(&target, Some(&table_name(pair.name, 1)), pair).await?;
-        }
-        differing.retain(|pair| pair.stored != pair.folded);
+        report.position = filling.to_head(&mut progress).await?;
     }
-    for pair in differing {
-        report.add(pair);
-    }
+    differing.into_iter().for_each(|pair| report.add(pair));
     Ok(report)
 }
 
-/// Whether a row of the audit index is of a later position.
-fn is_after(row: Option<&KeyedRow>, position: u64) -> bool {
-    row.and_then(|row| row.0.parse().ok())
-        .is_some_and(|at: u64| at > position)
+/// The tables that serve, by projection.
+type Tables = BTreeMap<String, String>;
+
+/// How many rows were compared, and the keys of those that differ.
+#[derive(Default)]
+struct Compared {
+    rows: u64,
+    keys: Vec<String>,
 }
 
-/// A row as it is stored and as the log folds to it.
-struct Pair {
-    name: &'static str,
-    table: Option<String>,
-    key: String,
-    stored: Option<KeyedRow>,
-    folded: Option<KeyedRow>,
-}
-
-/// The row of a pair as it is now.
-async fn one(
+/// What differs in the audit index: what has been compared on the way, and what is beyond.
+async fn audit(
     store: &dyn Store,
     table: Option<&str>,
-    pair: &Pair,
-) -> Result<Option<KeyedRow>, StoreError> {
-    let Some(table) = table else {
-        return Ok(None);
-    };
-    let by_position = pair.name == audit_index::NAME;
-    let (key, columns) = columns(by_position);
-    let sql = format!("SELECT {columns} FROM {table} WHERE {key} = $1");
-    let value = match by_position {
-        true => Value::from(pair.key.parse::<u64>().unwrap_or_default()),
-        false => Value::from(pair.key.as_str()),
-    };
-    let rows = store.query(&sql, vec![value]).await?;
-    rows.first().map(|row| keyed(row, by_position)).transpose()
-}
-
-/// The key of a table, and the columns that are compared.
-fn columns(by_position: bool) -> (&'static str, &'static str) {
-    if by_position {
-        (
-            "position",
-            "position, recorded_at, organization, workspace, crew, environment, actor, action,
-             target, outcome, words",
-        )
-    } else {
-        (
-            "key",
-            "key, workspace, parent, lookup, deadline, position, CAST(document AS TEXT)",
-        )
-    }
-}
-
-/// Compares rows, and answers how many there are.
-async fn compare(
-    stored: &mut Rows<'_>,
-    folded: &mut Rows<'_>,
-    mut differs: impl FnMut(Option<KeyedRow>, Option<KeyedRow>),
-) -> Result<u64, EngineError> {
-    let mut compared = 0;
-    loop {
-        let difference = match (stored.peek().await?, folded.peek().await?) {
-            (None, None) => break,
-            (Some(left), Some(right)) if left.0 == right.0 => {
-                let (left, right) = (stored.take(), folded.take());
-                (left != right).then_some((left, right))
-            }
-            (Some(left), right) if right.as_ref().is_none_or(|right| left.0 < right.0) => {
-                Some((stored.take(), None))
-            }
-            _ => Some((None, folded.take())),
-        };
-        compared += 1;
-        if let Some((left, right)) = difference {
-            differs(left, right);
+    filling: &mut Filling<'_>,
+) -> Result<Compared, StoreError> {
+    let mut positions = std::mem::take(&mut filling.differing);
+    let mut rows = filling.position();
+    if let Some(table) = table {
+        let sql = format!("SELECT position FROM {table} WHERE position > $1 ORDER BY position");
+        for row in store.query(&sql, vec![filling.position().into()]).await? {
+            positions.push(row.count(0)?);
+            rows += 1;
         }
     }
+    let keys = positions.iter().map(u64::to_string).collect();
+    Ok(Compared { rows, keys })
+}
+
+/// What differs in the documents of a projection.
+async fn documents(
+    store: &dyn Store,
+    table: Option<&str>,
+    name: &'static str,
+    filling: &mut Filling<'_>,
+) -> Result<Compared, EngineError> {
+    let folded = filling.documents(name).await?;
+    let mut jobs = stream::iter(ranges(folded))
+        .map(|(after, rows, through)| compare_range(store, table, after, rows, through))
+        .buffered(RANGES_AT_ONCE);
+    let mut compared = Compared::default();
+    while let Some(of_range) = jobs.try_next().await? {
+        compared.rows += of_range.rows;
+        compared.keys.extend(of_range.keys);
+    }
     Ok(compared)
+}
+
+/// Cuts documents into ranges of keys, the last without an end: what is after a key (exclusive),
+/// up to another (inclusive).
+fn ranges(mut folded: Vec<Unread>) -> Vec<(String, Vec<Unread>, Option<String>)> {
+    let mut ranges = Vec::new();
+    let mut after = String::new();
+    while folded.len() > PAGE {
+        let rest = folded.split_off(PAGE);
+        let through = folded.last().map(|one| one.key().to_owned());
+        let begin = std::mem::replace(&mut after, through.clone().unwrap_or_default());
+        ranges.push((begin, std::mem::replace(&mut folded, rest), through));
+    }
+    ranges.push((after, folded, None));
+    ranges
+}
+
+async fn compare_range(
+    store: &dyn Store,
+    table: Option<&str>,
+    after: String,
+    folded: Vec<Unread>,
+    through: Option<String>,
+) -> Result<Compared, EngineError> {
+    let stored = match table {
+        Some(table) => {
+            let mut sql = format!("SELECT {COLUMNS} FROM {table} WHERE key > $1");
+            let mut parameters: Vec<Value> = vec![after.into()];
+            if let Some(through) = through {
+                sql.push_str(" AND key <= $2");
+                parameters.push(through.into());
+            }
+            sql.push_str(" ORDER BY key");
+            store.query(&sql, parameters).await?
+        }
+        None => Vec::new(),
+    };
+    let compare = move || {
+        let stored = stored.into_iter().map(document_row);
+        let stored = stored.collect::<Result<Vec<_>, _>>()?;
+        let folded = folded.into_iter().map(Unread::row);
+        Ok(compare(stored, folded.collect::<Result<Vec<_>, _>>()?))
+    };
+    beside(compare).await
+}
+
+/// Compares rows that are in order of their keys.
+fn compare(stored: Vec<DocumentRow>, folded: Vec<DocumentRow>) -> Compared {
+    let (mut stored, mut folded) = (stored.iter().peekable(), folded.iter().peekable());
+    let mut compared = Compared::default();
+    loop {
+        let keys = [stored.peek(), folded.peek()].map(|row| row.map(|row| &row.key));
+        let Some(key) = keys.into_iter().flatten().min() else {
+            return compared;
+        };
+        let is_first = |row: &&DocumentRow| row.key == *key;
+        let (left, right) = (stored.next_if(is_first), folded.next_if(is_first));
+        compared.rows += 1;
+        if left != right {
+            compared.keys.push(key.clone());
+        }
+    }
+}
+
+const COLUMNS: &str = "key, workspace, parent, lookup, deadline, position, CAST(document AS TEXT)";
+
+fn document_row(mut row: Row) -> Result<DocumentRow, StoreError> {
+    let optional = |row: &mut Row, column| match row.optional_text(column)? {
+        Some(_) => row.take_text(column).map(Some),
+        None => Ok(None),
+    };
+    Ok(DocumentRow {
+        key: row.take_text(0)?,
+        workspace: optional(&mut row, 1)?,
+        parent: optional(&mut row, 2)?,
+        lookup: optional(&mut row, 3)?,
+        deadline: row.optional_integer(4)?,
+        position: row.count(5)?,
+        document: row.take_text(6)?,
+    })
+}
+
+/// A row that differs: as it is stored, and as the log folds to it.
+struct Pair {
+    name: &'static str,
+    key: String,
+    stored: Option<String>,
+    folded: Option<String>,
+}
+
+impl Pair {
+    fn new(name: &'static str, key: String) -> Self {
+        Self {
+            name,
+            key,
+            stored: None,
+            folded: None,
+        }
+    }
+
+    /// Looks at both as they are now.
+    async fn look(
+        &mut self,
+        store: &dyn Store,
+        tables: &Tables,
+        filling: &Filling<'_>,
+    ) -> Result<(), EngineError> {
+        let table = tables.get(self.name);
+        match self.position() {
+            Some(position) => {
+                let events = store.read(events_span(position - 1, position)).await?;
+                let events = decoded(&events)?;
+                self.folded = shown_first(&audit_index::sheet(&events));
+                self.stored = match table {
+                    Some(table) => {
+                        let span = audit_index::span(table, position - 1, position);
+                        shown_first(&store.read(span).await?)
+                    }
+                    None => None,
+                };
+            }
+            None => {
+                let folded = filling.document(self.name, &self.key).await?;
+                self.folded = folded.as_ref().map(shown_document);
+                self.stored = match table {
+                    Some(table) => {
+                        let stored = one(store, table, &self.key).await?;
+                        stored.as_ref().map(shown_document)
+                    }
+                    None => None,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Of a row of the audit index.
+    fn position(&self) -> Option<u64> {
+        let position = (self.name == audit_index::NAME).then(|| self.key.parse());
+        position?.ok()
+    }
+
+    /// Whether it is a row that the audit index may not have come to.
+    fn is_to_come(&self, indexed: u64) -> bool {
+        self.stored.is_none() && self.position().is_some_and(|position| position > indexed)
+    }
+}
+
+/// The document of a key as it is in a table.
+pub(super) async fn one(
+    store: &dyn Store,
+    table: &str,
+    key: &str,
+) -> Result<Option<DocumentRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM {table} WHERE key = $1");
+    let rows = store.query(&sql, vec![key.into()]).await?;
+    rows.into_iter().next().map(document_row).transpose()
+}
+
+/// The documents of a table, in order of their keys.
+pub(super) async fn all_of(store: &dyn Store, table: &str) -> Result<Vec<DocumentRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM {table} ORDER BY key");
+    let rows = store.query(&sql, vec![]).await?;
+    rows.into_iter().map(document_row).collect()
+}
+
+fn shown_document(row: &DocumentRow) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "null".to_owned());
+    let deadline = row.deadline.map(|deadline| deadline.to_string());
+    [
+        text(&row.workspace),
+        text(&row.parent),
+        text(&row.lookup),
+        text(&deadline),
+        row.position.to_string(),
+        row.document.clone(),
+    ]
+    .join(" | ")
+}
+
+/// What the first row says beside its position.
+fn shown_first(sheet: &Sheet) -> Option<String> {
+    let cells = sheet.rows().next()?.cells().skip(1);
+    let shown = cells.map(|cell| match cell {
+        Cell::Text(text) => text.to_owned(),
+        Cell::Integer(integer) => integer.to_string(),
+        Cell::Null => "null".to_owned(),
+    });
+    Some(shown.collect::<Vec<_>>().join(" | "))
 }
 
 impl CheckReport {
@@ -203,80 +347,9 @@ impl CheckReport {
             self.differences.push(Difference {
                 projection: pair.name.to_owned(),
                 key: pair.key,
-                stored: pair.stored.map(|row| row.1),
-                folded: pair.folded.map(|row| row.1),
+                stored: pair.stored,
+                folded: pair.folded,
             });
         }
     }
-}
-
-/// A key, and everything else in the row as text.
-type KeyedRow = (String, String);
-
-/// The rows of a table in order of their keys, read in pages.
-struct Rows<'a> {
-    store: &'a dyn Store,
-    sql: Option<String>,
-    by_position: bool,
-    page: std::collections::VecDeque<KeyedRow>,
-    after: Value,
-    finished: bool,
-}
-
-impl<'a> Rows<'a> {
-    fn new(store: &'a dyn Store, table: Option<String>, name: &str) -> Self {
-        let by_position = name == audit_index::NAME;
-        let (key, columns) = columns(by_position);
-        Self {
-            store,
-            finished: table.is_none(),
-            sql: table.map(|table| {
-                format!(
-                    "SELECT {columns} FROM {table} WHERE {key} > $1 ORDER BY {key} LIMIT {PAGE}"
-                )
-            }),
-            by_position,
-            page: std::collections::VecDeque::new(),
-            after: if by_position {
-                Value::from(0u64)
-            } else {
-                Value::from("")
-            },
-        }
-    }
-
-    async fn peek(&mut self) -> Result<Option<KeyedRow>, StoreError> {
-        if let (true, false, Some(sql)) = (self.page.is_empty(), self.finished, &self.sql) {
-            let rows = self.store.query(sql, vec![self.after.clone()]).await?;
-            self.finished = (rows.len() as u64) < PAGE;
-            if let Some(last) = rows.last() {
-                self.after = last.0[0].clone();
-            }
-            self.page = rows
-                .iter()
-                .map(|row| keyed(row, self.by_position))
-                .collect::<Result<_, _>>()?;
-        }
-        Ok(self.page.front().cloned())
-    }
-
-    fn take(&mut self) -> Option<KeyedRow> {
-        self.page.pop_front()
-    }
-}
-
-fn keyed(row: &Row, by_position: bool) -> Result<KeyedRow, StoreError> {
-    // Positions sort as text once they are of one length.
-    let key = if by_position {
-        format!("{:020}", row.count(0)?)
-    } else {
-        row.text(0)?.to_owned()
-    };
-    let shown = row.0[1..].iter().map(|value| match value {
-        Value::Text(Some(text)) => text.clone(),
-        Value::Integer(Some(integer)) => integer.to_string(),
-        Value::Bytes(Some(bytes)) => format!("{bytes:02x?}"),
-        Value::Text(None) | Value::Integer(None) | Value::Bytes(None) => "null".to_owned(),
-    });
-    Ok((key, shown.collect::<Vec<_>>().join(" | ")))
 }

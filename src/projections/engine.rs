@@ -21,8 +21,8 @@ use crate::{
     journal::{
         Fold, FoldError, Folded, Recorded, StoredEvent,
         stores::{
-            self, AuditRows, DocumentChanges, DocumentRow, ScanError, Statement, Store, StoreError,
-            StoreKind, padded,
+            self, DocumentChanges, DocumentRow, ScanError, Statement, Store, StoreError, StoreKind,
+            padded,
         },
     },
 };
@@ -83,8 +83,8 @@ pub struct Folder {
 
 /// A document of one projection: which, and its key.
 pub(super) type DocumentKey = (usize, String);
-/// What documents are while they are folded.
-pub(super) type Known = HashMap<DocumentKey, Slot>;
+/// What documents are while they are folded. Keys are ids of our own making.
+pub(super) type Known = HashMap<DocumentKey, Slot, foldhash::fast::RandomState>;
 
 /// The place of one document in memory.
 #[derive(Default)]
@@ -238,11 +238,42 @@ impl Folder {
         Ok(changes.into_values().collect())
     }
 
-    pub(super) fn audit_rows(&self, events: &[Recorded]) -> Option<AuditRows> {
-        (self.audit && !events.is_empty()).then(|| AuditRows {
-            table: self.table(audit_index::NAME),
-            rows: events.iter().map(audit_index::row).collect(),
-        })
+    /// The documents of a projection that are there, in order of their keys, and the positions
+    /// that changed them last.
+    pub(super) fn documents<'a>(
+        &self,
+        name: &str,
+        known: &'a Known,
+    ) -> impl Iterator<Item = (&'a DocumentKey, &'a AnyDocument, u64)> {
+        let number = self.number(name);
+        let of_projection = known.iter().filter(|(key, _)| Some(key.0) == number);
+        let mut documents: Vec<_> = of_projection
+            .filter_map(|(key, slot)| Some((key, slot.document.as_ref()?, slot.changed?)))
+            .collect();
+        documents.sort_unstable_by_key(|(key, ..)| *key);
+        documents.into_iter()
+    }
+
+    pub(super) fn key(&self, name: &str, key: &str) -> Option<DocumentKey> {
+        Some((self.number(name)?, key.to_owned()))
+    }
+
+    /// The row of a document as it is stored.
+    pub(super) fn row_of(
+        &self,
+        (number, key): &DocumentKey,
+        document: &AnyDocument,
+        position: u64,
+    ) -> Result<DocumentRow, EngineError> {
+        row(&*self.projections[*number], key, document, position)
+    }
+
+    pub(super) fn has_audit(&self) -> bool {
+        self.audit
+    }
+
+    pub(super) fn generations(&self) -> &Generations {
+        &self.generations
     }
 }
 

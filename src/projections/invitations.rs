@@ -99,6 +99,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -161,6 +162,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

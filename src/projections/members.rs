@@ -102,6 +102,7 @@ impl Projection for Members {
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::InvitationResent { .. }
             | WorkspaceEvent::InvitationAccepted { .. }
@@ -171,6 +172,7 @@ impl Projection for Members {
             | WorkspaceEvent::PlanSelected { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::InvitationResent { .. }
             | WorkspaceEvent::InvitationAccepted { .. }

@@ -17,11 +17,13 @@ mod check;
 mod connections;
 mod crews;
 mod engine;
+mod filling;
 mod indexer;
 mod invitations;
 mod items;
 mod key_index;
 mod key_names;
+mod limits;
 mod members;
 mod organizations;
 mod people;
@@ -46,6 +48,7 @@ pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
 pub use items::{ItemDocument, ItemVersionDocument, ItemVersions, Items};
 pub use key_index::{KeyIndex, SecretHash};
 pub use key_names::{KeyNameDocument, KeyNames};
+pub use limits::{Limits, LimitsDocument};
 pub use members::{MemberDocument, Members};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
@@ -231,6 +234,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Items>(),
         one::<ItemVersions>(),
         one::<Connections>(),
+        one::<Limits>(),
     ]
 }
 

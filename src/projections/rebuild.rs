@@ -4,30 +4,17 @@
 //! transaction swaps them. A rebuild that was killed leaves a generation that does not
 //! serve, and the next one removes it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     EngineError, Generations,
     engine::{
-        Folder, Known, create_indexes, create_table, head_position, known_versions, serving,
-        table_name,
+        Folder, create_indexes, create_table, head_position, known_versions, serving, table_name,
     },
+    filling::{Filling, Room},
     names,
 };
-use crate::journal::{
-    Recorded, beside,
-    stores::{AuditRows, DocumentChanges, Scan, Statement, Store, StoreError, Value},
-};
-
-/// Events that are read and folded at once.
-const PAGE: u64 = 1_000;
-/// Documents that are kept in memory while folding; beyond it they are written, and read back.
-const DOCUMENTS_IN_MEMORY: usize = 200_000;
-/// Documents that are written at once.
-const WRITTEN_AT_ONCE: usize = 5_000;
+use crate::journal::stores::{Statement, Store, StoreError, Value};
 
 /// How often a new generation may find, as it should serve, that it is behind again.
 const SWAPS_MAX: usize = 100;
@@ -101,12 +88,15 @@ pub async fn rebuild(
         .collect();
     begin(store, &new).await?;
     let folder = Arc::new(Folder::new(new.clone()));
-    let mut position = fill(store, Some(store), &folder, 0, &mut progress).await?;
+    let mut filling = Filling::new(store, folder, Room::Here(store));
+    filling.to_head(&mut progress).await?;
+    filling.write().await?;
     for (name, generation) in &new {
         store.execute(create_indexes(name, *generation)).await?;
     }
     for _ in 0..SWAPS_MAX {
-        position = fill(store, Some(store), &folder, position, &mut progress).await?;
+        let position = filling.to_head(&mut progress).await?;
+        filling.write().await?;
         match store.execute(swap(&old, &new, position)).await {
             Ok(_) => {
                 // The old tables go only now: an append that lost its compare to the swap may
@@ -133,7 +123,9 @@ pub async fn fold_all(
 ) -> Result<u64, EngineError> {
     let generations = names().into_iter().map(|name| (name.to_owned(), 1));
     let folder = Arc::new(Folder::new(generations.collect()));
-    fill(store, None, &folder, 0, &mut progress).await
+    Filling::new(store, folder, Room::None)
+        .to_head(&mut progress)
+        .await
 }
 
 /// Lets the new generations serve in place of the old ones, if they are at the head.
@@ -193,125 +185,6 @@ pub(super) async fn begin(store: &dyn Store, new: &Generations) -> Result<(), St
         statements.push(Statement::new(INSERT_BUILDING, parameters));
     }
     store.execute(statements).await.map(drop)
-}
-
-/// Folds the events of `log` after `position` (exclusive) into the tables of `target`, where
-/// there is one, until there are no more; answers with the last position folded.
-///
-/// A page is read, one folded, and the audit rows of one written, all at once.
-/// A document is written when it is not going to change any more, or memory is full.
-pub(super) async fn fill(
-    log: &dyn Store,
-    target: Option<&dyn Store>,
-    folder: &Arc<Folder>,
-    mut position: u64,
-    progress: &mut impl FnMut(Progress),
-) -> Result<u64, EngineError> {
-    let started = Instant::now();
-    let mut documents = Documents {
-        known: Known::new(),
-        is_all_known: position == 0,
-    };
-    let mut head = head_position(log).await?;
-    let page = |after| log.scan(Scan::Page { after, limit: PAGE });
-    let mut events = page(position).await?;
-    let mut audit = None;
-    while let Some(last) = events.last() {
-        position = last.position;
-        if let Some(target) = target {
-            documents.make_room(target, folder, &events).await?;
-        }
-        let next = async { Ok(page(position).await?) };
-        let (next, folded, ()) = tokio::try_join!(
-            next,
-            fold_page(folder.clone(), events, documents),
-            write_audit(target, audit.take()),
-        )?;
-        (documents, audit) = folded;
-        events = next;
-        if position >= head {
-            head = head_position(log).await?.max(position);
-        }
-        progress(Progress {
-            position,
-            head,
-            elapsed: started.elapsed(),
-        });
-    }
-    write_audit(target, audit).await?;
-    if let Some(target) = target {
-        documents.write(target, folder).await?;
-    }
-    Ok(position)
-}
-
-async fn fold_page(
-    folder: Arc<Folder>,
-    events: Vec<Recorded>,
-    mut documents: Documents,
-) -> Result<(Documents, Option<AuditRows>), EngineError> {
-    let fold = move || {
-        folder.fold(&events, &mut documents.known)?;
-        Ok((documents, folder.audit_rows(&events)))
-    };
-    beside(fold).await
-}
-
-async fn write_audit(
-    target: Option<&dyn Store>,
-    audit: Option<AuditRows>,
-) -> Result<(), EngineError> {
-    match target.filter(|_| audit.is_some()) {
-        Some(target) => Ok(target.put(vec![], audit, None).await.map(drop)?),
-        None => Ok(()),
-    }
-}
-
-/// The documents of a generation that is being filled.
-struct Documents {
-    known: Known,
-    /// Whether nothing is stored that is not known: what is not known is then not there.
-    is_all_known: bool,
-}
-
-impl Documents {
-    /// Sees to it that memory has room, and has every document that the events change.
-    async fn make_room(
-        &mut self,
-        target: &dyn Store,
-        folder: &Folder,
-        events: &[Recorded],
-    ) -> Result<(), EngineError> {
-        if self.known.len() > DOCUMENTS_IN_MEMORY {
-            self.write(target, folder).await?;
-            self.known.clear();
-            self.is_all_known = false;
-        }
-        if self.is_all_known {
-            return Ok(());
-        }
-        let keys = folder.keys(events).into_iter();
-        let missing: Vec<_> = keys.filter(|key| !self.known.contains_key(key)).collect();
-        folder.load(target, missing, &mut self.known).await
-    }
-
-    async fn write(&mut self, target: &dyn Store, folder: &Folder) -> Result<(), EngineError> {
-        let put = async |changes: Vec<DocumentChanges>| match changes.is_empty() {
-            true => Ok(()),
-            false => target.put(changes, None, None).await.map(drop),
-        };
-        let mut encoded = Vec::new();
-        for changed in folder.changed(&self.known).chunks(WRITTEN_AT_ONCE) {
-            // The next are encoded while these are written.
-            let (written, next) = tokio::join!(put(encoded), async { folder.changes(changed) });
-            written?;
-            encoded = next?;
-        }
-        put(encoded).await?;
-        let slots = self.known.values_mut();
-        slots.for_each(|slot| slot.changed = None);
-        Ok(())
-    }
 }
 
 fn view_name(name: &str) -> String {

@@ -109,7 +109,8 @@ impl Projection for Workspaces {
             | WorkspaceEvent::MembershipLimitLifted { .. }
             | WorkspaceEvent::MembershipLimitReached { .. }
             | WorkspaceEvent::CrewListed { .. }
-            | WorkspaceEvent::CrewUnlisted { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -165,6 +165,6 @@ impl Service {
             transparency::delete_superseded(now),
         ];
         self.journal.store().execute(statements).await?;
-        Ok(())
+        self.forget_paces().await
     }
 }

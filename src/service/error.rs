@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::{
     domain::Refusal,
-    journal::{SubmitError, entry::DecodeError, sealing::KeyringError, stores::StoreError},
+    journal::{
+        SubmitError, entry::DecodeError, loading::LoadError, sealing::KeyringError,
+        stores::StoreError,
+    },
     projections::EngineError,
 };
 
@@ -100,6 +103,15 @@ impl From<EngineError> for ServiceError {
             | EngineError::Older(_)
             | EngineError::Busy
             | EngineError::Unknown(..) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<LoadError> for ServiceError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Decode(_) | LoadError::Gap { .. } => Self::Internal(error.to_string()),
         }
     }
 }

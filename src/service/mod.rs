@@ -25,11 +25,13 @@ mod introductions;
 mod invitations;
 mod items;
 mod key_uses;
+mod limits;
 mod me;
 mod members;
 mod organization_members;
 mod organizations;
 mod ownership;
+mod pace;
 mod password_change;
 mod passwords;
 mod people;
@@ -77,9 +79,11 @@ pub use due::DueReport;
 pub use error::ServiceError;
 pub use invitations::InvitationView;
 pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
+pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use organization_members::OrganizationMemberView;
+pub use pace::Pace;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
@@ -102,14 +106,15 @@ use crate::{
     },
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
-        Invitations, ItemVersions, Items, KeyNames, Members, OrganizationMembers, Organizations,
-        People, Policies, Projection, Users, Workspaces, audit_index,
+        Invitations, ItemVersions, Items, KeyNames, Limits, Members, OrganizationMembers,
+        Organizations, People, Policies, Projection, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
 use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
+use pace::Paces;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
@@ -193,6 +198,7 @@ pub struct Service {
     attempts: AttemptCounter,
     tokens: Tokens,
     key_uses: KeyUses,
+    paces: Paces,
     transparency: Transparency,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
@@ -223,8 +229,10 @@ impl Service {
         store: Arc<dyn Store>,
         source: Arc<dyn Source>,
         root: &RootKey,
-        settings: ServiceSettings,
+        mut settings: ServiceSettings,
     ) -> Result<Arc<Self>, StartError> {
+        // A process reads its catalogue once, and every decision of it holds on to that.
+        settings.journal.plans = Box::leak(Box::new(settings.catalogue.quotas()));
         let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
         signing::prepare(&*store, &keyring, settings.log_origin.as_ref()).await?;
         let engine = Arc::new(Engine::open(&*store).await?);
@@ -243,6 +251,7 @@ impl Service {
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
             key_uses: KeyUses::default(),
+            paces: Paces::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),
             journal,
             engine,
@@ -315,6 +324,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn limit_documents(&self) -> Documents<Limits> {
         self.documents()
     }
 

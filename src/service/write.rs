@@ -131,6 +131,7 @@ pub(super) enum Made {
         session: Option<SessionId>,
     },
     Policy(WorkspaceId),
+    Limits(WorkspaceId),
     Auditor(WorkspaceId, UserId),
     OrganizationMember(OrganizationId, UserId),
     Crew(CrewId),

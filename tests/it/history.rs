@@ -36,6 +36,7 @@ use crewlog::domain::ids::{
     SessionId, SubjectId, WebhookEndpointId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
+use crewlog::domain::plans::Quotas;
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{
@@ -457,6 +458,11 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
         key_rotation_days: Some(90),
         ..Policy::default()
     };
+    let limits = Quotas {
+        members: Some(20),
+        requests_per_minute: Some(60),
+        ..Quotas::UNLIMITED
+    };
     let lasting = WorkspaceCommand::ChangeRole {
         actor,
         user: bob.user,
@@ -464,6 +470,7 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
     };
     let changes = vec![
         WorkspaceCommand::ChangePolicy { actor, policy },
+        WorkspaceCommand::ChangeLimits { actor, limits },
         limit(bob.user, Role::Admin),
         lasting,
         limit(bob.user, Role::Member),

@@ -19,6 +19,7 @@ use crewlog::domain::ids::{
     AgentId, CredentialId, CrewId, EventId, InvitationId, PathwayId, SessionId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand};
+use crewlog::domain::plans::Quotas;
 use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Policy, Workspace, WorkspaceCommand};
@@ -173,6 +174,7 @@ impl Naive {
         }
         self.remove("workspaces", workspace);
         self.remove("policies", workspace);
+        self.remove("limits", workspace);
         for crew in body_list(&entry.body["crews"]) {
             self.remove("crews", &crew);
         }
@@ -309,6 +311,15 @@ impl Naive {
                     "updated_at": entry.recorded_at, "policy": policy,
                 });
                 self.put("policies", workspace, document);
+                let limits = json!({
+                    "members": null, "crews_per_environment": null, "api_keys": null,
+                    "requests_per_minute": null,
+                });
+                let document = json!({
+                    "workspace": workspace, "version": 1, "created_at": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "plan": null, "limits": limits,
+                });
+                self.put("limits", workspace, document);
             }
             "workspace_renamed" | "plan_selected" => {
                 let what = if entry.event_type == "plan_selected" {
@@ -320,6 +331,12 @@ impl Naive {
                     document[what] = body["to"].clone();
                     entry.stamp(document);
                 });
+                if what == "plan" {
+                    self.change("limits", workspace, |document| {
+                        document["plan"] = body["to"].clone();
+                        entry.stamp(document);
+                    });
+                }
             }
             "member_joined" => {
                 let document = json!({
@@ -370,6 +387,10 @@ impl Naive {
             "auditor_revoked" | "auditor_expired" => self.remove("auditors", &member),
             "policy_changed" => self.change("policies", workspace, |document| {
                 document["policy"] = body["to"].clone();
+                entry.stamp(document);
+            }),
+            "limits_changed" => self.change("limits", workspace, |document| {
+                document["limits"] = body["to"].clone();
                 entry.stamp(document);
             }),
             "ownership_transferred" | "crew_listed" | "crew_unlisted" => {}
@@ -580,6 +601,7 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "ownership_transferred" => ("ownership.transferred", entry.stream.clone()),
         "workspace_deleted" => ("workspace.deleted", entry.stream.clone()),
         "policy_changed" => ("policy.changed", entry.stream.clone()),
+        "limits_changed" => ("limits.changed", entry.stream.clone()),
         "membership_limited" => ("member.limited", text(&body["user"])),
         "membership_limit_lifted" => ("member.limit_lifted", text(&body["user"])),
         "membership_limit_reached" => ("member.limit_reached", text(&body["user"])),
@@ -1121,6 +1143,14 @@ fn rule_command(fixture: &Fixture, actor: &Person, other: &Person) -> WorkspaceC
         },
         10 => WorkspaceCommand::RevokeAuditor { actor, user },
         11 => WorkspaceCommand::ExpireAuditor { user },
+        13 if source.below(2) == 0 => WorkspaceCommand::ChangeLimits {
+            actor,
+            limits: Quotas {
+                members: Some(20 + source.below(3) as u64),
+                api_keys: Some(30 + source.below(3) as u64),
+                ..Quotas::UNLIMITED
+            },
+        },
         12 | 13 => WorkspaceCommand::ChangePolicy {
             actor,
             policy: Policy {
@@ -1341,7 +1371,7 @@ async fn tamper(fixture: &Fixture, owner: &Person, team: Team) -> Vec<(String, S
     )
     .await;
     vec![
-        ("audit".to_owned(), format!("{:020}", 2)),
+        ("audit".to_owned(), "2".to_owned()),
         ("members".to_owned(), member),
         ("organizations".to_owned(), "org_extra".to_owned()),
         ("users".to_owned(), owner.user.to_string()),

@@ -6,7 +6,7 @@ use crate::domain::{
     crew::CrewPlace,
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
     name::Name,
-    plans::PlanName,
+    plans::{PlanName, Quotas},
     sealed::Sealed,
     time::Timestamp,
 };
@@ -28,7 +28,8 @@ pub enum WorkspaceCommand {
     },
     /// Change its name. Nothing happens where that is its name already.
     Rename { actor: UserId, name: Name },
-    /// Change its plan. Nothing happens where that is its plan already.
+    /// Change its plan, unless it already has more than that allows. Nothing happens where that
+    /// is its plan already.
     SelectPlan { actor: UserId, plan: PlanName },
     /// Give a member a role for good. Nothing happens where they have it already.
     ChangeRole {
@@ -108,6 +109,8 @@ pub enum WorkspaceCommand {
     /// Decide otherwise about how it is worked in. Nothing happens where that is the policy
     /// already.
     ChangePolicy { actor: UserId, policy: Policy },
+    /// Set limits below the plan's. Nothing happens where those are the limits already.
+    ChangeLimits { actor: UserId, limits: Quotas },
     /// Let somebody who is no member read the audit log.
     GrantAuditor {
         actor: UserId,

@@ -5,7 +5,7 @@
 
 use super::{ProductionChanges, Workspace, WorkspaceEvent, rules::Decision};
 use crate::domain::{
-    Refusal, Timestamp,
+    Moment, Refusal, Timestamp,
     api_keys::KeyCommand,
     authority::{Actor, AuthorityLink, Permission},
     crew::CrewPlace,
@@ -86,8 +86,9 @@ impl Workspace {
         self.crews.iter().map(place)
     }
 
-    pub(super) fn list_crew(&self, actor: Actor, crew: CrewPlace, now: Timestamp) -> Decision {
+    pub(super) fn list_crew(&self, actor: Actor, crew: CrewPlace, moment: Moment) -> Decision {
         self.existing()?;
+        let now = moment.now;
         if let Actor::ApiKey { id } = actor {
             // It may not: that is no secret to it, as there is no crew yet.
             self.authorise_key(id, Permission::ManageCrews, now)?;
@@ -97,7 +98,7 @@ impl Workspace {
         if self.crews.contains_key(&crew.id) {
             return Err(Refusal::AlreadyExists { what: "crew" });
         }
-        self.has_room_for_a_crew()?;
+        self.has_room_for_a_crew(crew.environment, moment)?;
         Ok(vec![WorkspaceEvent::CrewListed {
             crew: crew.id,
             environment: crew.environment,
@@ -113,14 +114,6 @@ impl Workspace {
             }]),
             None => Err(Refusal::CrewArchived),
         }
-    }
-
-    /// What a plan allows for each environment is asked here too, once plans are.
-    fn has_room_for_a_crew(&self) -> Result<(), Refusal> {
-        if self.crews.len() >= CREWS_MAX {
-            return Err(Refusal::TooManyCrews { limit: CREWS_MAX });
-        }
-        Ok(())
     }
 
     /// A key is bound to crews of its own environment that there are.

@@ -7,7 +7,7 @@ use crate::domain::{
     authority::Role,
     environment::Environment,
     ids::{CrewId, InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
-    plans::PlanName,
+    plans::{PlanName, Quotas},
     sealed::Sealed,
     time::Timestamp,
 };
@@ -172,6 +172,8 @@ pub enum WorkspaceEvent {
         crew: CrewId,
         environment: Environment,
     },
+    /// The owners set other limits below those of the plan.
+    LimitsChanged { from: Quotas, to: Quotas },
 }
 
 impl WorkspaceEvent {
@@ -206,7 +208,8 @@ impl WorkspaceEvent {
             | Self::AuditorRevoked { .. }
             | Self::AuditorExpired { .. }
             | Self::CrewListed { .. }
-            | Self::CrewUnlisted { .. } => None,
+            | Self::CrewUnlisted { .. }
+            | Self::LimitsChanged { .. } => None,
         }
     }
 }

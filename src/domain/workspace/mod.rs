@@ -19,6 +19,7 @@ mod limits;
 mod model;
 mod ownership;
 mod policy;
+mod quotas;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use crews::CREWS_MAX;
 pub use events::{MembershipSource, WorkspaceEvent};
 pub use limits::{LIMIT_AWAY_MAX, Limit};
 pub use policy::{Policy, ProductionChanges};
+pub use quotas::Used;
 
 use super::{
     Moment, Refusal, Stream, Timestamp,
@@ -41,7 +43,7 @@ use super::{
     authority::{AuthorityLink, Permission, Role},
     environment::Environment,
     ids::{CrewId, InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
-    plans::PlanName,
+    plans::{PlanName, Quotas},
     sealed::KeyOwner,
     standing::Standing,
 };
@@ -75,6 +77,8 @@ pub struct Workspace {
     /// The crews that are not archived: how many there are of each environment, and which a
     /// key may name, is decided here; what is in a crew is its own stream's.
     crews: BTreeMap<CrewId, Environment>,
+    /// What the owners allow at most, below what the plan does.
+    limits: Quotas,
     is_deleted: bool,
 }
 
@@ -308,7 +312,7 @@ impl Aggregate for Workspace {
     ) -> Result<(), Refusal> {
         // All is decided before the first write, and `write` applies: a refusal changes
         // nothing, and nothing is applied twice.
-        for event in self.decide(command, moment.now)? {
+        for event in self.decide(command, *moment)? {
             sink.write(event, self).await;
         }
         Ok(())
@@ -414,12 +418,13 @@ impl Aggregate for Workspace {
             E::CrewUnlisted { crew, .. } => {
                 self.crews.remove(&crew);
             }
+            E::LimitsChanged { from: _, to } => self.limits = to,
         }
     }
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 3;
+    const STATE_VERSION: i64 = 4;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
@@ -467,7 +472,8 @@ impl Stream for Workspace {
             | WorkspaceEvent::AuditorRevoked { .. }
             | WorkspaceEvent::AuditorExpired { .. }
             | WorkspaceEvent::CrewListed { .. }
-            | WorkspaceEvent::CrewUnlisted { .. } => {}
+            | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. } => {}
         }
     }
 
@@ -519,6 +525,7 @@ impl DomainEvent for WorkspaceEvent {
             Self::AuditorExpired { .. } => "auditor_expired",
             Self::CrewListed { .. } => "crew_listed",
             Self::CrewUnlisted { .. } => "crew_unlisted",
+            Self::LimitsChanged { .. } => "limits_changed",
         }
         .to_owned()
     }

@@ -184,6 +184,8 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::BreakGlass => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan
+        | Permission::SeeLimits
+        | Permission::ChangeLimits
         | Permission::ChangePolicy
         | Permission::TransferOwnership
         | Permission::DeleteWorkspace => 4,

@@ -3,7 +3,7 @@
 //! Nothing here changes state; every function reads the newest one and answers. Authority
 //! is asked first, so that whoever may not act learns nothing else. Roles that end by
 //! themselves are decided in `limits.rs`, auditor grants in `auditors.rs`, handing over and
-//! deleting in `ownership.rs`, the policy in `policy.rs`.
+//! deleting in `ownership.rs`, the policy in `policy.rs`, what plans and limits allow in `quotas.rs`.
 
 use subtle::ConstantTimeEq;
 
@@ -12,7 +12,7 @@ use super::{
     WorkspaceEvent, limits::Term,
 };
 use crate::domain::{
-    Name, Refusal, Timestamp,
+    Moment, Name, Refusal, Timestamp,
     api_keys::KeyCommand,
     authority::{Permission, Role},
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
@@ -30,8 +30,9 @@ struct NewToken {
 
 impl Workspace {
     /// The events that `command` leads to at `now`; nothing has changed yet.
-    pub(super) fn decide(&self, command: WorkspaceCommand, now: Timestamp) -> Decision {
+    pub(super) fn decide(&self, command: WorkspaceCommand, moment: Moment) -> Decision {
         use WorkspaceCommand as C;
+        let now = moment.now;
         match command {
             C::Create {
                 workspace,
@@ -41,7 +42,8 @@ impl Workspace {
                 plan,
             } => self.create(workspace, organization, name, created_by, plan),
             C::Rename { actor, name } => self.rename(actor, name, now),
-            C::SelectPlan { actor, plan } => self.select_plan(actor, plan, now),
+            C::SelectPlan { actor, plan } => self.select_plan(actor, plan, moment),
+            C::ChangeLimits { actor, limits } => self.change_limits(actor, limits, moment),
             C::ChangeRole { actor, user, role } => {
                 self.change_role(actor, user, Term { role, until: None }, now)
             }
@@ -57,7 +59,7 @@ impl Workspace {
                 expires_at,
                 invitee,
             } => {
-                self.may_invite(actor, invitation, role, invitee, now)?;
+                self.may_invite(actor, invitation, role, invitee, moment)?;
                 Ok(vec![WorkspaceEvent::MemberInvited {
                     invitation,
                     email,
@@ -72,7 +74,7 @@ impl Workspace {
                 invitation,
                 token_hash: hash,
                 expires_at,
-            } => self.resend(actor, invitation, NewToken { hash, expires_at }, now),
+            } => self.resend(actor, invitation, NewToken { hash, expires_at }, moment),
             C::RevokeInvitation { actor, invitation } => self.revoke(actor, invitation, now),
             C::AcceptInvitation {
                 invitation,
@@ -84,7 +86,7 @@ impl Workspace {
                 token_hash,
             } => self.decline(invitation, &token_hash, now),
             C::ExpireInvitation { invitation } => self.expire(invitation, now),
-            C::ApiKey(command) => self.decide_key(command, now),
+            C::ApiKey(command) => self.decide_key(command, moment),
             C::ChangeRoleUntil {
                 actor,
                 user,
@@ -105,7 +107,7 @@ impl Workspace {
             } => self.grant_auditor(actor, user, expires_at, now),
             C::RevokeAuditor { actor, user } => self.revoke_auditor(actor, user, now),
             C::ExpireAuditor { user } => self.expire_auditor(user, now),
-            C::ListCrew { actor, crew } => self.list_crew(actor, crew, now),
+            C::ListCrew { actor, crew } => self.list_crew(actor, crew, moment),
             C::UnlistCrew { actor, crew } => self.unlist_crew(actor, crew, now),
         }
     }
@@ -151,11 +153,13 @@ impl Workspace {
         }])
     }
 
-    fn select_plan(&self, actor: UserId, plan: PlanName, now: Timestamp) -> Decision {
-        self.permitted(actor, Permission::SelectPlan, now)?;
+    fn select_plan(&self, actor: UserId, plan: PlanName, moment: Moment) -> Decision {
+        self.permitted(actor, Permission::SelectPlan, moment.now)?;
         if self.plan.as_ref() == Some(&plan) {
             return Ok(vec![]);
         }
+        let by_plan = true;
+        self.fits(moment.plans.quotas(Some(&plan)), by_plan, moment.now)?;
         Ok(vec![WorkspaceEvent::PlanSelected {
             from: self.plan.clone(),
             to: plan,
@@ -189,8 +193,9 @@ impl Workspace {
         invitation: InvitationId,
         role: Role,
         invitee: Option<UserId>,
-        now: Timestamp,
+        moment: Moment,
     ) -> Result<(), Refusal> {
+        let now = moment.now;
         let own = self.permitted(actor, Permission::InviteMembers, now)?.role;
         not_above(role, own)?;
         if self.pending.contains_key(&invitation) || self.ended_as(invitation).is_some() {
@@ -199,7 +204,7 @@ impl Workspace {
         if invitee.is_some_and(|user| self.member_at(user, now).is_some()) {
             return Err(Refusal::AlreadyMember);
         }
-        self.has_room_for_an_invitation(now)
+        self.has_room_for_an_invitation(moment)
     }
 
     fn resend(
@@ -207,14 +212,15 @@ impl Workspace {
         actor: UserId,
         invitation: InvitationId,
         token: NewToken,
-        now: Timestamp,
+        moment: Moment,
     ) -> Decision {
+        let now = moment.now;
         let own = self.permitted(actor, Permission::InviteMembers, now)?.role;
         let pending = self.invitation(invitation)?;
         not_above(pending.role, own)?;
         if !pending.is_live(now) {
             // It was not counted any more, and a new deadline makes it count again.
-            self.has_room_for_an_invitation(now)?;
+            self.has_room_for_an_invitation(moment)?;
         }
         Ok(vec![WorkspaceEvent::InvitationResent {
             invitation,
@@ -280,12 +286,16 @@ impl Workspace {
         }])
     }
 
-    fn decide_key(&self, command: KeyCommand, now: Timestamp) -> Decision {
+    fn decide_key(&self, command: KeyCommand, moment: Moment) -> Decision {
+        let now = moment.now;
         self.existing()?;
         if let Some(user) = command.asked_by() {
             self.permitted(user, Permission::ManageKeys, now)?;
         }
         self.key_names_crews_of_its_environment(&command)?;
+        if matches!(command, KeyCommand::Create { .. }) {
+            self.has_room_for_a_key(moment)?;
+        }
         let events = self.keys.decide(command, now)?;
         Ok(events.into_iter().map(WorkspaceEvent::from).collect())
     }
@@ -350,13 +360,13 @@ impl Workspace {
         Ok(pending)
     }
 
-    fn has_room_for_an_invitation(&self, now: Timestamp) -> Result<(), Refusal> {
-        if self.live_invitations(now) >= PENDING_INVITATIONS_MAX {
+    fn has_room_for_an_invitation(&self, moment: Moment) -> Result<(), Refusal> {
+        if self.live_invitations(moment.now) >= PENDING_INVITATIONS_MAX {
             return Err(Refusal::TooManyInvitations {
                 limit: PENDING_INVITATIONS_MAX,
             });
         }
-        Ok(())
+        self.has_room_for_a_member(moment)
     }
 
     /// An invitation gives no more than its inviter may still give now.

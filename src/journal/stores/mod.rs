@@ -9,6 +9,7 @@
 
 pub mod postgres;
 mod queries;
+mod sheet;
 pub mod sqlite;
 mod value;
 
@@ -17,8 +18,10 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use queries::{
-    events_after, events_at, head, last_position_at, padded, page_rows, stream_after,
+    decoded, events_after, events_at, events_span, head, last_position_at, padded, page_rows,
+    stream_after,
 };
+pub use sheet::{Cell, ColumnKind, Sheet, SheetRow, Span};
 pub use value::{Row, Statement, Value};
 
 use super::entry::{DecodeError, Recorded, StoredEvent};
@@ -155,8 +158,17 @@ pub struct Append {
 pub struct DocumentChanges {
     /// `documents_<projection>_<generation>`.
     pub table: String,
+    /// That none of the keys is stored yet: a store need not look for them.
+    pub is_new: bool,
     pub upserts: Vec<DocumentRow>,
     pub deletes: Vec<String>,
+}
+
+impl DocumentChanges {
+    /// Says that none of the keys is stored yet.
+    pub fn as_new(&mut self) {
+        self.is_new = true;
+    }
 }
 
 /// One document with its filter columns.
@@ -178,11 +190,64 @@ pub struct DocumentRow {
 }
 
 /// Rows of one generation of the audit index.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct AuditRows {
     /// `audit_<generation>`.
     pub table: String,
-    pub rows: Vec<AuditRow>,
+    /// Of [`AUDIT_COLUMNS`].
+    pub sheets: Vec<Sheet>,
+}
+
+/// What the audit index holds of an entry. What ends in `_hash` is what indexes are on in the
+/// place of an id: see [`hash_of`].
+pub const AUDIT_COLUMNS: [(&str, ColumnKind); 15] = [
+    ("position", ColumnKind::Integer),
+    ("recorded_at", ColumnKind::Integer),
+    ("organization", ColumnKind::Text),
+    ("workspace", ColumnKind::Text),
+    ("crew", ColumnKind::Text),
+    ("environment", ColumnKind::Text),
+    ("actor", ColumnKind::Text),
+    ("action", ColumnKind::Text),
+    ("target", ColumnKind::Text),
+    ("outcome", ColumnKind::Text),
+    ("words", ColumnKind::Text),
+    ("organization_hash", ColumnKind::Integer),
+    ("workspace_hash", ColumnKind::Integer),
+    ("actor_hash", ColumnKind::Integer),
+    ("target_hash", ColumnKind::Integer),
+];
+
+impl AuditRow {
+    /// Adds it to a sheet of [`AUDIT_COLUMNS`].
+    pub fn push_to(&self, sheet: &mut Sheet) {
+        let numbers = [self.position.cast_signed(), self.recorded_at];
+        let texts = [
+            self.organization.as_deref(),
+            self.workspace.as_deref(),
+            self.crew.as_deref(),
+            self.environment.as_deref(),
+            self.actor.as_deref(),
+            Some(self.action.as_str()),
+            self.target.as_deref(),
+            Some(self.outcome),
+            Some(self.words.as_str()),
+        ];
+        let hashed = [
+            &self.organization,
+            &self.workspace,
+            &self.actor,
+            &self.target,
+        ];
+        let numbers = numbers.map(Cell::Integer).into_iter();
+        let texts = texts.map(|text| text.map_or(Cell::Null, Cell::Text));
+        let hash = |id: &Option<String>| match id {
+            Some(id) => Cell::Integer(hash_of(id)),
+            None => Cell::Null,
+        };
+        let cells = numbers.chain(texts).chain(hashed.map(hash));
+        cells.for_each(|cell| sheet.push(cell));
+    }
 }
 
 /// What an entry is found by; the entry itself is read from `events`.
@@ -200,6 +265,14 @@ pub struct AuditRow {
     pub outcome: &'static str,
     /// Lower-case words that a free-text search looks in; never anything personal.
     pub words: String,
+}
+
+/// What the indexes of the audit rows are on in the place of an id: 64 bits of it (FNV-1a).
+/// Searches compare the id as well, so that two that share them are never mixed up.
+pub fn hash_of(id: &str) -> i64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    i64::from_ne_bytes(hash.to_ne_bytes())
 }
 
 /// A database that holds the log.
@@ -224,6 +297,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the database cannot be reached, or holds an event that this version cannot read.
     async fn scan(&self, scan: Scan) -> Result<Vec<Recorded>, ScanError>;
+
+    /// Reads rows between two positions as they are, for those who decode them elsewhere: what
+    /// goes through the whole log.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or holds another kind than a column is said to be.
+    async fn read(&self, span: Span) -> Result<Sheet, StoreError>;
 
     /// Runs writing statements in one transaction, for what is kept outside of the log;
     /// answers with the number of rows that each touched.

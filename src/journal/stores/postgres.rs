@@ -12,21 +12,21 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::{
-    Column, Connection, Encode, Postgres, Row as _, Transaction, Type, TypeInfo,
+    Column, Connection, Encode, Executor as _, Postgres, Row as _, Transaction, Type, TypeInfo,
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow},
     query::Query,
 };
 use tokio::sync::Mutex;
 
 use super::{
-    Append, AppendError, AuditRow, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement,
-    Store, StoreError, StoreKind, Value, queries,
+    AUDIT_COLUMNS, Append, AppendError, AuditRows, Cell, ColumnKind, DocumentChanges, DocumentRow,
+    Row, Scan, ScanError, Sheet, Span, Statement, Store, StoreError, StoreKind, Value, queries,
 };
 use crate::{
     domain::{Timestamp, ids::BatchId},
@@ -47,6 +47,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to show that it lives, once one did not answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For how long after its last use a connection is not asked whether it lives.
+const BELIEVED_ALIVE: Duration = Duration::from_millis(100);
 
 /// What each connection asks the server for: one plan a statement; an index also where the
 /// planner would read past rows that it believes to be cheap, which on a log is never the few
@@ -87,15 +90,27 @@ SELECT 1
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
-    /// One connection for appends: a server process that has its plans and its tables' rows at
-    /// hand does them in less time than one of twelve that take turns.
+    /// Where connections for appends come from.
     writer: PgPool,
+    /// The one connection for appends, between two of them: a server process that has its plans
+    /// and its tables' rows at hand does them in less time than one of twelve that take turns, and
+    /// giving a connection back to a pool is a task of its own. After an error there is none.
+    kept: Mutex<Option<Kept>>,
+    /// Connections that copy whole tables in and out, of which one that was stopped in the midst
+    /// of it cannot be used again: they come back here only when they have done all of it.
+    copiers: std::sync::Mutex<Vec<(PgConnection, Instant)>>,
     damage: OnceLock<String>,
     /// Whether a connection has ever not answered: then each must show that it lives before it
     /// is kept.
     is_wary: Arc<AtomicBool>,
-    /// The transaction that holds the head, for the next append.
-    holding: Mutex<Option<Transaction<'static, Postgres>>>,
+}
+
+/// The connection for appends.
+#[derive(Debug)]
+enum Kept {
+    Idle(PgConnection),
+    /// In a transaction that holds the head, for the next append.
+    Holding(PgConnection),
 }
 
 impl PostgresStore {
@@ -157,9 +172,10 @@ impl PostgresStore {
                 .await
                 .map_err(unavailable)?,
             writer: pool(1).connect_lazy_with(options),
+            copiers: std::sync::Mutex::default(),
             damage: OnceLock::new(),
             is_wary,
-            holding: Mutex::new(None),
+            kept: Mutex::new(None),
         })
     }
 }
@@ -177,6 +193,47 @@ impl PostgresStore {
             self.is_wary.store(true, Ordering::SeqCst);
             Err(not_answered())
         })
+    }
+
+    /// The connection for appends, and whether it is in a transaction: in one that holds the head
+    /// where that is held, else where one is asked for.
+    async fn begun(&self, transaction: bool) -> Result<(PgConnection, bool), sqlx::Error> {
+        let mut connection = match self.kept.lock().await.take() {
+            Some(Kept::Holding(connection)) => return Ok((connection, true)),
+            Some(Kept::Idle(connection)) => connection,
+            None => self.writer.acquire().await?.detach(),
+        };
+        if transaction {
+            // As in `begin`.
+            while let Err(error) = connection.execute("BEGIN").await {
+                if !is_dead(&error) {
+                    return Err(error);
+                }
+                connection = self.writer.acquire().await?.detach();
+            }
+        }
+        Ok((connection, transaction))
+    }
+
+    /// A connection to copy on; to be put back once it has done all that it was asked for.
+    async fn copier(&self) -> Result<PgConnection, sqlx::Error> {
+        loop {
+            let Some((mut kept, used_at)) = self.copiers().pop() else {
+                return Ok(self.pool.acquire().await?.detach());
+            };
+            if used_at.elapsed() < BELIEVED_ALIVE {
+                return Ok(kept);
+            }
+            let alive = tokio::time::timeout(PING_TIMEOUT, kept.ping()).await;
+            if matches!(alive, Ok(Ok(()))) {
+                return Ok(kept);
+            }
+        }
+    }
+
+    fn copiers(&self) -> std::sync::MutexGuard<'_, Vec<(PgConnection, Instant)>> {
+        let copiers = self.copiers.lock();
+        copiers.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// What an error means; damage is remembered.
@@ -515,6 +572,17 @@ impl Store for PostgresStore {
         }
     }
 
+    async fn read(&self, span: Span) -> Result<Sheet, StoreError> {
+        let run = async {
+            let mut connection = self.copier().await?;
+            let sheet = copy_out(&mut connection, &span).await?;
+            self.copiers().push((connection, Instant::now()));
+            Ok(sheet)
+        };
+        let sheet = self.in_time(run).await;
+        sheet.map_err(|error| self.store_error(&error))
+    }
+
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
         let run = async {
             let mut transaction = begin(&self.pool).await?;
@@ -536,54 +604,58 @@ impl Store for PostgresStore {
         audit: Option<AuditRows>,
         guard: Option<Statement>,
     ) -> Result<bool, StoreError> {
-        let sql = put_sql(&documents, &audit);
         let run = async {
-            let mut transaction = begin(&self.pool).await?;
+            let mut connection = self.copier().await?;
+            let mut transaction = connection.begin().await?;
+            let mut passed = true;
             if let Some(guard) = &guard {
                 let query = bind(sqlx::query(&guard.sql), &guard.parameters);
-                if query.execute(&mut *transaction).await?.rows_affected() == 0 {
-                    return Ok(false);
-                }
+                passed = query.execute(&mut *transaction).await?.rows_affected() > 0;
             }
-            bind_put(sqlx::query(&sql), &documents, &audit)
-                .fetch_one(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            Ok(true)
+            if passed {
+                for changes in &documents {
+                    put_documents(&mut transaction, changes).await?;
+                }
+                if let Some(audit) = &audit {
+                    copy_in(&mut transaction, audit_copy(audit)).await?;
+                }
+                transaction.commit().await?;
+            } else {
+                transaction.rollback().await?;
+            }
+            self.copiers().push((connection, Instant::now()));
+            Ok(passed)
         };
         run.await
             .map_err(|error: sqlx::Error| self.store_error(&error))
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
-        let holding = self.holding.lock().await.take();
-        let sql = append_sql(&append);
-        let query = bind_append(sqlx::query(&sql), &append);
         let failed = |error: sqlx::Error| self.append_error(&error);
-        let moved = if holding.is_none() && append.statements.is_empty() {
-            let mut connection = self.writer.acquire().await.map_err(failed)?;
-            let sent = query.fetch_one(&mut *connection);
-            let sent = FailPoint::AfterSend.hit_during(sent);
-            self.in_time(sent).await.map_err(failed)?
-        } else {
-            let run = async {
-                let mut transaction = match holding {
-                    Some(transaction) => transaction,
-                    None => begin(&self.writer).await?,
-                };
-                let moved = query.fetch_one(&mut *transaction).await?;
+        let writer = self.begun(!append.statements.is_empty());
+        let (mut connection, in_transaction) = self.in_time(writer).await.map_err(failed)?;
+        let run = async {
+            let sql = append_sql(&append);
+            let query = bind_append(sqlx::query(&sql), &append);
+            let sent = query.fetch_one(&mut connection);
+            let moved = if in_transaction {
+                let moved = sent.await?;
                 if moved.try_get::<i64, _>(0)? == 1 {
                     for statement in &append.statements {
                         let query = bind(sqlx::query(&statement.sql), &statement.parameters);
-                        query.execute(&mut *transaction).await?;
+                        query.execute(&mut connection).await?;
                     }
                 }
-                let committed = transaction.commit();
+                let committed = connection.execute("COMMIT");
                 FailPoint::AfterSend.hit_during(committed).await?;
-                Ok(moved)
+                moved
+            } else {
+                FailPoint::AfterSend.hit_during(sent).await?
             };
-            self.in_time(run).await.map_err(failed)?
+            Ok((moved, connection))
         };
+        let (moved, connection) = self.in_time(run).await.map_err(failed)?;
+        *self.kept.lock().await = Some(Kept::Idle(connection));
         match moved.try_get::<i64, _>(0) {
             Ok(1) => Ok(()),
             Ok(_) => Err(AppendError::Lost),
@@ -592,26 +664,27 @@ impl Store for PostgresStore {
     }
 
     async fn hold_head(&self) -> Result<(), StoreError> {
-        let mut holding = self.holding.lock().await;
-        if holding.is_none() {
-            let run = async {
-                let mut transaction = begin(&self.writer).await?;
-                sqlx::query(LOCK_HEAD).execute(&mut *transaction).await?;
-                Ok(transaction)
-            };
-            let transaction = self.in_time(run).await;
-            let transaction = transaction.map_err(|error| self.store_error(&error))?;
-            *holding = Some(transaction);
-        }
+        let run = async {
+            let (mut connection, _) = self.begun(true).await?;
+            connection.execute(LOCK_HEAD).await?;
+            Ok(connection)
+        };
+        let held = self.in_time(run).await;
+        let held = held.map_err(|error| self.store_error(&error))?;
+        *self.kept.lock().await = Some(Kept::Holding(held));
         Ok(())
     }
 
     async fn release_head(&self) {
-        let holding = self.holding.lock().await.take();
-        if let Some(transaction) = holding {
-            // A connection that is gone holds nothing.
-            let _ = self.in_time(transaction.rollback()).await;
-        }
+        let mut kept = self.kept.lock().await;
+        *kept = match kept.take() {
+            Some(Kept::Holding(mut connection)) => {
+                // One that is gone holds nothing.
+                let rolled_back = self.in_time(connection.execute("ROLLBACK")).await;
+                rolled_back.is_ok().then_some(Kept::Idle(connection))
+            }
+            idle => idle,
+        };
     }
 
     async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
@@ -639,6 +712,15 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.writer.close().await;
         self.pool.close().await;
+        let writer = self.kept.lock().await.take().map(|kept| match kept {
+            Kept::Idle(connection) | Kept::Holding(connection) => connection,
+        });
+        let copiers = std::mem::take(&mut *self.copiers());
+        let copiers = copiers.into_iter().map(|(connection, _)| connection);
+        for connection in copiers.chain(writer) {
+            // What is not said goodbye to ends when it is dropped.
+            let _ = self.in_time(connection.close()).await;
+        }
     }
 }
 
@@ -683,20 +765,6 @@ const DOCUMENT_COLUMNS: [(&str, &str); 7] = [
     ("deadline", "BIGINT"),
     ("position", "BIGINT"),
     ("document", "TEXT"),
-];
-
-const AUDIT_COLUMNS: [(&str, &str); 11] = [
-    ("position", "BIGINT"),
-    ("recorded_at", "BIGINT"),
-    ("organization", "TEXT"),
-    ("workspace", "TEXT"),
-    ("crew", "TEXT"),
-    ("environment", "TEXT"),
-    ("actor", "TEXT"),
-    ("action", "TEXT"),
-    ("target", "TEXT"),
-    ("outcome", "TEXT"),
-    ("words", "TEXT"),
 ];
 
 /// The rows of a batch as a relation `new`, from parameter `first` on; see [`bind_column`].
@@ -747,18 +815,156 @@ new_events AS (
     sql
 }
 
-/// The statement for what is written outside of an append, which nothing hangs on.
-fn put_sql(documents: &[DocumentChanges], audit: &Option<AuditRows>) -> String {
+/// Writes documents outside of an append, where nothing hangs on the head.
+async fn put_documents(
+    connection: &mut PgConnection,
+    changes: &DocumentChanges,
+) -> Result<(), sqlx::Error> {
+    if changes.is_new && changes.deletes.is_empty() {
+        return copy_in(connection, documents_copy(&changes.table, &changes.upserts)).await;
+    }
     let mut sql = "WITH head AS (SELECT 1 AS position)".to_owned();
-    let mut first_free = 1;
-    for changes in documents {
-        first_free = add_documents(&mut sql, changes, first_free);
-    }
-    if let Some(audit) = audit {
-        add_audit(&mut sql, audit, first_free);
-    }
+    add_documents(&mut sql, changes, 1);
     sql.push_str(COUNT_HEAD);
-    sql
+    bind_documents(sqlx::query(&sql), changes)
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
+/// A `COPY`, and its rows in binary form.
+struct Copy {
+    sql: String,
+    data: Vec<u8>,
+}
+
+/// What rows of a binary copy begin with: a signature, and that there are no options.
+const COPY_BEGIN: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+impl Copy {
+    fn new(table: &str, columns: &[&str], rows: usize) -> Self {
+        let columns = columns.join(", ");
+        let mut data = Vec::with_capacity(rows * 512);
+        data.extend_from_slice(COPY_BEGIN);
+        Self {
+            sql: format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)"),
+            data,
+        }
+    }
+
+    fn row(&mut self, columns: usize) {
+        self.data.extend_from_slice(&(columns as i16).to_be_bytes());
+    }
+
+    /// No value of ours is near to 2 GiB.
+    fn cell(&mut self, cell: Cell<'_>) {
+        let of_integer;
+        let bytes: Option<&[u8]> = match cell {
+            Cell::Null => None,
+            Cell::Integer(integer) => {
+                of_integer = integer.to_be_bytes();
+                Some(&of_integer)
+            }
+            Cell::Text(text) => Some(text.as_bytes()),
+        };
+        let length = bytes.map_or(-1, |bytes| bytes.len() as i32);
+        self.data.extend_from_slice(&length.to_be_bytes());
+        self.data.extend_from_slice(bytes.unwrap_or_default());
+    }
+}
+
+fn documents_copy(table: &str, rows: &[DocumentRow]) -> Copy {
+    let columns = DOCUMENT_COLUMNS.map(|(name, _)| name);
+    let mut copy = Copy::new(table, &columns, rows.len());
+    for row in rows {
+        let optional = [&row.workspace, &row.parent, &row.lookup];
+        copy.row(columns.len());
+        copy.cell(Cell::Text(&row.key));
+        for text in optional {
+            copy.cell(text.as_deref().map_or(Cell::Null, Cell::Text));
+        }
+        copy.cell(row.deadline.map_or(Cell::Null, Cell::Integer));
+        copy.cell(Cell::Integer(row.position.cast_signed()));
+        copy.cell(Cell::Text(&row.document));
+    }
+    copy
+}
+
+fn audit_copy(audit: &AuditRows) -> Copy {
+    let columns = AUDIT_COLUMNS.map(|(name, _)| name);
+    let rows = || audit.sheets.iter().flat_map(Sheet::rows);
+    let mut copy = Copy::new(&audit.table, &columns, rows().count());
+    for row in rows() {
+        copy.row(columns.len());
+        row.cells().for_each(|cell| copy.cell(cell));
+    }
+    copy
+}
+
+async fn copy_in(connection: &mut PgConnection, mut copy: Copy) -> Result<(), sqlx::Error> {
+    // In the place of a count of columns: the end.
+    copy.data.extend_from_slice(&(-1_i16).to_be_bytes());
+    let mut sent = connection.copy_in_raw(&copy.sql).await?;
+    sent.send(copy.data).await?;
+    sent.finish().await.map(drop)
+}
+
+async fn copy_out(connection: &mut PgConnection, span: &Span) -> Result<Sheet, sqlx::Error> {
+    let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", span.sql());
+    let mut sheet = span.sheet();
+    let mut chunks = connection.copy_out_raw(&sql).await?;
+    let mut is_first = true;
+    // The server sends each row as a message of its own, the first with the beginning.
+    while let Some(chunk) = chunks.try_next().await? {
+        let mut rest = &chunk[..];
+        if std::mem::take(&mut is_first) {
+            rest = rest.strip_prefix(COPY_BEGIN).ok_or_else(not_a_copy)?;
+        }
+        while !rest.is_empty() {
+            read_copied(&mut rest, span, &mut sheet)?;
+        }
+    }
+    Ok(sheet)
+}
+
+/// Takes a row, or the end, off the front of what was copied out.
+fn read_copied(rest: &mut &[u8], span: &Span, sheet: &mut Sheet) -> Result<(), sqlx::Error> {
+    let columns = i16::from_be_bytes(*take(rest)?);
+    if columns == -1 {
+        return Ok(());
+    }
+    if usize::try_from(columns) != Ok(span.columns.len()) {
+        return Err(not_a_copy());
+    }
+    for (_, kind) in span.columns {
+        let length = i32::from_be_bytes(*take(rest)?);
+        match (usize::try_from(length), kind) {
+            // Less than nothing: null.
+            (Err(_), _) => sheet.push(Cell::Null),
+            (Ok(8), ColumnKind::Integer) => {
+                sheet.push(Cell::Integer(i64::from_be_bytes(*take(rest)?)));
+            }
+            (Ok(length), ColumnKind::Text) => {
+                let (text, after) = rest.split_at_checked(length).ok_or_else(not_a_copy)?;
+                *rest = after;
+                let text = std::str::from_utf8(text);
+                let text = text.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+                sheet.push(Cell::Text(text));
+            }
+            (Ok(_), ColumnKind::Integer) => return Err(not_a_copy()),
+        }
+    }
+    Ok(())
+}
+
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], sqlx::Error> {
+    let (taken, after) = rest.split_first_chunk().ok_or_else(not_a_copy)?;
+    *rest = after;
+    Ok(taken)
+}
+
+fn not_a_copy() -> sqlx::Error {
+    sqlx::Error::Decode("what was copied out is not as it was asked for".into())
 }
 
 /// Adds what happens to one projection's documents; answers the next free parameter. What a
@@ -802,23 +1008,6 @@ changed_{table} AS (
 )"
     );
     first + DOCUMENT_COLUMNS.len()
-}
-
-fn add_audit(sql: &mut String, audit: &AuditRows, first: usize) {
-    let table = &audit.table;
-    let new = new_rows(&AUDIT_COLUMNS, audit.rows.len(), first);
-    let _ = write!(
-        sql,
-        ",
-new_audit AS (
-    INSERT INTO {table}
-           (position, recorded_at, organization, workspace, crew, environment, actor, action,
-            target, outcome, words)
-    SELECT new.position, new.recorded_at, new.organization, new.workspace, new.crew,
-           new.environment, new.actor, new.action, new.target, new.outcome, new.words
-      FROM head, {new}
-)"
-    );
 }
 
 /// Adds one column of a batch: a value where there is one row, else an array.
@@ -870,18 +1059,6 @@ fn bind_events<'q>(query: PgQuery<'q>, rows: &'q [StoredEvent]) -> PgQuery<'q> {
     bind_column(query, rows, |row| row.leaf.as_slice())
 }
 
-fn bind_put<'q>(
-    query: PgQuery<'q>,
-    documents: &'q [DocumentChanges],
-    audit: &'q Option<AuditRows>,
-) -> PgQuery<'q> {
-    let query = documents.iter().fold(query, bind_documents);
-    match audit {
-        Some(audit) => bind_audit(query, &audit.rows),
-        None => query,
-    }
-}
-
 fn bind_documents<'q>(mut query: PgQuery<'q>, changes: &'q DocumentChanges) -> PgQuery<'q> {
     let rows = &changes.upserts;
     if !rows.is_empty() {
@@ -898,18 +1075,4 @@ fn bind_documents<'q>(mut query: PgQuery<'q>, changes: &'q DocumentChanges) -> P
         query = query.bind(keys);
     }
     query
-}
-
-fn bind_audit<'q>(query: PgQuery<'q>, rows: &'q [AuditRow]) -> PgQuery<'q> {
-    let query = bind_column(query, rows, |row| row.position as i64);
-    let query = bind_column(query, rows, |row| row.recorded_at);
-    let query = bind_column(query, rows, |row| row.organization.as_deref());
-    let query = bind_column(query, rows, |row| row.workspace.as_deref());
-    let query = bind_column(query, rows, |row| row.crew.as_deref());
-    let query = bind_column(query, rows, |row| row.environment.as_deref());
-    let query = bind_column(query, rows, |row| row.actor.as_deref());
-    let query = bind_column(query, rows, |row| row.action.as_str());
-    let query = bind_column(query, rows, |row| row.target.as_deref());
-    let query = bind_column(query, rows, |row| row.outcome);
-    bind_column(query, rows, |row| row.words.as_str())
 }

@@ -1,7 +1,13 @@
 //! The log's own queries, the same on both stores.
 
-use super::{FORMAT, Head, Row, Scan, Store, StoreError, Value};
-use crate::{domain::Timestamp, journal::entry::StoredEvent, proofs::tree::Frontier};
+use super::{
+    ColumnKind, FORMAT, Head, Row, Scan, ScanError, Sheet, SheetRow, Span, Store, StoreError, Value,
+};
+use crate::{
+    domain::Timestamp,
+    journal::entry::{EventRow, Recorded, StoredEvent},
+    proofs::tree::Frontier,
+};
 
 const HEAD: &str = "
 SELECT position, epoch, recorded_at, frontier, format
@@ -71,6 +77,64 @@ pub(super) fn scan(scan: &Scan) -> (&'static str, Vec<Value>) {
             (SCAN_BETWEEN, parameters)
         }
     }
+}
+
+/// What folds need of an entry, in the order that `scanned` takes it.
+const SCANNED: [(&str, ColumnKind); 11] = [
+    ("position", ColumnKind::Integer),
+    ("id", ColumnKind::Text),
+    ("recorded_at", ColumnKind::Integer),
+    ("aggregate_type", ColumnKind::Text),
+    ("aggregate_id", ColumnKind::Text),
+    ("sequence", ColumnKind::Integer),
+    ("scope", ColumnKind::Text),
+    ("event_type", ColumnKind::Text),
+    ("event_version", ColumnKind::Text),
+    ("CAST(payload AS TEXT)", ColumnKind::Text),
+    ("CAST(metadata AS TEXT)", ColumnKind::Text),
+];
+
+/// The events after a position (exclusive) up to another (inclusive), for [`Store::read`];
+/// see [`decoded`].
+pub fn events_span(after: u64, through: u64) -> Span {
+    Span {
+        table: "events".to_owned(),
+        columns: &SCANNED,
+        after,
+        through,
+    }
+}
+
+/// The events in the rows of [`events_span`].
+///
+/// # Errors
+/// When a row is malformed, or an event that this version cannot read.
+pub fn decoded(sheet: &Sheet) -> Result<Vec<Recorded>, ScanError> {
+    let rows = sheet.rows();
+    // In one piece from the start: they are large, and there are many.
+    let mut events = Vec::with_capacity(rows.len());
+    for row in rows {
+        events.push(scanned(row)?);
+    }
+    Ok(events)
+}
+
+fn scanned(row: SheetRow<'_>) -> Result<Recorded, ScanError> {
+    let id = row.text(1)?.parse();
+    let row = EventRow {
+        position: row.count(0)?,
+        id: id.map_err(|_| StoreError::Row("column 1 is not an event's id".to_owned()))?,
+        recorded_at: Timestamp(row.integer(2)?),
+        aggregate_type: row.text(3)?,
+        aggregate_id: row.text(4)?,
+        sequence: row.count(5)?,
+        scope: row.text(6)?,
+        event_type: row.text(7)?,
+        event_version: row.text(8)?,
+        payload: row.text(9)?,
+        metadata: row.text(10)?,
+    };
+    Ok(row.decode()?)
 }
 
 const STREAM_AFTER: &str = concat!(

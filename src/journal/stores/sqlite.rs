@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{self, SyncSender},
     },
     time::Duration,
 };
@@ -22,8 +23,8 @@ use rusqlite::{
 use tokio_rusqlite::Connection;
 
 use super::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement, Store,
-    StoreError, StoreKind, Value, queries,
+    AUDIT_COLUMNS, Append, AppendError, AuditRows, Cell, ColumnKind, DocumentChanges, Row, Scan,
+    ScanError, Sheet, Span, Statement, Store, StoreError, StoreKind, Value, queries,
 };
 use crate::{
     domain::{Timestamp, ids::BatchId},
@@ -40,6 +41,12 @@ const READERS: usize = 4;
 /// from the file for every batch.
 const WRITER_CACHE_KIB: i64 = 65_536;
 
+/// After how many events the write-ahead log is copied into the database beside the appends.
+const CHECKPOINT_AFTER_EVENTS: u64 = 2_000;
+/// After how many pages of it an append waits until the rest of them are copied, so that it
+/// begins at its start again.
+const WAL_PAGES_MAX: i64 = 40_000;
+
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,6 +58,9 @@ pub struct SqliteStore {
     writer: Option<Connection>,
     readers: Vec<Connection>,
     next_reader: AtomicUsize,
+    /// Events that were written since the last checkpoint was asked for, and whom to ask.
+    since_checkpoint: AtomicU64,
+    checkpointer: Option<SyncSender<()>>,
     file: PathBuf,
     damage: OnceLock<String>,
     /// Held for as long as this process may write.
@@ -81,6 +91,8 @@ impl SqliteStore {
             writer: Some(writer),
             readers: readers(&file).await?,
             next_reader: AtomicUsize::new(0),
+            since_checkpoint: AtomicU64::new(0),
+            checkpointer: Some(checkpointer(&file)?),
             file,
             damage: OnceLock::new(),
             _lock: Some(lock),
@@ -103,6 +115,8 @@ impl SqliteStore {
             writer: None,
             readers: readers(&file).await?,
             next_reader: AtomicUsize::new(0),
+            since_checkpoint: AtomicU64::new(0),
+            checkpointer: None,
             file,
             damage: OnceLock::new(),
             _lock: None,
@@ -116,6 +130,16 @@ impl SqliteStore {
             self.damage.get_or_init(|| detail.clone());
         }
         error
+    }
+
+    /// Takes note of events that were written, and has the log copied when there are many.
+    fn written(&self, events: u64) {
+        let before = self.since_checkpoint.fetch_add(events, Ordering::Relaxed);
+        if before + events >= CHECKPOINT_AFTER_EVENTS {
+            self.since_checkpoint.store(0, Ordering::Relaxed);
+            // One that is asked already, or has ended, need not be asked.
+            let _ = self.checkpointer.as_ref().map(|asked| asked.try_send(()));
+        }
     }
 
     fn reader(&self) -> &Connection {
@@ -203,8 +227,31 @@ fn for_reading(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
 fn for_writing(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 20_000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
+}
+
+/// A thread that copies the write-ahead log into the database whenever it is asked, on a
+/// connection of its own: the writer goes on meanwhile. It ends with the store. What it fails at,
+/// the writer does itself, and says what is wrong.
+fn checkpointer(file: &Path) -> Result<SyncSender<()>, StoreError> {
+    let (sender, asked) = mpsc::sync_channel(1);
+    let file = file.to_owned();
+    let work = move || {
+        let connection = reopen(&file)?;
+        while asked.recv().is_ok() {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok::<_, rusqlite::Error>(())
+    };
+    let thread = std::thread::Builder::new().name("checkpoints".to_owned());
+    let started = thread.spawn(move || {
+        if let Err(error) = work() {
+            tracing::warn!(%error, "checkpoints are left to the writer");
+        }
+    });
+    started.map_err(|error| refused(error.to_string()))?;
+    Ok(sender)
 }
 
 /// A writing connection in the place of one that has met an error.
@@ -252,6 +299,16 @@ impl rusqlite::ToSql for Value {
             Self::Integer(Some(integer)) => ValueRef::Integer(*integer),
             Self::Bytes(Some(bytes)) => ValueRef::Blob(bytes),
             Self::Text(None) | Self::Integer(None) | Self::Bytes(None) => ValueRef::Null,
+        }))
+    }
+}
+
+impl rusqlite::ToSql for Cell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Integer(integer) => ValueRef::Integer(*integer),
+            Self::Null => ValueRef::Null,
         }))
     }
 }
@@ -334,6 +391,27 @@ fn event_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<EventRow<'a>> {
     })
 }
 
+/// A column that is of another kind than it was said to be is an answer of its own.
+fn run_read(
+    connection: &rusqlite::Connection,
+    span: &Span,
+) -> rusqlite::Result<Result<Sheet, StoreError>> {
+    let mut statement = connection.prepare(&span.sql())?;
+    let mut rows = statement.query([])?;
+    let mut sheet = span.sheet();
+    while let Some(row) = rows.next()? {
+        for (number, (name, kind)) in span.columns.iter().enumerate() {
+            sheet.push(match (kind, row.get_ref(number)?) {
+                (_, ValueRef::Null) => Cell::Null,
+                (ColumnKind::Integer, ValueRef::Integer(integer)) => Cell::Integer(integer),
+                (ColumnKind::Text, value @ ValueRef::Text(_)) => Cell::Text(value.as_str()?),
+                _ => return Ok(Err(StoreError::Row(format!("{name} is not {kind:?}")))),
+            });
+        }
+    }
+    Ok(Ok(sheet))
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     fn kind(&self) -> StoreKind {
@@ -354,6 +432,14 @@ impl Store for SqliteStore {
             .call(move |connection| Ok(run_scan(connection, &scan)?))
             .await;
         Ok(events.map_err(|error| self.failed(error))??)
+    }
+
+    async fn read(&self, span: Span) -> Result<Sheet, StoreError> {
+        let sheet = self
+            .reader()
+            .call(move |connection| Ok(run_read(connection, &span)?))
+            .await;
+        sheet.map_err(|error| self.failed(error))?
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {
@@ -401,13 +487,17 @@ impl Store for SqliteStore {
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
+        let events = append.events.len() as u64;
         let written = self
             .writer()?
             .call(move |connection| Ok(write(connection, &append)))
             .await
             .map_err(|error| AppendError::Unknown(error.to_string()))?;
         match written {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.written(events);
+                Ok(())
+            }
             Ok(false) => Err(AppendError::Lost),
             Err(error) => Err(self.append_error(error)),
         }
@@ -552,7 +642,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
             row.position,
             row.document
         ];
-        if update.execute(row)? == 0 {
+        if changes.is_new || update.execute(row)? == 0 {
             upsert.execute(row)?;
         }
     }
@@ -564,27 +654,17 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 }
 
 fn insert_audit(transaction: &Transaction<'_>, audit: &AuditRows) -> rusqlite::Result<()> {
+    let columns = AUDIT_COLUMNS.map(|(name, _)| name).join(", ");
+    let numbers: Vec<_> = (1..=AUDIT_COLUMNS.len())
+        .map(|number| format!("?{number}"))
+        .collect();
     let mut insert = transaction.prepare_cached(&format!(
-        "
-INSERT INTO {} (position, recorded_at, organization, workspace, crew, environment, actor,
-                action, target, outcome, words)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        audit.table
+        "INSERT INTO {} ({columns}) VALUES ({})",
+        audit.table,
+        numbers.join(", ")
     ))?;
-    for row in &audit.rows {
-        insert.execute(params![
-            row.position,
-            row.recorded_at,
-            row.organization,
-            row.workspace,
-            row.crew,
-            row.environment,
-            row.actor,
-            row.action,
-            row.target,
-            row.outcome,
-            row.words
-        ])?;
+    for row in audit.sheets.iter().flat_map(Sheet::rows) {
+        insert.execute(params_from_iter(row.cells()))?;
     }
     Ok(())
 }

@@ -305,7 +305,10 @@ impl Writer {
             held: &mut draft.held,
             claims: &mut draft.claims,
             origin: &unit.origin,
-            moment: Moment { now: draft.now },
+            moment: Moment {
+                now: draft.now,
+                plans: self.settings.plans,
+            },
             next_position: first_position,
             authority: Vec::new(),
             pending: Vec::new(),

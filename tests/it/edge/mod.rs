@@ -26,6 +26,7 @@ mod crews;
 mod flow;
 mod isolation;
 mod keys;
+mod limits;
 mod meta;
 mod outages;
 mod permissions;
@@ -56,6 +57,7 @@ pub fn trials() -> Vec<Case> {
         flow::trials(),
         isolation::trials(),
         keys::trials(),
+        limits::trials(),
         meta::trials(),
         outages::trials(),
         permissions::trials(),

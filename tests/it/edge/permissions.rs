@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 63] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 65] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
@@ -301,6 +301,16 @@ const PRODUCT: [(&str, &str, [bool; 4]); 63] = [
     (
         "PUT",
         "/v1/workspaces/{ws}/policy",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/limits",
+        [true, false, false, false],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/limits",
         [true, false, false, false],
     ),
     ("POST", "/v1/workspaces/{ws}/can", [true, true, true, true]),

@@ -134,6 +134,17 @@ const POLICY: &[&str] = &[
     "self_approval",
     "key_rotation_days",
 ];
+const LIMITS: &[&str] = &[
+    "workspace",
+    "version",
+    "created_at",
+    "updated_at",
+    "plan",
+    "of_plan",
+    "limits",
+    "allowed",
+    "used",
+];
 const AUDITOR: &[&str] = &[
     "user",
     "version",
@@ -411,6 +422,7 @@ const ORGANIZATION_MEMBERS: &str = "/v1/organizations/{org}/members";
 const ONE_ORGANIZATION_MEMBER: &str = "/v1/organizations/{org}/members/{user}";
 const TRANSFER: &str = "/v1/workspaces/{ws}/transfer-ownership";
 const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
+const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
 const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
 const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
 const CAN: &str = "/v1/workspaces/{ws}/can";
@@ -577,6 +589,8 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", WS, Nothing),
     route("GET", POLICY_OF, Resource(POLICY)),
     route("PUT", POLICY_OF, Resource(POLICY)),
+    route("GET", LIMITS_OF, Resource(LIMITS)),
+    route("PUT", LIMITS_OF, Resource(LIMITS)),
     route("POST", AUDITORS, Created(AUDITOR)),
     route("GET", AUDITORS, Page(AUDITOR)),
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
@@ -782,6 +796,10 @@ impl World {
                     "self_approval": true, "key_rotation_days": 90,
                 });
                 (path(&[]), Some(body))
+            }
+            ("PUT", LIMITS_OF) => {
+                let members = 5_000 + number();
+                (path(&[]), Some(json!({"members": members})))
             }
             ("POST", AUDITORS) => {
                 self.reviewer_is(false).await;

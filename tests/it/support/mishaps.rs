@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use crewlog::domain::ids::BatchId;
 use crewlog::journal::stores::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Statement, Store,
-    StoreError, StoreKind, Value,
+    Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Sheet, Span, Statement,
+    Store, StoreError, StoreKind, Value,
 };
 use crewlog::journal::{Journal, JournalSettings, Recorded};
 use tokio::runtime::Handle;
@@ -125,6 +125,10 @@ impl Store for Mishaps {
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Recorded>, ScanError> {
         self.inner.scan(scan).await
+    }
+
+    async fn read(&self, span: Span) -> Result<Sheet, StoreError> {
+        self.inner.read(span).await
     }
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<Vec<u64>, StoreError> {

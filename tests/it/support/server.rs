@@ -36,6 +36,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// How many may sign up from a network; 0: as many as like to.
 pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
 
+/// The catalogue of plans; here one that limits next to nothing, unless a test is about limits.
+pub const PLANS: &str = "CREWLOG_PLANS";
+
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on http://";
 
@@ -67,6 +70,10 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(store.data_dir())
             .env(SIGN_UPS_PER_HOUR, "0")
+            .env(
+                PLANS,
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json"),
+            )
             .env("CREWLOG_WITNESS", witness::verifier());
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
