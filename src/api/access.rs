@@ -720,6 +720,16 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/workspaces/{ws}/access",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/access/diff",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
         "/v1/organizations/{org}/audit",
         Organization(InOrganization::ReadAudit),
     ),

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     domain::{
         Timestamp,
+        contents::Difference,
         environment::Environment,
         ids::{CrewId, EventId, OrganizationId, WorkspaceId},
     },
@@ -89,6 +90,40 @@ pub struct AuditEntryBody {
     /// The exact bytes of the entry; in the answer of one entry only.
     #[serde(skip_serializing_if = "Option::is_none")]
     canonical: Option<String>,
+    /// Where the contents differ that the change is about, such as the configuration of an agent;
+    /// in the answer of one entry only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents: Option<Vec<ContentChangeBody>>,
+}
+
+/// One place where a content differs from what it was.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditContentChange)]
+pub struct ContentChangeBody {
+    /// `added`, `removed` or `changed`.
+    change: &'static str,
+    /// A JSON pointer (RFC 6901); empty for the document as a whole.
+    path: String,
+    /// Null where nothing was.
+    from: serde_json::Value,
+    /// Null where nothing is.
+    to: serde_json::Value,
+}
+
+impl From<Difference> for ContentChangeBody {
+    fn from(difference: Difference) -> Self {
+        let change = match (&difference.from, &difference.to) {
+            (None, _) => "added",
+            (_, None) => "removed",
+            (Some(_), Some(_)) => "changed",
+        };
+        Self {
+            change,
+            path: difference.path,
+            from: difference.from.unwrap_or_default(),
+            to: difference.to.unwrap_or_default(),
+        }
+    }
 }
 
 /// Who acted.
@@ -148,6 +183,7 @@ impl From<AuditEntry> for AuditEntryBody {
             user_agent: entry.user_agent,
             leaf: BASE64_STANDARD.encode(entry.leaf),
             canonical: None,
+            contents: None,
         }
     }
 }
@@ -270,7 +306,9 @@ pub struct AuditQuery {
     /// Positions before this one.
     #[param(inline)]
     before: Option<Position>,
-    /// Words that must all occur in what was done and in open names; the first eight count.
+    /// Words that must all occur in what was done, in open names, or, as whole words, in a name
+    /// that who acted or whom it is about ever had; an address finds who has it now. The first
+    /// eight count.
     #[param(inline)]
     q: Option<FilterText>,
     #[param(inline)]
@@ -398,8 +436,10 @@ async fn entry(
         .audit_entry(&reader.request, &reader.principal, scope, position.0)
         .await?;
     let canonical = Some(found.value.canonical.clone());
+    let contents = found.value.contents.clone();
     let entry = AuditEntryBody {
         canonical,
+        contents: contents.map(|places| places.into_iter().map(Into::into).collect()),
         ..found.value.into()
     };
     Ok(Resource::unversioned(found.position, entry))

@@ -10,9 +10,11 @@
 //! for each route in [`access`], which says who may.
 
 pub mod access;
+mod access_report;
 pub mod activity;
 pub mod api_keys;
 mod app;
+mod as_of;
 pub mod audit;
 pub mod auditors;
 pub mod channels;
@@ -97,6 +99,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(webhook_endpoints::routes())
         .merge(connections::routes::<integrations::Integrations>())
         .merge(audit::routes())
+        .merge(access_report::routes())
         .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -28,6 +28,7 @@ impl From<ServiceError> for Problem {
             ServiceError::InvalidValue { pointer, detail } => {
                 FieldError::invalid(pointer, detail).into()
             }
+            ServiceError::InvalidParameter { .. } => Self::invalid_request(error.to_string()),
             ServiceError::UnknownAction { .. } => {
                 Self::new(ProblemCode::UnknownAction, error.to_string())
             }

@@ -228,6 +228,39 @@ impl Permission {
         self.roles().contains(&role)
     }
 
+    /// Whether it is about what is in crews, so that it reaches into environments.
+    pub fn is_in_crews(self) -> bool {
+        match self {
+            Self::SeeCrews
+            | Self::DescribeCrews
+            | Self::ManageCrews
+            | Self::EditCrews
+            | Self::SendActivity
+            | Self::ManageConnections
+            | Self::BreakGlass => true,
+            Self::SeeWorkspace
+            | Self::LeaveWorkspace
+            | Self::InviteMembers
+            | Self::ChangeRoles
+            | Self::RemoveMembers
+            | Self::ReadAudit
+            | Self::RenameWorkspace
+            | Self::SelectPlan
+            | Self::SeeMembers
+            | Self::SeeKeys
+            | Self::ManageKeys
+            | Self::SeePolicy
+            | Self::AskWhoMay
+            | Self::ManageAuditors
+            | Self::GiveUpGrant
+            | Self::ChangePolicy
+            | Self::TransferOwnership
+            | Self::DeleteWorkspace
+            | Self::SeeLimits
+            | Self::ChangeLimits => false,
+        }
+    }
+
     /// What it takes of an API key of the workspace.
     pub fn of_keys(self) -> KeyRight {
         match self {

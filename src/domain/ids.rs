@@ -133,6 +133,15 @@ pub enum PrincipalId {
     Key(KeyId),
 }
 
+impl fmt::Display for PrincipalId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => user.fmt(formatter),
+            Self::Key(key) => key.fmt(formatter),
+        }
+    }
+}
+
 impl FromStr for PrincipalId {
     type Err = InvalidId;
 

@@ -8,6 +8,7 @@
 //! `cqrs_es::Aggregate` and [`Stream`] implementations in its `mod.rs`, its rules as
 //! given/when/then tests beside it, and a variant in [`event::Event`].
 
+pub mod access;
 pub mod api_keys;
 pub mod attempts;
 pub mod authority;

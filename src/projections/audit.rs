@@ -769,6 +769,33 @@ fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
 }
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
+    match happened {
+        AttemptsEvent::AttemptRefused { .. } => describe_refusal(event, happened),
+        AttemptsEvent::ReportRead {
+            actor,
+            action,
+            target,
+            question,
+            ..
+        } => {
+            let mut description = Description::of(event, action, (kind_of(target), target.clone()));
+            description.actor = *actor;
+            description.environment = question.environment;
+            if let Some(from) = question.from {
+                description = description.changed("from", Json::Null, from);
+            }
+            if let Some(principal) = &question.principal {
+                let words = [principal.as_str()];
+                description = description
+                    .changed("principal", Json::Null, principal.as_str())
+                    .named(&words);
+            }
+            description.changed("position", Json::Null, question.position)
+        }
+    }
+}
+
+fn describe_refusal(event: &Recorded, happened: &AttemptsEvent) -> Description {
     let AttemptsEvent::AttemptRefused {
         actor,
         action,
@@ -778,7 +805,10 @@ fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {
         code,
         count,
         ..
-    } = happened;
+    } = happened
+    else {
+        return describe_attempt(event, happened);
+    };
     let mut description = Description::of(event, action, (kind_of(target), target.clone()))
         .changed("count", Json::Null, *count)
         .changed("code", Json::Null, code.as_str());

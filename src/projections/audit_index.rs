@@ -6,16 +6,16 @@
 //!
 //! Never answers from the index alone, and never says that it is further than its rows are.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use super::{EngineError, Found, audit::describe, engine::table_name};
 use crate::{
-    domain::{event::Event, ids::WorkspaceId},
+    domain::{Timestamp, event::Event, ids::WorkspaceId},
     journal::{
         Recorded, beside,
         stores::{
             AUDIT_COLUMNS, AuditRow, AuditRows, Scan, ScanError, Sheet, SheetRow, Span, Statement,
-            Store, StoreError, StoreKind, Value, decoded, events_span, hash_of, page_rows,
+            Store, StoreError, StoreKind, Value, decoded, events_span, hash_of, padded, page_rows,
         },
     },
 };
@@ -212,6 +212,8 @@ enum Condition {
     Is(Column, String),
     Absent(Column),
     Word(String),
+    /// The word, or one of these as who acted or what it was about.
+    WordOrAny(String, BTreeSet<String>),
 }
 
 /// Which entries, and in which order; every condition must hold.
@@ -248,6 +250,17 @@ impl Search {
         self.conditions.push(Condition::Word(word.to_lowercase()));
     }
 
+    /// Those whose words have this text in them, or that one of these ids has done, or that are
+    /// about one of them.
+    pub fn word_or_any(&mut self, word: &str, ids: BTreeSet<String>) {
+        match ids.is_empty() {
+            true => self.word(word),
+            false => self
+                .conditions
+                .push(Condition::WordOrAny(word.to_lowercase(), ids)),
+        }
+    }
+
     /// Those at a position or later.
     pub fn at_least(&mut self, position: u64) {
         self.range = position.max(*self.range.start())..=*self.range.end();
@@ -263,6 +276,10 @@ impl Search {
             Condition::Is(column, value) => column.of(row) == Some(value),
             Condition::Absent(column) => column.of(row).is_none(),
             Condition::Word(word) => row.words.contains(word),
+            Condition::WordOrAny(word, ids) => {
+                let is_any = |id: &Option<String>| id.as_ref().is_some_and(|id| ids.contains(id));
+                row.words.contains(word) || is_any(&row.actor) || is_any(&row.target)
+            }
         })
     }
 
@@ -297,6 +314,16 @@ impl Search {
                     sql.push_str(&format!(" AND words LIKE ${next} ESCAPE '\\'"));
                     parameters.push(pattern(word).into());
                 }
+                Condition::WordOrAny(word, ids) => {
+                    parameters.push(pattern(word).into());
+                    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+                    let (any, values) = padded(&ids, next + 1);
+                    sql.push_str(&format!(
+                        " AND (words LIKE ${next} ESCAPE '\\' OR actor IN ({any})
+                               OR target IN ({any}))"
+                    ));
+                    parameters.extend(values);
+                }
             }
         }
         let direction = match self.order {
@@ -316,7 +343,10 @@ impl Search {
             .iter()
             .find_map(|condition| match condition {
                 Condition::Is(Column::Workspace, workspace) => Some(workspace.as_str()),
-                Condition::Is(..) | Condition::Absent(_) | Condition::Word(_) => None,
+                Condition::Is(..)
+                | Condition::Absent(_)
+                | Condition::Word(_)
+                | Condition::WordOrAny(..) => None,
             })
     }
 }
@@ -406,6 +436,31 @@ pub async fn positions(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// How the store goes about a search of the index up to where it is: the lines of its plan.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn plan(
+    store: &dyn Store,
+    search: &Search,
+    limit: u64,
+) -> Result<Vec<String>, StoreError> {
+    let state = state(store).await?;
+    let (first, last) = (*search.range.start(), *search.range.end());
+    let bounds = Bounds {
+        first: Some(first).filter(|first| *first > 1),
+        last: Some(last).filter(|last| *last < state.position),
+    };
+    let (sql, parameters) = search.sql(&table_name(NAME, state.generation), bounds, limit);
+    let (explain, column) = match store.kind() {
+        StoreKind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+        StoreKind::Postgres => ("EXPLAIN", 0),
+    };
+    let rows = store.query(&format!("{explain} {sql}"), parameters).await?;
+    let line = |row: &crate::journal::stores::Row| row.text(column).map(str::to_owned);
+    rows.iter().map(line).collect()
 }
 
 async fn search_at(
@@ -504,6 +559,50 @@ async fn matching(
     let mut matching = store.scan(scan).await?;
     matching.retain(|event| search.matches(&row(event)));
     Ok(matching.iter().map(|event| event.position).collect())
+}
+
+/// When each of `actors` last did something in a workspace, or signed in, up to a position that
+/// the index has come to; refusals do not count. Each is one look into an index.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn last_acted(
+    store: &dyn Store,
+    workspace: &str,
+    actors: &[String],
+    through: u64,
+) -> Result<Vec<(String, Timestamp)>, StoreError> {
+    let table = table_name(NAME, state(store).await?.generation);
+    let mut acted = Vec::new();
+    for actors in actors.chunks(512) {
+        // Filled up to a power of two, so that few different statements are prepared.
+        let size = actors.len().next_power_of_two();
+        let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
+        let rows: Vec<_> = (0..size).map(row).collect();
+        let sql = format!(
+            "WITH asked (actor, hash) AS (VALUES {})
+             SELECT actor,
+                    (SELECT recorded_at FROM {table} AS done
+                      WHERE done.actor_hash = asked.hash AND done.actor = asked.actor
+                        AND done.position <= $2 AND done.outcome = 'ok'
+                        AND (done.workspace = $1 OR done.action = 'session.started')
+                      ORDER BY done.position DESC LIMIT 1)
+               FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
+            rows.join(", ")
+        );
+        let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
+        let last = actors.last().into_iter().cycle();
+        for actor in actors.iter().chain(last).take(size) {
+            parameters.push(actor.as_str().into());
+            parameters.push(hash_of(actor).into());
+        }
+        for row in store.query(&sql, parameters).await? {
+            if let Some(at) = row.optional_integer(1)? {
+                acted.push((row.text(0)?.to_owned(), Timestamp(at)));
+            }
+        }
+    }
+    Ok(acted)
 }
 
 /// Takes the row for this transaction, so that of several processes one brings it on, and

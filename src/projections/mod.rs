@@ -9,6 +9,7 @@
 //! table of a first generation is made and filled when the program next starts. To change
 //! one: raise its `VERSION`; it is then rebuilt.
 
+pub mod access;
 mod api_keys;
 pub mod audit;
 pub mod audit_index;

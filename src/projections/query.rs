@@ -141,7 +141,7 @@ impl<P: Projection> Documents<P> {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
-        self.page("parent", parent, after, limit).await
+        self.page(Some(("parent", parent)), after, limit).await
     }
 
     /// A page of what is found by `lookup`, in order of keys, after the key `after`.
@@ -154,7 +154,19 @@ impl<P: Projection> Documents<P> {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
-        self.page("lookup", lookup, after, limit).await
+        self.page(Some(("lookup", lookup)), after, limit).await
+    }
+
+    /// A page of all there are, in order of keys, after the key `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page_of_all(
+        &self,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<P::Document>, StoreError> {
+        self.page(None, after, limit).await
     }
 
     /// [`Documents::page_of_parent`] of those that `keep` lets through, as it leaves them: a
@@ -171,7 +183,9 @@ impl<P: Projection> Documents<P> {
     ) -> Result<Page<P::Document>, StoreError> {
         let mut after = after.map(str::to_owned);
         loop {
-            let page = self.page("parent", parent, after.as_deref(), limit).await?;
+            let page = self
+                .page(Some(("parent", parent)), after.as_deref(), limit)
+                .await?;
             after = page.items.last().map(|(key, _)| key.clone());
             let kept = page
                 .items
@@ -190,21 +204,23 @@ impl<P: Projection> Documents<P> {
 
     async fn page(
         &self,
-        column: &str,
-        value: &str,
+        of: Option<(&str, &str)>,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
+        let condition = of.map(|(column, _)| format!("{column} = $2 AND "));
         let sql = format!(
             "SELECT {HEAD_POSITION}, key, CAST(document AS TEXT)
                FROM {}
-              WHERE {column} = $1 AND key > $2
+              WHERE {}key > $1
               ORDER BY key
               LIMIT {}",
             self.table,
+            condition.unwrap_or_default(),
             page_rows(limit + 1)
         );
-        let parameters: Vec<Value> = vec![value.into(), after.unwrap_or("").into()];
+        let mut parameters: Vec<Value> = vec![after.unwrap_or("").into()];
+        parameters.extend(of.map(|(_, value)| Value::from(value)));
         let mut rows = self.store.query(&sql, parameters).await?;
         let more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

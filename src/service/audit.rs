@@ -12,7 +12,10 @@ use crate::{
     domain::{
         Refusal, Timestamp,
         authority::{Actor, OrganizationPermission, Permission},
+        contents::{Content, Difference, differences},
+        crew::Item,
         environment::Environment,
+        event::Event,
         ids::{CrewId, EventId, OrganizationId, UserId, WorkspaceId},
     },
     journal::{
@@ -116,6 +119,8 @@ pub struct AuditEntry {
     pub leaf: [u8; 32],
     /// The exact bytes of the entry.
     pub canonical: String,
+    /// Of one entry that names contents: where these differ. None where they cannot be read.
+    pub contents: Option<Vec<Difference>>,
 }
 
 /// A page of entries.
@@ -195,11 +200,50 @@ impl Service {
         if found.value.is_empty() {
             return Err(missing.into());
         }
-        let entry = self.entries(&[position]).await?.pop();
+        let mut entry = self.entries(&[position]).await?.pop().ok_or(missing)?;
+        entry.contents = self.contents_changed(position).await?;
         Ok(Found {
             position: found.position,
-            value: entry.ok_or(missing)?,
+            value: entry,
         })
+    }
+
+    /// Where the contents that an entry names differ; none where it names none, or where they
+    /// cannot be read any more: the entry is told all the same, and `verify` tells what is wrong.
+    async fn contents_changed(
+        &self,
+        position: u64,
+    ) -> Result<Option<Vec<Difference>>, ServiceError> {
+        let stored = stores::events_at(&**self.journal.store(), &[position]).await?;
+        let Some(recorded) = stored.first().map(StoredEvent::decode).transpose()? else {
+            return Ok(None);
+        };
+        let Event::Crew(happened) = &recorded.event else {
+            return Ok(None);
+        };
+        let (Some(item), Ok(workspace)) = (happened.of_item(), recorded.scope.parse()) else {
+            return Ok(None);
+        };
+        let of = async |item: Option<&Item>| match item {
+            Some(item) => self.document(workspace, item.content).await.map(Some),
+            None => Ok(None),
+        };
+        match (of(item.from()).await, of(item.to()).await) {
+            (Ok(from), Ok(to)) => Ok(Some(differences(from.as_ref(), to.as_ref()))),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, position, "the contents of an entry cannot be read");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn document(
+        &self,
+        workspace: WorkspaceId,
+        content: Content,
+    ) -> Result<Json, ServiceError> {
+        let text = self.content(workspace, content).await?;
+        serde_json::from_str(&text).map_err(|error| ServiceError::Internal(error.to_string()))
     }
 
     async fn may_read_audit(
@@ -262,9 +306,21 @@ impl Service {
             .words
             .iter()
             .flat_map(|words| words.split_whitespace());
-        words.take(WORDS_MAX).for_each(|word| search.word(word));
+        let realm = self.realm_of_scope(scope).await?;
+        for word in words.take(WORDS_MAX) {
+            let people = self.people_called(&realm, word).await?;
+            search.word_or_any(word, people.iter().map(ToString::to_string).collect());
+        }
         self.limit_positions(&mut search, filter, cursor).await?;
         Ok(search)
+    }
+
+    /// Who knows the people in a log: the organization.
+    async fn realm_of_scope(&self, scope: AuditScope) -> Result<String, ServiceError> {
+        match scope {
+            AuditScope::Workspace(id) => Ok(self.known_place(id).await?.organization.to_string()),
+            AuditScope::Organization(id) => Ok(id.to_string()),
+        }
     }
 
     async fn limit_positions(
@@ -420,6 +476,7 @@ impl Service {
             user_agent: of_context("user_agent"),
             leaf: stored.leaf,
             canonical: stored.canonical(),
+            contents: None,
         })
     }
 

@@ -42,6 +42,8 @@ pub struct DueReport {
     pub auditors_expired: u64,
     /// Contents that were staged and never pinned.
     pub contents_collected: u64,
+    /// Names of an older store by which people can be found now.
+    pub names_caught_up: u64,
     /// Records of activity that were kept long enough, or whose workspace was deleted.
     pub activity_deleted: u64,
     /// Claims that had rested for long enough.
@@ -105,6 +107,7 @@ impl Service {
             self.expire_key(&key).await?;
             report.keys_expired += 1;
         }
+        report.names_caught_up = self.catch_up_with_words().await?;
         report.contents_collected = self.collect_contents().await?;
         report.activity_deleted = self.delete_old_activity().await?;
         report.rests_ended = self.end_what_is_over().await?;

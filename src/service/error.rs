@@ -46,6 +46,9 @@ pub enum ServiceError {
         pointer: &'static str,
         detail: String,
     },
+    /// A query parameter that only the service could judge.
+    #[error("{name}: {detail}")]
+    InvalidParameter { name: &'static str, detail: String },
     /// No permission has this name.
     #[error("there is no action of this name; there are: {}", known.join(", "))]
     UnknownAction { known: Vec<&'static str> },

@@ -156,6 +156,8 @@ impl Service {
         let address = found.is_none().then_some(profile.lookup);
         let known = self.known_in(user, organization, &links, address).await?;
         let recorded = EventId::from_uuid(self.source().uuid());
+        let mut statements = known.statements;
+        statements.extend(self.keep_words(&realm, user, profile.name));
         let seal = |field, value: &str| known.key.seal(self.source(), recorded, field, value);
         let record = OrganizationCommand::RecordPerson {
             user,
@@ -179,7 +181,7 @@ impl Service {
             links,
             record,
             recorded,
-            statements: known.statements,
+            statements,
         })
     }
 

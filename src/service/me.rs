@@ -364,6 +364,7 @@ impl Service {
         let lookup = self.email_lookup(&profile.address()?);
         let claim = Self::email_claim(organization, &lookup);
         let stream = StreamRef::of::<Organization>(organization, organization);
+        let words = self.keep_words(&organization.to_string(), user, &profile.name);
         let unit = Unit {
             lane: organization.to_string(),
             streams: vec![stream.clone()],
@@ -377,6 +378,9 @@ impl Service {
                     return Ok(Made::Nothing.outcome(0));
                 }
                 desk.execute::<Organization>(&stream, command.clone(), &[recorded])?;
+                words
+                    .iter()
+                    .for_each(|word| desk.write_beside(word.clone()));
                 let holder = desk.holder(&claim).map(str::to_owned);
                 match holder {
                     None => {

@@ -9,6 +9,7 @@
 //! what it reads says who may.
 
 mod acceptance;
+mod access;
 mod activity;
 mod api_keys;
 mod attempts;
@@ -28,6 +29,8 @@ mod key_uses;
 mod limits;
 mod me;
 mod members;
+mod moments;
+mod name_words;
 mod organization_members;
 mod organizations;
 mod ownership;
@@ -53,7 +56,7 @@ mod write;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -62,6 +65,7 @@ use std::sync::Mutex;
 
 pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
+pub use access::{AccessDifference, AccessQuestion, AccessReport, AccessView};
 pub use activity::{
     ActivityFilter, ActivityLevel, ActivityPage, ActivityPlace, ActivityReceipt, ActivityRecord,
     RECORDS_MAX,
@@ -82,6 +86,7 @@ pub use items::{InCrew, ItemDraft, ItemVersionView, ItemView};
 pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
+pub use moments::{AsOf, MomentInLog};
 pub use organization_members::OrganizationMemberView;
 pub use pace::Pace;
 pub use password_change::PasswordChange;
@@ -197,6 +202,9 @@ pub struct Service {
     sign_up_limit: SignUpLimit,
     attempts: AttemptCounter,
     tokens: Tokens,
+    access_folds: access::AccessFolds,
+    /// Whether this process knows that people are found by all of their names.
+    words_caught_up: AtomicBool,
     key_uses: KeyUses,
     paces: Paces,
     transparency: Transparency,
@@ -250,6 +258,8 @@ impl Service {
             sign_up_limit: SignUpLimit::new(settings.sign_ups_an_hour),
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
+            access_folds: access::AccessFolds::default(),
+            words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             paces: Paces::default(),
             indexer: Indexer::start(journal.store().clone(), journal.head()),

@@ -328,6 +328,7 @@ impl Service {
         let seal = |field, value| subject.key.seal(self.source(), recorded, field, value);
         let mut statements = subject.statements.to_vec();
         statements.push(keep_key);
+        statements.extend(self.keep_words(&id.to_string(), owner, owner_name));
         NewOrganization {
             stream: StreamRef::of::<Organization>(id, id),
             create: OrganizationCommand::Create {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cqrs_es::DomainEvent;
 use crewlog::domain::api_keys::{KeyChange, KeyCommand, KeyScope, KeyTerms, NewSecret};
-use crewlog::domain::attempts::{Attempts, AttemptsCommand, AttemptsEvent};
+use crewlog::domain::attempts::{Attempts, AttemptsCommand, AttemptsEvent, ReportQuestion};
 use crewlog::domain::authority::{
     Actor, AuthorityLink, OrganizationPermission, OrganizationRole, Permission, Role,
 };
@@ -306,6 +306,22 @@ async fn write_history(fixture: &Fixture) {
         };
         fixture.commit(command::<Attempts>(attempts, refused)).await;
     }
+    let reported = AttemptsCommand::RecordReport {
+        organization: team.organization,
+        actor: bob.actor(),
+        action: "access.compared".to_owned(),
+        target: team.workspace.to_string(),
+        question: ReportQuestion {
+            position: 7,
+            from: Some(3),
+            environment: Some(Environment::Production),
+            principal: Some(cyd.user.to_string()),
+        },
+        minute: fixture.source.now().minute(),
+    };
+    fixture
+        .commit(command::<Attempts>(team.attempts(), reported))
+        .await;
 }
 
 async fn write_changes_of_names(fixture: &Fixture, ada: &Person, team: Team) {

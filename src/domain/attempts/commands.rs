@@ -1,5 +1,6 @@
 //! What can be asked of the attempts of a workspace or an organization.
 
+use super::ReportQuestion;
 use crate::domain::{
     authority::Actor,
     environment::Environment,
@@ -31,5 +32,16 @@ pub enum AttemptsCommand {
         count: u64,
         /// Whether these are the repeats of a minute rather than its first.
         repeats: bool,
+    },
+    /// Keep that a report was made. Accepted once for the same actor, action, target, question
+    /// and minute.
+    RecordReport {
+        organization: OrganizationId,
+        actor: Actor,
+        action: String,
+        target: String,
+        question: ReportQuestion,
+        /// Minutes since 1970, by the log's own time.
+        minute: i64,
     },
 }

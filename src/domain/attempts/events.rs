@@ -35,4 +35,34 @@ pub enum AttemptsEvent {
         /// Whether these are the repeats of a minute rather than its first.
         repeats: bool,
     },
+    /// A report was made that tells who has access. The same question of the same principal is
+    /// told once a minute.
+    ReportRead {
+        organization: OrganizationId,
+        actor: Actor,
+        /// `access.reported` or `access.compared`.
+        action: String,
+        /// The id of the workspace.
+        target: String,
+        question: ReportQuestion,
+        /// Minutes since 1970.
+        minute: i64,
+    },
+}
+
+/// What a report was asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportQuestion {
+    /// The position that it tells of.
+    pub position: u64,
+    /// The position that it compares with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// The only environment that it tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// The id of the only person or key that it tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! Refused attempts of known principals in a workspace or an organization.
+//! Refused attempts of known principals in a workspace or an organization, and reports on access
+//! that were made there.
 //!
 //! They are a stream of their own so that somebody who is refused never moves the version
 //! of what they aimed at. The service counts; this makes sure that replicas which are
@@ -18,7 +19,7 @@ use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 
 pub use commands::AttemptsCommand;
-pub use events::AttemptsEvent;
+pub use events::{AttemptsEvent, ReportQuestion};
 
 use super::{
     Moment, Refusal, Stream,
@@ -83,6 +84,27 @@ impl Attempts {
                 }
                 vec![attempt.refused(organization, (crew, environment), minute, count)]
             }
+            AttemptsCommand::RecordReport {
+                organization,
+                actor,
+                action,
+                target,
+                question,
+                minute,
+            } => {
+                let report = Attempt::of_report(actor, &action, &target, &question);
+                if self.is_known(minute, &report) {
+                    return Vec::new();
+                }
+                vec![AttemptsEvent::ReportRead {
+                    organization,
+                    actor,
+                    action,
+                    target,
+                    question,
+                    minute,
+                }]
+            }
         }
     }
 
@@ -109,6 +131,17 @@ impl Attempts {
 }
 
 impl Attempt {
+    /// A report, remembered among what was tried: two are the same that ask the same.
+    fn of_report(actor: Actor, action: &str, target: &str, question: &ReportQuestion) -> Self {
+        Self {
+            actor,
+            action: action.to_owned(),
+            target: target.to_owned(),
+            code: serde_json::to_string(question).unwrap_or_default(),
+            repeats: false,
+        }
+    }
+
     fn refused(
         self,
         organization: OrganizationId,
@@ -175,6 +208,18 @@ impl Aggregate for Attempts {
                 };
                 self.remember(minute, attempt);
             }
+            AttemptsEvent::ReportRead {
+                organization,
+                actor,
+                action,
+                target,
+                question,
+                minute,
+            } => {
+                self.organization = Some(organization);
+                let report = Attempt::of_report(actor, &action, &target, &question);
+                self.remember(minute, report);
+            }
         }
     }
 }
@@ -185,7 +230,7 @@ impl Stream for Attempts {
     fn positioned(&mut self, event: &AttemptsEvent, _position: u64) {
         match event {
             // Gives nobody a right, so nothing asks where it stands.
-            AttemptsEvent::AttemptRefused { .. } => {}
+            AttemptsEvent::AttemptRefused { .. } | AttemptsEvent::ReportRead { .. } => {}
         }
     }
 
@@ -204,6 +249,7 @@ impl DomainEvent for AttemptsEvent {
     fn event_type(&self) -> String {
         match self {
             Self::AttemptRefused { .. } => "attempt_refused",
+            Self::ReportRead { .. } => "report_read",
         }
         .to_owned()
     }

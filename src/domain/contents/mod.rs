@@ -3,10 +3,13 @@
 //!
 //! What may not be in a content is here ([`secrets`], [`slots`]); storing one is not.
 
+mod difference;
 pub mod secrets;
 pub mod slots;
 
 use std::{fmt, str::FromStr};
+
+pub use difference::{Difference, differences};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};

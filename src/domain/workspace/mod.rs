@@ -202,6 +202,12 @@ impl Workspace {
         self.members.iter().map(|(user, member)| (*user, *member))
     }
 
+    /// Who has an auditor grant, in the order of their ids; also those whose grant has run out and
+    /// no event says so yet: ask [`AuditorGrant::is_live`].
+    pub fn auditors(&self) -> impl Iterator<Item = (UserId, AuditorGrant)> {
+        self.auditors.iter().map(|(user, grant)| (*user, *grant))
+    }
+
     /// That `user` may do what `permission` names at `now`, and what gave them that.
     ///
     /// # Errors

@@ -146,6 +146,16 @@ const STREAM_AFTER: &str = concat!(
  ORDER BY sequence"
 );
 
+const STREAM_PAGE: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    "
+  FROM events
+ WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 AND position <= $4
+ ORDER BY sequence
+ LIMIT $5"
+);
+
 const RECORDED_AT: &str = "
 SELECT recorded_at
   FROM events
@@ -210,6 +220,27 @@ pub async fn stream_after(
         position.into(),
     ];
     read_events(store.query(STREAM_AFTER, parameters).await?)
+}
+
+/// The same, at most `limit` of them.
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn stream_page(
+    store: &dyn Store,
+    (aggregate_type, aggregate_id): (&str, &str),
+    sequence: u64,
+    position: u64,
+    limit: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let parameters = vec![
+        aggregate_type.into(),
+        aggregate_id.into(),
+        sequence.into(),
+        position.into(),
+        limit.into(),
+    ];
+    read_events(store.query(STREAM_PAGE, parameters).await?)
 }
 
 /// The events at these positions, in order; positions beyond the head are left out.

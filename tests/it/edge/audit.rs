@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Case> {
         both("edge", "everything_done_is_told", told),
         both("edge", "refused_attempts_are_told", denied),
         both("edge", "entries_are_filtered", filters),
+        both("edge", "an_entry_tells_where_contents_differ", contents),
         both(
             "edge",
             "pages_neither_skip_nor_repeat_while_the_log_grows",
@@ -727,6 +728,10 @@ async fn filters(store: StoreUnderTest) {
         .bearer(&team.owner.token)
         .json(json!({"name": name}));
     rename.await.expect(200);
+    // Under the name before, the other entries of the admin were written.
+    let call = server.patch("/v1/me").bearer(&team.admin.token);
+    let call = call.json(json!({"name": "Quixote O'Zebedee"}));
+    call.await.expect(200);
     let all = entries(&server, &log, &team.owner, "").await;
     let positions = |entries: &[Value]| -> Vec<u64> {
         entries
@@ -794,6 +799,19 @@ async fn filters(store: StoreUnderTest) {
             Box::new(|entry| entry["action"] == "workspace.renamed"),
         ),
         (
+            "q=QUIXOTE".to_owned(),
+            Box::new(|entry| is_about(entry, &team.admin)),
+        ),
+        (
+            "q=o%27zebedee+quixote".to_owned(),
+            Box::new(|entry| is_about(entry, &team.admin)),
+        ),
+        (
+            format!("q={}", team.member.email),
+            Box::new(|entry| is_about(entry, &team.member)),
+        ),
+        ("q=quixot".to_owned(), Box::new(|_| false)),
+        (
             "q=invited".to_owned(),
             Box::new(|entry| entry["action"] == "member.invited"),
         ),
@@ -823,6 +841,63 @@ async fn filters(store: StoreUnderTest) {
     let offset = time.replace('Z', "%2B00:00");
     let found = entries(&server, &log, &team.owner, &format!("from={offset}")).await;
     assert!(positions(&found).contains(&at), "from is inclusive");
+    super::held(&store);
+}
+
+/// Whether somebody has done it, or it is about them.
+fn is_about(entry: &Value, person: &Person) -> bool {
+    [&entry["actor"]["id"], &entry["target"]["id"]].contains(&&json!(person.user))
+}
+
+/// An entry of an agent tells what was changed inside; a list tells the digests.
+async fn contents(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let crew = team.crew(&server, "staging").await;
+    let list = team.path(&format!("/crews/{crew}/agents"));
+    let config = json!({"voice": {"speed": 1, "a/b": ["x", "y"]}, "old": true});
+    let call = server.post(&list).bearer(&team.member.token);
+    let made = call
+        .json(json!({"name": "Greeter", "config": config}))
+        .await;
+    let made = made.expect(201);
+    let path = format!("{list}/{}", text(&made.body, "/id"));
+    let changed = json!({"voice": {"speed": 2, "a/b": ["x"]}, "new": null});
+    let call = server.put(&path).bearer(&team.member.token);
+    let call = call.json(json!({"name": "Greeter", "config": changed}));
+    call.await.expect(200);
+    server
+        .delete(&path)
+        .bearer(&team.member.token)
+        .await
+        .expect(204);
+    let one = async |action: &str| {
+        let listed = newest(&server, &team, action).await;
+        assert!(listed.get("contents").is_none(), "only in one entry");
+        let path = team.path(&format!("/audit/{}", listed["position"]));
+        let one = server.get(&path).bearer(&team.auditor.token).await;
+        one.expect(200).body["contents"].clone()
+    };
+    let place = |change: &str, path: &str, from: Value, to: Value| json!({"change": change, "path": path, "from": from, "to": to});
+    let nothing = Value::Null;
+    assert_eq!(
+        one("agent.created").await,
+        json!([place("added", "", nothing.clone(), config.clone())])
+    );
+    assert_eq!(
+        one("agent.updated").await,
+        json!([
+            place("added", "/new", nothing.clone(), nothing.clone()),
+            place("removed", "/old", json!(true), nothing.clone()),
+            place("removed", "/voice/a~1b/1", json!("y"), nothing.clone()),
+            place("changed", "/voice/speed", json!(1), json!(2)),
+        ])
+    );
+    assert_eq!(
+        one("agent.removed").await,
+        json!([place("removed", "", changed, nothing)])
+    );
+    assert_eq!(one("crew.created").await, Value::Null);
     super::held(&store);
 }
 

@@ -14,6 +14,7 @@
 //! - a rule of the state gets its story in [`flow`] or [`rules`], what the audit log says of it goes to
 //!   [`audit`], and what time alone does to [`time`].
 
+mod access;
 mod account;
 mod activity;
 mod addresses;
@@ -45,6 +46,7 @@ use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        access::trials(),
         account::trials(),
         activity::trials(),
         addresses::trials(),

@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 65] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 67] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
@@ -380,6 +380,16 @@ const PRODUCT: [(&str, &str, [bool; 4]); 65] = [
         "/v1/workspaces/{ws}/audit/{position}",
         [true, true, false, false],
     ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access/diff",
+        [true, true, false, false],
+    ),
     ("PATCH", "/v1/workspaces/{ws}", [true, false, false, false]),
     (
         "PUT",
@@ -439,6 +449,8 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
+        "GET /v1/workspaces/{ws}/access",
+        "GET /v1/workspaces/{ws}/access/diff",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }

@@ -567,6 +567,16 @@ pub const ROUTES: &[Route] = &[
         "/v1/workspaces/{ws}/audit/{position}",
         Unversioned(ONE_ENTRY),
     ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/access",
+        Unversioned(&["at", "position", "principals"]),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/access/diff",
+        Unversioned(&["from", "to", "added", "removed", "changed"]),
+    ),
     route("GET", "/v1/organizations/{org}/audit", Page(ENTRY)),
     route(
         "GET",

@@ -51,34 +51,34 @@ pub fn trials() -> Vec<Case> {
 }
 
 /// The service on a store, and its clock.
-struct Clocked {
-    service: Arc<Service>,
-    source: Arc<TestSource>,
+pub(super) struct Clocked {
+    pub service: Arc<Service>,
+    pub source: Arc<TestSource>,
     /// What the service keeps beside the log.
-    rows: Arc<dyn Store>,
-    store: StoreUnderTest,
+    pub rows: Arc<dyn Store>,
+    pub store: StoreUnderTest,
 }
 
 /// An owner, and where.
-struct Owned {
-    caller: Caller,
-    organization: OrganizationId,
-    workspace: WorkspaceId,
+pub(super) struct Owned {
+    pub caller: Caller,
+    pub organization: OrganizationId,
+    pub workspace: WorkspaceId,
 }
 
-fn secret(text: &str) -> SecretString {
+pub(super) fn secret(text: &str) -> SecretString {
     SecretString::from(text)
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
-fn email(text: &str) -> EmailAddress {
+pub(super) fn email(text: &str) -> EmailAddress {
     EmailAddress::parse(text).expect("an address")
 }
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     Request {
         request_id: Some("req-in-process".to_owned()),
         ip: Some(IpAddr::from([192, 0, 2, 7])),
@@ -87,7 +87,7 @@ fn request() -> Request {
 }
 
 impl Clocked {
-    async fn on(store: StoreUnderTest) -> Self {
+    pub async fn on(store: StoreUnderTest) -> Self {
         let source = Arc::new(TestSource::new(7));
         let root = RootKey::from_text(ROOT_KEY).expect("the tests' root key");
         let opened = open_store(&store).await;
@@ -101,7 +101,7 @@ impl Clocked {
         }
     }
 
-    async fn signed_up(
+    pub async fn signed_up(
         &self,
         organization: Option<&str>,
     ) -> (Caller, Option<(OrganizationId, WorkspaceId)>) {
@@ -129,7 +129,7 @@ impl Clocked {
         (caller, organization.zip(made.workspace.map(|made| made.id)))
     }
 
-    async fn owner(&self) -> Owned {
+    pub async fn owner(&self) -> Owned {
         let (caller, made) = self.signed_up(Some("Clockwork")).await;
         let (organization, workspace) = made.expect("an organization and a workspace");
         Owned {
@@ -139,7 +139,7 @@ impl Clocked {
         }
     }
 
-    async fn entries(&self, owner: &Owned, action: &str) -> Vec<AuditEntry> {
+    pub async fn entries(&self, owner: &Owned, action: &str) -> Vec<AuditEntry> {
         let filter = AuditFilter {
             action: Some(action.to_owned()),
             ..AuditFilter::default()
@@ -153,7 +153,7 @@ impl Clocked {
     }
 
     /// Ends the service; the program itself then finds nothing wrong.
-    async fn holds(self) {
+    pub async fn holds(self) {
         assert!(
             self.service.stop(Duration::from_secs(10)).await,
             "everything is written"
@@ -354,7 +354,7 @@ async fn repeats(store: StoreUnderTest) {
 
 impl Clocked {
     /// Somebody who comes in as a member.
-    async fn member(&self, owner: &Owned) -> Caller {
+    pub async fn member(&self, owner: &Owned) -> Caller {
         let (service, address) = (&self.service, address("comes-in"));
         let (caller, workspace) = (&owner.caller, owner.workspace);
         let invited = service
@@ -384,7 +384,7 @@ impl Clocked {
     }
 
     /// The moment in so many seconds.
-    fn in_seconds(&self, seconds: i64) -> Timestamp {
+    pub fn in_seconds(&self, seconds: i64) -> Timestamp {
         self.source.now().plus(chrono::TimeDelta::seconds(seconds))
     }
 }

@@ -1,0 +1,210 @@
+//! Who had access at a position, with the event that gave it to each: a fold of the streams of a
+//! workspace and its organization up to there.
+//!
+//! Nothing is stored: a report of the past is made when it is asked for, and one of now in the
+//! same way. The rules are the domain's ([`crate::domain::access`]); this remembers the events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cqrs_es::Aggregate;
+
+use super::{SealedAt, api_keys::of_key};
+use crate::{
+    domain::{
+        Stream, Timestamp,
+        access::{Held, Through, held},
+        api_keys::KeyEvent,
+        event::Event,
+        ids::{EventId, InvitationId, KeyId, PrincipalId, UserId},
+        organization::{Organization, OrganizationEvent},
+        workspace::{MembershipSource, Workspace, WorkspaceEvent},
+    },
+    journal::{Recorded, entry::REASON},
+};
+
+/// The event that gave access.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    pub position: u64,
+    pub event: EventId,
+    pub recorded_at: Timestamp,
+    /// Who gave it: of a membership by invitation the inviter. None where nobody did, as time did.
+    pub by: Option<UserId>,
+    /// Why, as they said; of a membership by invitation what was said with that.
+    pub reason: Option<SealedAt>,
+}
+
+/// Access, and the event that gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessHeld {
+    pub held: Held,
+    pub grant: Grant,
+    /// Of a key: everybody who made it, rotated it, or changed what it may. Where four eyes are
+    /// asked for, it counts as each of them.
+    pub responsible: BTreeSet<UserId>,
+}
+
+/// The fold. Events of other streams leave it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct AccessFold {
+    workspace: Workspace,
+    organization: Organization,
+    grants: BTreeMap<u64, Grant>,
+    invitations: BTreeMap<InvitationId, Option<SealedAt>>,
+    responsible: BTreeMap<KeyId, BTreeSet<UserId>>,
+    /// When roles came back that others had taken the place of for a time, by person and the
+    /// position at which that was decided.
+    came_back: BTreeMap<(UserId, u64), Timestamp>,
+}
+
+impl AccessFold {
+    /// Takes the next event of either stream; those of each in order.
+    pub fn take(&mut self, event: &Recorded) {
+        if let Some(happened) = of_key(event) {
+            self.take_key(event, &happened);
+        }
+        match &event.event {
+            Event::Workspace(happened) => {
+                self.take_workspace(event, happened);
+                self.workspace.apply(happened.clone());
+                self.workspace.positioned(happened, event.position);
+            }
+            Event::Organization(happened) => {
+                if let OrganizationEvent::OrganizationMemberAdded { .. }
+                | OrganizationEvent::OrganizationMemberRoleChanged { .. } = happened
+                {
+                    self.granted(event, event.metadata.actor.user(), reason_of(event));
+                }
+                self.organization.apply(happened.clone());
+                self.organization.positioned(happened, event.position);
+            }
+            Event::User(_) | Event::Crew(_) | Event::Attempts(_) => {}
+        }
+    }
+
+    fn take_workspace(&mut self, event: &Recorded, happened: &WorkspaceEvent) {
+        match happened {
+            WorkspaceEvent::MemberInvited { invitation, .. } => {
+                self.invitations.insert(*invitation, reason_of(event));
+            }
+            WorkspaceEvent::MemberJoined { user, source, .. } => match source {
+                MembershipSource::Creation => {
+                    self.granted(event, Some(*user), reason_of(event));
+                }
+                MembershipSource::Invitation {
+                    invitation,
+                    invited_by,
+                } => {
+                    let reason = self.invitations.remove(invitation).flatten();
+                    self.granted(event, Some(*invited_by), reason);
+                }
+            },
+            WorkspaceEvent::MemberRoleChanged { changed_by: by, .. }
+            | WorkspaceEvent::MembershipLimited { limited_by: by, .. }
+            | WorkspaceEvent::AuditorGranted { granted_by: by, .. } => {
+                self.granted(event, Some(*by), reason_of(event));
+            }
+            WorkspaceEvent::MembershipLimitReached { user, until, .. } => {
+                let reached = self.workspace.members().find(|(member, _)| member == user);
+                let limit = reached.and_then(|(_, member)| member.limit);
+                if let Some(limit) = limit {
+                    self.came_back.insert((*user, limit.decided_at), *until);
+                }
+            }
+            WorkspaceEvent::InvitationDeclined { invitation }
+            | WorkspaceEvent::InvitationRevoked { invitation, .. }
+            | WorkspaceEvent::InvitationExpired { invitation, .. } => {
+                self.invitations.remove(invitation);
+            }
+            WorkspaceEvent::WorkspaceCreated { .. }
+            | WorkspaceEvent::WorkspaceRenamed { .. }
+            | WorkspaceEvent::PlanSelected { .. }
+            | WorkspaceEvent::MemberRemoved { .. }
+            | WorkspaceEvent::MemberLeft { .. }
+            | WorkspaceEvent::InvitationResent { .. }
+            | WorkspaceEvent::InvitationAccepted { .. }
+            | WorkspaceEvent::ApiKeyCreated(_)
+            | WorkspaceEvent::ApiKeyUpdated(_)
+            | WorkspaceEvent::ApiKeyRotated(_)
+            | WorkspaceEvent::ApiKeyRevoked(_)
+            | WorkspaceEvent::ApiKeyExpired(_)
+            | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::WorkspaceDeleted { .. }
+            | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::MembershipLimitLifted { .. }
+            | WorkspaceEvent::AuditorRevoked { .. }
+            | WorkspaceEvent::AuditorExpired { .. }
+            | WorkspaceEvent::CrewListed { .. }
+            | WorkspaceEvent::CrewUnlisted { .. }
+            | WorkspaceEvent::LimitsChanged { .. } => {}
+        }
+    }
+
+    fn take_key(&mut self, event: &Recorded, happened: &KeyEvent) {
+        match happened {
+            KeyEvent::Created(created) => {
+                self.granted(event, Some(created.created_by), reason_of(event));
+                let before = created.rotated_from;
+                let before = before.and_then(|key| self.responsible.get(&key));
+                let mut people = before.cloned().unwrap_or_default();
+                people.insert(created.created_by);
+                self.responsible.insert(created.key, people);
+            }
+            KeyEvent::Updated(updated) => {
+                self.granted(event, Some(updated.updated_by), reason_of(event));
+                let people = self.responsible.entry(updated.key).or_default();
+                people.insert(updated.updated_by);
+            }
+            KeyEvent::Rotated(rotated) => {
+                let people = self.responsible.entry(rotated.key).or_default();
+                people.insert(rotated.rotated_by);
+            }
+            KeyEvent::Revoked(_) | KeyEvent::Expired(_) => {}
+        }
+    }
+
+    fn granted(&mut self, event: &Recorded, by: Option<UserId>, reason: Option<SealedAt>) {
+        let grant = Grant {
+            position: event.position,
+            event: event.id,
+            recorded_at: event.recorded_at,
+            by,
+            reason,
+        };
+        self.grants.insert(event.position, grant);
+    }
+
+    /// The workspace as it was.
+    pub fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// Everything that gave anybody access at `now`, which is not before the last event taken.
+    pub fn at(&self, now: Timestamp) -> Vec<AccessHeld> {
+        let held = held(&self.workspace, &self.organization, now);
+        let with_grant = |mut held: Held| {
+            if let (PrincipalId::User(user), Through::Membership(_)) =
+                (held.principal, held.through)
+            {
+                let noted = self.came_back.get(&(user, held.granted_at));
+                held.counts_since = held.counts_since.or(noted.copied());
+            }
+            let responsible = match held.principal {
+                PrincipalId::Key(key) => self.responsible.get(&key).cloned(),
+                PrincipalId::User(_) => None,
+            };
+            let grant = self.grants.get(&held.granted_at);
+            AccessHeld {
+                grant: grant.expect("an event gave it, and was taken").clone(),
+                responsible: responsible.unwrap_or_default(),
+                held,
+            }
+        };
+        held.into_iter().map(with_grant).collect()
+    }
+}
+
+fn reason_of(event: &Recorded) -> Option<SealedAt> {
+    let reason = event.metadata.reason.as_ref();
+    reason.map(|sealed| SealedAt::of(event, REASON, sealed))
+}
