@@ -111,6 +111,11 @@ const OF_ITS_ENVIRONMENT: &str = "a key, of its own environment, unless it is bo
 const WITHIN_REACH: &str = "a key, the crews of its environment that it names";
 const PROTECTED: &str = "a key, the crews of its environment that it names; in production by promotion, unless the \
      policy says otherwise or an owner or admin breaks glass";
+const BOTH_WITHIN_REACH: &str =
+    "a key, where it reaches both sides: between environments a bundle crosses, and no key does";
+const TARGET_WITHIN_REACH: &str = "a key, where it reaches the target";
+const NOT_THE_PROPOSER: &str = "not who proposed it, nor made or last rotated the key that did, unless the policy says otherwise";
+const OWN_OR_DECIDES: &str = "one's own; others': `promotion.decide`";
 const BY_TOKEN: &str = "whoever holds the invitation's token";
 const OF_ADDRESS: &str =
     "whoever holds the invitation's token: with a session of the invited address, or none";
@@ -707,6 +712,109 @@ pub const ROUTES: &[Route] = &[
             Workspace(InWorkspace::ManageConnections),
         ),
         WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/export",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews/{crew}/diff",
+            Workspace(InWorkspace::SeeCrews),
+        ),
+        BOTH_WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/crews/{crew}/changelog",
+            Workspace(InWorkspace::SeePromotions),
+        ),
+        WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/crews/{crew}/promotions",
+            Workspace(InWorkspace::ProposePromotions),
+        ),
+        BOTH_WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/promotions",
+            Workspace(InWorkspace::ProposePromotions),
+        ),
+        BOTH_WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/promotions",
+            Workspace(InWorkspace::SeePromotions),
+        ),
+        TARGET_WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "GET",
+            "/v1/workspaces/{ws}/promotions/{promotion}",
+            Workspace(InWorkspace::SeePromotions),
+        ),
+        TARGET_WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/promotions/{promotion}/approve",
+            Workspace(InWorkspace::DecidePromotions),
+        ),
+        NOT_THE_PROPOSER,
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/reject",
+        Workspace(InWorkspace::DecidePromotions),
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/promotions/{promotion}/refresh",
+            Workspace(InWorkspace::ProposePromotions),
+        ),
+        BOTH_WITHIN_REACH,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/promotions/{promotion}/cancel",
+            Workspace(InWorkspace::ProposePromotions),
+        ),
+        OWN_OR_DECIDES,
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/apply",
+        Workspace(InWorkspace::DecidePromotions),
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/promotions/{promotion}/verify",
+            Workspace(InWorkspace::ProposePromotions),
+        ),
+        TARGET_WITHIN_REACH,
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/rollback",
+        Workspace(InWorkspace::DecidePromotions),
     ),
     route(
         "GET",

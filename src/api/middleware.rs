@@ -80,7 +80,7 @@ impl Default for EdgeSettings {
             trusted_proxies: Vec::new(),
             header_timeout: Duration::from_secs(30),
             timeout: Duration::from_secs(30),
-            body_limit_bytes: 4 * 1024 * 1024,
+            body_limit_bytes: 34 * 1024 * 1024,
         }
     }
 }

@@ -17,6 +17,7 @@ mod app;
 mod as_of;
 pub mod audit;
 pub mod auditors;
+pub mod bundles;
 pub mod channels;
 mod client_address;
 mod connections;
@@ -47,6 +48,7 @@ pub mod phone_numbers;
 pub mod plans;
 pub mod policies;
 pub mod problem;
+pub mod promotions;
 pub mod query;
 pub mod request_id;
 pub mod respond;
@@ -98,6 +100,8 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(connections::routes::<channels::Channels>())
         .merge(webhook_endpoints::routes())
         .merge(connections::routes::<integrations::Integrations>())
+        .merge(bundles::routes())
+        .merge(promotions::routes())
         .merge(audit::routes())
         .merge(access_report::routes())
         .merge(log::routes())

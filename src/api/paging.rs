@@ -132,6 +132,8 @@ text_cursors! {
     WebhookEndpointCursor = "webhook endpoints";
     IntegrationCursor = "integrations";
     PathwayVersionCursor = "pathway versions";
+    PromotionCursor = "promotions";
+    ChangelogCursor = "the change log";
     OrganizationMemberCursor = "organization members";
 }
 

@@ -147,6 +147,26 @@ problems! {
         "Names are unique among those of a kind in one crew; choose another one.";
     TooManyItems = "too_many_items" CONFLICT "Too many of one kind in the crew"
         "Remove some that nobody uses any more.";
+    OwnProposal = "own_proposal" FORBIDDEN "Nobody approves what they proposed"
+        "Ask somebody else who decides about promotions. A key counts as whoever made or last rotated it; the policy's `self_approval` may allow it.";
+    CrewMoved = "crew_moved" CONFLICT "The target has changed since the review"
+        "Nobody applies a diff that nobody saw: refresh the promotion, and have it approved anew.";
+    SlotsMissing = "slots_missing" CONFLICT "The target lacks what the new contents need"
+        "Give the target what the detail names, such as an integration of that name, and apply it again.";
+    PromotionNotOpen = "promotion_not_open" CONFLICT "The promotion is over"
+        "It was applied, rejected, cancelled or rolled back; propose a new one where one is still wanted.";
+    PromotionNotApplied = "promotion_not_applied" CONFLICT "The promotion is not applied"
+        "Only a promotion that is applied can be checked or rolled back.";
+    ApprovalsMissing = "approvals_missing" CONFLICT "The promotion is not approved"
+        "The detail says how many approvals count, by the stricter of the policies of its proposal and of now.";
+    ChangedSince = "changed_since" CONFLICT "The target has changed since it was promoted"
+        "The detail says what has changed. Send `force` with a `reason` to undo that too.";
+    NothingToPromote = "nothing_to_promote" CONFLICT "There is nothing to promote"
+        "The target has all of it already: `POST …/diff` shows what two crews differ in.";
+    TooManyChanges = "too_many_changes" CONFLICT "Too much changes at once"
+        "Promote it in parts: `include` names the agents and pathways that are meant.";
+    NotPortable = "not_portable" CONFLICT "Ids mean something in one environment alone"
+        "The detail says where they are. Name what they are by a slot, such as `{\"$slot\": \"integration/crm\"}`.";
     LimitReached = "limit_reached" CONFLICT "A limit of the workspace is reached"
         "`GET …/limits` shows what is allowed and what there is. Remove something, raise the limit where it is the workspace's own, or choose a larger plan.";
     LimitExceeded = "limit_exceeded" CONFLICT "The workspace already exceeds it"
@@ -256,6 +276,17 @@ impl From<&Refusal> for ProblemCode {
             Refusal::ProductionProtected => Self::ProductionProtected,
             Refusal::NameTaken { .. } => Self::NameTaken,
             Refusal::TooManyItems { .. } => Self::TooManyItems,
+            Refusal::CrewMoved => Self::CrewMoved,
+            Refusal::SlotsMissing { .. } => Self::SlotsMissing,
+            Refusal::PromotionNotOpen { .. } => Self::PromotionNotOpen,
+            Refusal::PromotionNotApplied { .. } => Self::PromotionNotApplied,
+            Refusal::ApprovalsMissing { .. } => Self::ApprovalsMissing,
+            Refusal::OwnProposal => Self::OwnProposal,
+            Refusal::PromotionOfAnother => Self::NotPermitted,
+            Refusal::ChangedSince { .. } => Self::ChangedSince,
+            Refusal::NothingToPromote => Self::NothingToPromote,
+            Refusal::TooManyChanges => Self::TooManyChanges,
+            Refusal::NotPortable { .. } => Self::NotPortable,
             Refusal::LimitReached { .. } => Self::LimitReached,
             Refusal::LimitExceeded { .. } => Self::LimitExceeded,
             Refusal::WrongValue { .. } => Self::InvalidBody,
@@ -375,6 +406,11 @@ impl Problem {
     /// What clients match on.
     pub fn code(&self) -> ProblemCode {
         self.code
+    }
+
+    /// What is wrong this time, for a person to read.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// What is wrong where in the body.

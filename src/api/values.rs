@@ -32,11 +32,12 @@ use crate::{
         environment::Environment,
         ids::{
             AgentId, ChannelId, CrewId, EventId, IntegrationId, InvitationId, KeyId,
-            OrganizationId, PathwayId, PhoneNumberId, SessionId, UserId, WebhookEndpointId,
-            WorkspaceId,
+            OrganizationId, PathwayId, PhoneNumberId, PromotionId, SessionId, UserId,
+            WebhookEndpointId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
+        promotion::{CheckOutcome, PromotionStatus},
         workspace::ProductionChanges,
     },
     projections::{InvitationStatus, KeyStatus},
@@ -60,7 +61,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { IntegrationId WebhookEndpointId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { PromotionId IntegrationId WebhookEndpointId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
@@ -101,6 +102,16 @@ word_schemas! {
         [
             Environment::Development.name(), Environment::Staging.name(),
             Environment::Production.name()
+        ];
+    CheckOutcome: "How a check came out."
+        [CheckOutcome::Passed.name(), CheckOutcome::Failed.name()];
+    PromotionStatus: "How a promotion stands; stale, where its target has changed since the review."
+        [
+            PromotionStatus::Proposed.name(), PromotionStatus::Approved.name(),
+            PromotionStatus::Scheduled.name(), PromotionStatus::Applied.name(),
+            PromotionStatus::Verified.name(), PromotionStatus::RolledBack.name(),
+            PromotionStatus::Rejected.name(), PromotionStatus::Cancelled.name(),
+            PromotionStatus::Stale.name()
         ];
     KeyStatus: "How an API key stands."
         [

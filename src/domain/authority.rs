@@ -125,11 +125,17 @@ pub enum Permission {
     ChangeLimits,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
+    /// See promotions, and what crews were promoted.
+    SeePromotions,
+    /// Propose, refresh and check promotions.
+    ProposePromotions,
+    /// Approve, reject, apply, schedule and roll back promotions.
+    DecidePromotions,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -157,6 +163,9 @@ impl Permission {
         Self::SendActivity,
         Self::ManageConnections,
         Self::BreakGlass,
+        Self::SeePromotions,
+        Self::ProposePromotions,
+        Self::DecidePromotions,
     ];
 
     /// The matrix: the roles that hold this permission, strongest first.
@@ -168,8 +177,12 @@ impl Permission {
             | Self::SeeMembers
             | Self::SeePolicy
             | Self::AskWhoMay
-            | Self::SeeCrews => &[Owner, Admin, Member, Viewer],
-            Self::DescribeCrews | Self::EditCrews | Self::SendActivity => &[Owner, Admin, Member],
+            | Self::SeeCrews
+            | Self::SeePromotions => &[Owner, Admin, Member, Viewer],
+            Self::DescribeCrews
+            | Self::EditCrews
+            | Self::SendActivity
+            | Self::ProposePromotions => &[Owner, Admin, Member],
             Self::InviteMembers
             | Self::ChangeRoles
             | Self::RemoveMembers
@@ -179,7 +192,8 @@ impl Permission {
             | Self::ManageAuditors
             | Self::ManageCrews
             | Self::ManageConnections
-            | Self::BreakGlass => &[Owner, Admin],
+            | Self::BreakGlass
+            | Self::DecidePromotions => &[Owner, Admin],
             Self::GiveUpGrant => &[],
             Self::RenameWorkspace
             | Self::SelectPlan
@@ -219,7 +233,10 @@ impl Permission {
             | Self::EditCrews
             | Self::SendActivity
             | Self::ManageConnections
-            | Self::BreakGlass => false,
+            | Self::BreakGlass
+            | Self::SeePromotions
+            | Self::ProposePromotions
+            | Self::DecidePromotions => false,
         }
     }
 
@@ -237,7 +254,10 @@ impl Permission {
             | Self::EditCrews
             | Self::SendActivity
             | Self::ManageConnections
-            | Self::BreakGlass => true,
+            | Self::BreakGlass
+            | Self::SeePromotions
+            | Self::ProposePromotions
+            | Self::DecidePromotions => true,
             Self::SeeWorkspace
             | Self::LeaveWorkspace
             | Self::InviteMembers
@@ -271,6 +291,8 @@ impl Permission {
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
             Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
+            Self::SeePromotions => KeyRight::Scope(KeyScope::PromotionsRead),
+            Self::ProposePromotions => KeyRight::Scope(KeyScope::PromotionsPropose),
             Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
@@ -289,7 +311,8 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
-            | Self::BreakGlass => KeyRight::Never,
+            | Self::BreakGlass
+            | Self::DecidePromotions => KeyRight::Never,
         }
     }
 
@@ -324,6 +347,9 @@ impl Permission {
             Self::SendActivity => "activity.send",
             Self::ManageConnections => "connection.manage",
             Self::BreakGlass => "production.break_glass",
+            Self::SeePromotions => "promotion.read",
+            Self::ProposePromotions => "promotion.propose",
+            Self::DecidePromotions => "promotion.decide",
         }
     }
 
@@ -513,7 +539,7 @@ mod tests {
     /// first, as everybody holds it; `ManageAuditors` with what else lets people in;
     /// `SendActivity` with what else is done in a crew;
     /// `RenameWorkspace` with what changes the workspace as a whole.
-    const TABLE: [Row; 10] = [
+    const TABLE: [Row; 11] = [
         (
             // Who is no member has it, by a grant.
             "an auditor grant",
@@ -529,6 +555,7 @@ mod tests {
                 P::SeePolicy,
                 P::AskWhoMay,
                 P::SeeCrews,
+                P::SeePromotions,
             ],
             [YES, YES, YES, YES],
         ),
@@ -538,13 +565,18 @@ mod tests {
             [YES, YES, YES, NO],
         ),
         (
+            "propose a promotion",
+            &[P::ProposePromotions],
+            [YES, YES, YES, NO],
+        ),
+        (
             "create and archive crews; integrations, phone numbers, channels, webhook endpoints",
             &[P::ManageCrews, P::ManageConnections],
             [YES, YES, NO, NO],
         ),
         (
             "approve, apply, roll back a promotion; break glass",
-            &[P::BreakGlass],
+            &[P::BreakGlass, P::DecidePromotions],
             [YES, YES, NO, NO],
         ),
         (
@@ -644,6 +676,8 @@ mod tests {
                 P::EditCrews,
                 P::SendActivity,
                 P::ManageConnections,
+                P::SeePromotions,
+                P::ProposePromotions,
             ]
         );
         for permission in Permission::ALL {

@@ -9,16 +9,18 @@ use super::{
     attempts::{Attempts, AttemptsEvent},
     crew::{Crew, CrewEvent},
     organization::{Organization, OrganizationEvent},
+    promotion::{Promotion, PromotionEvent},
     user::{User, UserEvent},
     workspace::{Workspace, WorkspaceEvent},
 };
 
 /// The type of every aggregate there is.
-pub const AGGREGATE_TYPES: [&str; 5] = [
+pub const AGGREGATE_TYPES: [&str; 6] = [
     User::TYPE,
     Organization::TYPE,
     Workspace::TYPE,
     Crew::TYPE,
+    Promotion::TYPE,
     Attempts::TYPE,
 ];
 
@@ -33,6 +35,8 @@ pub enum Event {
     Workspace(WorkspaceEvent),
     /// Of a crew.
     Crew(CrewEvent),
+    /// Of a promotion.
+    Promotion(PromotionEvent),
     /// Refused attempts in a workspace or an organization.
     Attempts(AttemptsEvent),
 }
@@ -52,6 +56,7 @@ from_events! {
     Organization(OrganizationEvent);
     Workspace(WorkspaceEvent);
     Crew(CrewEvent);
+    Promotion(PromotionEvent);
     Attempts(AttemptsEvent);
 }
 
@@ -81,6 +86,7 @@ impl Event {
             Organization::TYPE => serde_json::from_str(payload).map(Self::Organization),
             Workspace::TYPE => serde_json::from_str(payload).map(Self::Workspace),
             Crew::TYPE => serde_json::from_str(payload).map(Self::Crew),
+            Promotion::TYPE => serde_json::from_str(payload).map(Self::Promotion),
             Attempts::TYPE => serde_json::from_str(payload).map(Self::Attempts),
             other => return Err(UnknownEvent::AggregateType(other.to_owned())),
         };
@@ -97,6 +103,7 @@ impl Event {
             Self::Organization(event) => event.event_type(),
             Self::Workspace(event) => event.event_type(),
             Self::Crew(event) => event.event_type(),
+            Self::Promotion(event) => event.event_type(),
             Self::Attempts(event) => event.event_type(),
         }
     }

@@ -115,6 +115,8 @@ ids! {
     IntegrationId = "int";
     /// A credential that is kept sealed: of an integration, or what signs for an endpoint.
     CredentialId = "crd";
+    /// A promotion of what is in one crew into another.
+    PromotionId = "pro";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.

@@ -3,6 +3,7 @@
 use super::{
     api_keys::KeyScope,
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
+    contents::slots::Slot,
     ids::CrewId,
     plans::Excess,
     time::Timestamp,
@@ -165,6 +166,39 @@ pub enum Refusal {
     /// Too many crews.
     #[error("the workspace has {limit} crews, which is the most there may be; archive some")]
     TooManyCrews { limit: usize },
+    /// The contents of a crew are not those that were looked at.
+    #[error("the agents and pathways of the target have changed since the review; refresh it")]
+    CrewMoved,
+    /// A crew lacks what its new contents would need.
+    #[error("the target lacks what the new contents need: {}", listed(slots))]
+    SlotsMissing { slots: Vec<Slot> },
+    /// A promotion that cannot be applied any more.
+    #[error("the promotion is {status}")]
+    PromotionNotOpen { status: &'static str },
+    /// A promotion that was not applied, or was rolled back.
+    #[error("the promotion is {status}; only one that is applied can be checked or rolled back")]
+    PromotionNotApplied { status: &'static str },
+    /// Too few approvals that count.
+    #[error("it takes {needed} approvals, and {given} count")]
+    ApprovalsMissing { given: usize, needed: usize },
+    /// Who proposed it, or the key that did, does not approve it.
+    #[error("whoever proposed a promotion, or made the key that did, does not approve it")]
+    OwnProposal,
+    /// Who neither proposed it nor decides about promotions.
+    #[error("a promotion is taken back by whoever proposed it, or decides about promotions")]
+    PromotionOfAnother,
+    /// A crew has changed since a promotion was applied to it.
+    #[error("the target has changed since: {}; force it with a reason, and they go too", changes.join(", "))]
+    ChangedSince { changes: Vec<String> },
+    /// Both sides are the same.
+    #[error("there is nothing to promote: the target has all of it already")]
+    NothingToPromote,
+    /// More than one unit can hold.
+    #[error("too much changes for one promotion; promote it in parts, with `include`")]
+    TooManyChanges,
+    /// Contents with ids that mean something in one environment alone.
+    #[error("ids mean something in one environment alone: {}; name what they are by slots", places.join(", "))]
+    NotPortable { places: Vec<String> },
     /// As much as the plan, or the workspace's own limit, allows.
     #[error("{} `{quota}` of this workspace is {allowed}, and it is reached", of_whom(*by_plan))]
     LimitReached {
@@ -189,6 +223,11 @@ pub enum Refusal {
         field: &'static str,
         detail: &'static str,
     },
+}
+
+fn listed(slots: &[Slot]) -> String {
+    let names: Vec<_> = slots.iter().map(Slot::to_string).collect();
+    names.join(", ")
 }
 
 fn by(owner: Option<CrewId>) -> String {
@@ -253,6 +292,17 @@ impl Refusal {
             Self::ProductionProtected => "production_protected",
             Self::NameTaken { .. } => "name_taken",
             Self::TooManyItems { .. } => "too_many_items",
+            Self::CrewMoved => "crew_moved",
+            Self::SlotsMissing { .. } => "slots_missing",
+            Self::PromotionNotOpen { .. } => "promotion_not_open",
+            Self::PromotionNotApplied { .. } => "promotion_not_applied",
+            Self::ApprovalsMissing { .. } => "approvals_missing",
+            Self::OwnProposal => "own_proposal",
+            Self::PromotionOfAnother => "not_permitted",
+            Self::ChangedSince { .. } => "changed_since",
+            Self::NothingToPromote => "nothing_to_promote",
+            Self::TooManyChanges => "too_many_changes",
+            Self::NotPortable { .. } => "not_portable",
             Self::LimitReached { .. } => "limit_reached",
             Self::LimitExceeded { .. } => "limit_exceeded",
             Self::WrongValue { .. } => "invalid_body",
@@ -275,6 +325,8 @@ impl Refusal {
             | Self::ScopeMissing { .. }
             | Self::AddressNotAllowed
             | Self::OutOfReach
+            | Self::OwnProposal
+            | Self::PromotionOfAnother
             | Self::SessionEnded
             | Self::ApiKeyEnded
             | Self::ProductionProtected => true,
@@ -301,6 +353,15 @@ impl Refusal {
             | Self::TooManyCrews { .. }
             | Self::NameTaken { .. }
             | Self::TooManyItems { .. }
+            | Self::CrewMoved
+            | Self::SlotsMissing { .. }
+            | Self::PromotionNotOpen { .. }
+            | Self::PromotionNotApplied { .. }
+            | Self::ApprovalsMissing { .. }
+            | Self::ChangedSince { .. }
+            | Self::NothingToPromote
+            | Self::TooManyChanges
+            | Self::NotPortable { .. }
             | Self::LimitReached { .. }
             | Self::LimitExceeded { .. }
             | Self::WrongValue { .. } => false,

@@ -7,6 +7,7 @@ use super::{
     unit::StreamRef,
     upcasters,
 };
+use crate::domain::Stream;
 
 /// A cold load that had to fold more events than this leaves a snapshot behind.
 pub const SNAPSHOT_AFTER_EVENTS: usize = 256;
@@ -82,6 +83,32 @@ pub async fn load(
         .then(|| snapshot_statement(store, stream, &entry))
         .flatten();
     Ok(Loaded { entry, snapshot })
+}
+
+/// A stream read back as its aggregate, for readers: as it is now, or as its first `through`
+/// events left it; with the sequence of the last of them.
+///
+/// # Errors
+/// When the store cannot be read, or holds what this version cannot fold.
+pub async fn read_back<A: Stream + Clone>(
+    store: &dyn Store,
+    stream: &StreamRef,
+    through: Option<u64>,
+) -> Result<(A, u64), LoadError> {
+    let kind = stream.stream_type;
+    let mut entry = match through {
+        None => from_snapshot(store, stream).await?,
+        Some(_) => Entry::new(kind.empty(), 0),
+    };
+    let (name, end) = (kind.name, u64::MAX >> 1);
+    let events = stores::stream_after(store, name, &stream.id, entry.sequence, end).await?;
+    let through = through.unwrap_or(u64::MAX);
+    for event in events.iter().filter(|event| event.sequence <= through) {
+        apply(&mut entry, event)?;
+    }
+    let state = entry.state.as_any().downcast_ref::<A>();
+    let state = state.expect("a stream has one type").clone();
+    Ok((state, entry.sequence))
 }
 
 async fn from_snapshot(store: &dyn Store, stream: &StreamRef) -> Result<Entry, StoreError> {

@@ -12,11 +12,14 @@ use crate::{
         api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
         authority::{Actor, AuthorityLink},
-        crew::{Connection, CrewEvent, CrewPlace, CrewProfile, Item},
+        crew::{
+            Connection, CrewEvent, CrewPlace, CrewProfile, CrewPromoted, Item, ItemChange, ItemKind,
+        },
         environment::Environment,
         event::Event,
         ids::{CrewId, KeyId, UserId},
         organization::OrganizationEvent,
+        promotion::{PromotionEvent, PromotionStatus, Review},
         sealed::Sealed,
         user::UserEvent,
         workspace::WorkspaceEvent,
@@ -155,6 +158,7 @@ pub fn describe(event: &Recorded) -> Description {
         Event::Organization(happened) => describe_organization(event, happened),
         Event::Workspace(happened) => describe_workspace(event, happened),
         Event::Crew(happened) => describe_crew(event, happened),
+        Event::Promotion(happened) => describe_promotion(event, happened),
         Event::Attempts(happened) => describe_attempt(event, happened),
     }
 }
@@ -567,6 +571,12 @@ fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
             let description = describe_connection(event, "credential_removed");
             description.changed("credential", json!(removed.from), json!(null))
         }
+        CrewEvent::CrewPromoted(promoted) => {
+            describe_promoted(of_crew(event, "crew.promoted"), promoted)
+        }
+        CrewEvent::CrewRolledBack(promoted) => {
+            describe_promoted(of_crew(event, "crew.rolled_back"), promoted)
+        }
     };
     description.crew = event.aggregate_id.parse().ok();
     description
@@ -581,7 +591,11 @@ fn of_crew(event: &Recorded, action: &str) -> Description {
 fn describe_item(event: &Recorded, done: &str) -> Description {
     let happened = match &event.event {
         Event::Crew(happened) => happened.of_item(),
-        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+        Event::User(_)
+        | Event::Organization(_)
+        | Event::Workspace(_)
+        | Event::Promotion(_)
+        | Event::Attempts(_) => None,
     };
     let Some(happened) = happened else {
         return of_crew(event, done);
@@ -605,6 +619,104 @@ fn describe_item(event: &Recorded, done: &str) -> Description {
         Some(item) => description.called(&item.name),
         None => description,
     }
+}
+
+/// What a promotion changed in a crew: the digests of what changed, by name.
+fn describe_promoted(description: Description, promoted: &CrewPromoted) -> Description {
+    let mut description =
+        description.changed("promotion", Json::Null, promoted.promotion.to_string());
+    for (kind, path) in [(ItemKind::Agent, "agents"), (ItemKind::Pathway, "pathways")] {
+        let of_kind = promoted
+            .changes
+            .iter()
+            .filter(|change| change.item.kind() == kind);
+        let of_kind: Vec<&ItemChange> = of_kind.collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        let side = |item: fn(&ItemChange) -> Option<&Item>| {
+            let items = of_kind.iter().filter_map(|change| item(change));
+            let digests = items.map(|item| (item.name.clone(), json!(item.content.digest)));
+            Json::Object(digests.collect())
+        };
+        let from = side(|change| change.from.as_ref());
+        let to = side(|change| change.to.as_ref());
+        description = description.changed(path, from, to);
+    }
+    description
+}
+
+/// What happened to a promotion.
+fn describe_promotion(event: &Recorded, happened: &PromotionEvent) -> Description {
+    let mut description = describe_step(event, happened);
+    description.crew = Some(happened.target());
+    description
+}
+
+fn describe_step(event: &Recorded, happened: &PromotionEvent) -> Description {
+    use PromotionEvent as E;
+    let of = |action| {
+        let target = ("promotion", event.aggregate_id.clone());
+        Description::of(event, action, target)
+    };
+    let status = |description: Description, status: PromotionStatus| {
+        description.changed("status", Json::Null, status.name())
+    };
+    match happened {
+        E::PromotionProposed {
+            source,
+            target,
+            review,
+            terms,
+            ..
+        } => reviewed(of("promotion.proposed"), review)
+            .changed("source", Json::Null, json!(source))
+            .changed("target", Json::Null, target.id.to_string())
+            .changed("approvals_needed", Json::Null, terms.approvals_needed),
+        E::PromotionRefreshed { review, .. } => reviewed(of("promotion.refreshed"), review),
+        E::PromotionApproved { review, .. } => {
+            of("promotion.approved").changed("plan", Json::Null, json!(review))
+        }
+        E::PromotionRejected { .. } => status(of("promotion.rejected"), PromotionStatus::Rejected),
+        E::PromotionCancelled { .. } => {
+            status(of("promotion.cancelled"), PromotionStatus::Cancelled)
+        }
+        E::PromotionScheduled { at, .. } => {
+            of("promotion.scheduled").changed("at", Json::Null, at.to_rfc3339())
+        }
+        E::PromotionScheduleEnded { at, why, .. } => of("promotion.schedule_ended")
+            .changed("at", at.to_rfc3339(), Json::Null)
+            .changed("why", Json::Null, why.name()),
+        E::PromotionApplied {
+            version, scheduled, ..
+        } => status(of("promotion.applied"), PromotionStatus::Applied)
+            .changed("target_version", Json::Null, *version)
+            .changed("scheduled", Json::Null, *scheduled),
+        E::PromotionChecked {
+            checks, verified, ..
+        } => {
+            let action = match verified {
+                true => "promotion.verified",
+                false => "promotion.check_failed",
+            };
+            let outcomes = checks
+                .iter()
+                .map(|it| (it.name.clone(), it.outcome.name().into()));
+            of(action).changed("checks", Json::Null, Json::Object(outcomes.collect()))
+        }
+        E::PromotionRolledBack {
+            version, forced, ..
+        } => status(of("promotion.rolled_back"), PromotionStatus::RolledBack)
+            .changed("target_version", Json::Null, *version)
+            .changed("forced", Json::Null, *forced),
+    }
+}
+
+fn reviewed(description: Description, review: &Review) -> Description {
+    description
+        .changed("target_version", Json::Null, review.target_version)
+        .changed("bundle_digest", Json::Null, json!(review.bundle_digest))
+        .changed("plan", Json::Null, json!(review.plan.digest))
 }
 
 /// About what joins a crew to the world: each of its fields.
@@ -835,6 +947,7 @@ fn kind_of(id: &str) -> &'static str {
         "whk" => "webhook_endpoint",
         "int" => "integration",
         "chn" => "channel",
+        "pro" => "promotion",
         _ => "resource",
     }
 }

@@ -43,7 +43,7 @@ pub fn row(event: &Recorded) -> AuditRow {
         .then(|| event.scope.clone());
     // What changed inside crews is no entry of the organization's log.
     let organization = match &event.event {
-        Event::Crew(_) => None,
+        Event::Crew(_) | Event::Promotion(_) => None,
         Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => {
             event.metadata.organization
         }

@@ -41,7 +41,11 @@ pub struct CredentialDocument {
 pub(super) fn of_connection(event: &Recorded) -> Option<ConnectionEvent> {
     match &event.event {
         Event::Crew(happened) => happened.of_connection(),
-        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+        Event::User(_)
+        | Event::Organization(_)
+        | Event::Workspace(_)
+        | Event::Promotion(_)
+        | Event::Attempts(_) => None,
     }
 }
 

@@ -65,9 +65,15 @@ impl Projection for Crews {
                 | CrewEvent::ConnectionChanged(_)
                 | CrewEvent::ConnectionRemoved(_)
                 | CrewEvent::CredentialSet(_)
-                | CrewEvent::CredentialRemoved(_),
+                | CrewEvent::CredentialRemoved(_)
+                | CrewEvent::CrewPromoted(_)
+                | CrewEvent::CrewRolledBack(_),
             ) => vec![],
-            Event::Workspace(_) | Event::User(_) | Event::Organization(_) | Event::Attempts(_) => {
+            Event::Workspace(_)
+            | Event::User(_)
+            | Event::Organization(_)
+            | Event::Promotion(_)
+            | Event::Attempts(_) => {
                 vec![]
             }
         }
@@ -116,7 +122,9 @@ impl Projection for Crews {
             | CrewEvent::ConnectionChanged(_)
             | CrewEvent::ConnectionRemoved(_)
             | CrewEvent::CredentialSet(_)
-            | CrewEvent::CredentialRemoved(_) => return Ok(document),
+            | CrewEvent::CredentialRemoved(_)
+            | CrewEvent::CrewPromoted(_)
+            | CrewEvent::CrewRolledBack(_) => return Ok(document),
         };
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -9,7 +9,7 @@ use super::{CannotFold, Columns, Projection, present};
 use crate::{
     domain::{
         Timestamp,
-        crew::{Item, ItemEvent, ItemId, ItemKind},
+        crew::{CrewEvent, Item, ItemEvent, ItemId, ItemKind},
         event::Event,
         ids::{CrewId, WorkspaceId},
     },
@@ -40,12 +40,33 @@ pub struct ItemVersionDocument {
     pub item: Item,
 }
 
-/// What an event says of an agent or a pathway, where it is about one.
-fn of_item(event: &Recorded) -> Option<ItemEvent> {
+/// What happened to a crew, where something did.
+fn of_crew(event: &Recorded) -> Option<&CrewEvent> {
     match &event.event {
-        Event::Crew(happened) => happened.of_item(),
-        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => None,
+        Event::Crew(happened) => Some(happened),
+        Event::User(_)
+        | Event::Organization(_)
+        | Event::Workspace(_)
+        | Event::Promotion(_)
+        | Event::Attempts(_) => None,
     }
+}
+
+/// The agents and pathways that an event changes.
+fn changed(event: &Recorded) -> Vec<ItemId> {
+    of_crew(event).map(CrewEvent::items).unwrap_or_default()
+}
+
+/// What an event says of one of them.
+fn of_item(event: &Recorded, item: ItemId) -> Option<ItemEvent> {
+    of_crew(event).and_then(|happened| happened.of(item))
+}
+
+/// The item that a key begins with.
+fn item_of(key: &str) -> Result<ItemId, CannotFold> {
+    let id = key.split_once('/').map_or(key, |(id, _)| id);
+    let wrong = |_| CannotFold(format!("{key} is no agent and no pathway"));
+    id.parse().map_err(wrong)
 }
 
 /// The crew and the workspace of an event in a crew.
@@ -71,10 +92,7 @@ impl Projection for Items {
     const VERSION: i64 = 1;
 
     fn keys(event: &Recorded) -> Vec<String> {
-        let happened = of_item(event).into_iter();
-        happened
-            .map(|happened| happened.item().to_string())
-            .collect()
+        changed(event).iter().map(ItemId::to_string).collect()
     }
 
     fn fold(
@@ -82,7 +100,7 @@ impl Projection for Items {
         key: &str,
         event: &Recorded,
     ) -> Result<Option<ItemDocument>, CannotFold> {
-        let Some(happened) = of_item(event) else {
+        let Some(happened) = of_item(event, item_of(key)?) else {
             return Ok(document);
         };
         match happened {
@@ -133,9 +151,9 @@ impl Projection for ItemVersions {
     const VERSION: i64 = 1;
 
     fn keys(event: &Recorded) -> Vec<String> {
-        let happened = of_item(event).filter(|happened| happened.to().is_some());
-        let key = |happened: ItemEvent| Self::key(&happened.item(), event.sequence);
-        happened.map(key).into_iter().collect()
+        let is_there = |item: &ItemId| of_item(event, *item).is_some_and(|it| it.to().is_some());
+        let items = changed(event).into_iter().filter(is_there);
+        items.map(|item| Self::key(&item, event.sequence)).collect()
     }
 
     fn fold(
@@ -143,7 +161,7 @@ impl Projection for ItemVersions {
         key: &str,
         event: &Recorded,
     ) -> Result<Option<ItemVersionDocument>, CannotFold> {
-        let happened = of_item(event);
+        let happened = of_item(event, item_of(key)?);
         let made = happened.and_then(|happened| Some((happened.item(), happened.to()?.clone())));
         let (id, item) = made.ok_or_else(|| CannotFold(format!("{key} is no version")))?;
         let (crew, workspace) = place(event)?;

@@ -49,6 +49,7 @@ impl Projection for Limits {
             | Event::User(_)
             | Event::Organization(_)
             | Event::Crew(_)
+            | Event::Promotion(_)
             | Event::Attempts(_) => vec![],
         }
     }

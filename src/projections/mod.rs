@@ -14,8 +14,10 @@ mod api_keys;
 pub mod audit;
 pub mod audit_index;
 mod auditors;
+mod changelog;
 mod check;
 mod connections;
+mod crew_contents;
 mod crews;
 mod engine;
 mod filling;
@@ -29,6 +31,7 @@ mod members;
 mod organizations;
 mod people;
 mod policies;
+mod promotions;
 mod query;
 mod rebuild;
 mod users;
@@ -40,8 +43,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use api_keys::{ApiKeyDocument, ApiKeys, KeyStatus};
 pub use auditors::{AuditorDocument, Auditors};
+pub use changelog::{ChangeKind, Changelog, ChangelogDocument};
 pub use check::{CheckReport, Difference, check};
 pub use connections::{ConnectionDocument, Connections};
+pub use crew_contents::{CrewContents, CrewContentsDocument};
 pub use crews::{CrewDocument, Crews};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
@@ -56,6 +61,10 @@ pub use organizations::{
 };
 pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
 pub use policies::{Policies, PolicyDocument};
+pub use promotions::{
+    AppliedPromotion, CheckDocument, EndedPromotion, EndedSchedule, PromotionApproval,
+    PromotionDocument, Promotions,
+};
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use users::{UserDocument, Users};
@@ -235,6 +244,9 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Items>(),
         one::<ItemVersions>(),
         one::<Connections>(),
+        one::<CrewContents>(),
+        one::<Promotions>(),
+        one::<Changelog>(),
         one::<Limits>(),
     ]
 }

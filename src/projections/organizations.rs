@@ -53,6 +53,7 @@ impl Projection for Organizations {
             | Event::User(_)
             | Event::Workspace(_)
             | Event::Crew(_)
+            | Event::Promotion(_)
             | Event::Attempts(_) => vec![],
         }
     }
@@ -149,6 +150,7 @@ impl Projection for OrganizationMembers {
             | Event::User(_)
             | Event::Workspace(_)
             | Event::Crew(_)
+            | Event::Promotion(_)
             | Event::Attempts(_) => vec![],
         }
     }

@@ -93,6 +93,7 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
         )
         | Event::Workspace(_)
         | Event::Crew(_)
+        | Event::Promotion(_)
         | Event::Attempts(_) => None,
     }
 }

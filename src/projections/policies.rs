@@ -43,6 +43,7 @@ impl Projection for Policies {
             | Event::User(_)
             | Event::Organization(_)
             | Event::Crew(_)
+            | Event::Promotion(_)
             | Event::Attempts(_) => vec![],
         }
     }
@@ -76,6 +77,7 @@ impl Projection for Policies {
             | Event::User(_)
             | Event::Organization(_)
             | Event::Crew(_)
+            | Event::Promotion(_)
             | Event::Attempts(_) => Ok(document),
         }
     }

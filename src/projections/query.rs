@@ -202,6 +202,31 @@ impl<P: Projection> Documents<P> {
         }
     }
 
+    /// A page of what belongs to `parent`, in the reverse order of keys, before the key `before`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page_of_parent_reversed(
+        &self,
+        parent: &str,
+        before: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<P::Document>, StoreError> {
+        let sql = format!(
+            "SELECT {HEAD_POSITION}, key, CAST(document AS TEXT)
+               FROM {}
+              WHERE parent = $1 AND key < $2
+              ORDER BY key DESC
+              LIMIT {}",
+            self.table,
+            page_rows(limit + 1)
+        );
+        // Above every key: they are ASCII.
+        let before = before.unwrap_or("\u{7f}");
+        self.read_page(&sql, vec![parent.into(), before.into()], limit)
+            .await
+    }
+
     async fn page(
         &self,
         of: Option<(&str, &str)>,
@@ -221,7 +246,17 @@ impl<P: Projection> Documents<P> {
         );
         let mut parameters: Vec<Value> = vec![after.unwrap_or("").into()];
         parameters.extend(of.map(|(_, value)| Value::from(value)));
-        let mut rows = self.store.query(&sql, parameters).await?;
+        self.read_page(&sql, parameters, limit).await
+    }
+
+    /// Reads the rows of a page, of which one more was asked for than it has.
+    async fn read_page(
+        &self,
+        sql: &str,
+        parameters: Vec<Value>,
+        limit: u64,
+    ) -> Result<Page<P::Document>, StoreError> {
+        let mut rows = self.store.query(sql, parameters).await?;
         let more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let position = match rows.first() {

@@ -55,7 +55,11 @@ impl Projection for Users {
                 vec![]
             }
             Event::User(_) => vec![event.aggregate_id.clone()],
-            Event::Organization(_) | Event::Workspace(_) | Event::Crew(_) | Event::Attempts(_) => {
+            Event::Organization(_)
+            | Event::Workspace(_)
+            | Event::Crew(_)
+            | Event::Promotion(_)
+            | Event::Attempts(_) => {
                 vec![]
             }
         }

@@ -4,7 +4,7 @@
 //! never pinned, as its process died or its command was refused, is collected after a while; a
 //! command that is decided too long after its staging stages again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +19,7 @@ use crate::{
     journal::{
         Desk, Rejection, beside,
         sealing::Keyring,
-        stores::{Statement, Store, StoreError, Value},
+        stores::{Statement, Store, StoreError, Value, padded},
     },
 };
 
@@ -27,6 +27,10 @@ use crate::{
 const STAGED_FOR: chrono::TimeDelta = chrono::TimeDelta::hours(2);
 /// How long after its staging a content can be pinned: well before it may be collected.
 const PINNED_WITHIN: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+/// How many contents are staged, and read, at once.
+const CONTENTS_AT_ONCE: usize = 64;
+/// How many contents one statement pins.
+const PINNED_AT_ONCE: usize = 512;
 /// How many contents are looked at at once when they are verified.
 const VERIFIED_AT_ONCE: usize = 64;
 
@@ -74,6 +78,45 @@ impl Staged {
     }
 }
 
+/// Pins several of one workspace, with few statements.
+pub(super) fn pin_all(staged: &[Staged], desk: &mut Desk<'_>) -> Result<(), Rejection> {
+    let is_late = |staged: &Staged| desk.now() > staged.staged_at.plus(PINNED_WITHIN);
+    if staged.iter().any(is_late) {
+        return Err(Rejection::Recompose);
+    }
+    for some in staged.chunks(PINNED_AT_ONCE) {
+        let digests: Vec<Value> = some
+            .iter()
+            .map(|staged| staged.content.digest.0.as_slice().into())
+            .collect();
+        let (placeholders, digests) = padded(&digests, 2);
+        let sql = format!(
+            "UPDATE blobs SET pinned = 1
+              WHERE workspace = $1 AND pinned = 0 AND digest IN ({placeholders})"
+        );
+        let mut parameters: Vec<Value> = vec![some[0].workspace.to_string().into()];
+        parameters.extend(digests);
+        desk.write_beside(Statement::new(sql, parameters));
+    }
+    Ok(())
+}
+
+/// Which of these contents a workspace has.
+async fn present(
+    store: &dyn Store,
+    workspace: &str,
+    digests: &[Digest],
+) -> Result<BTreeSet<Digest>, StoreError> {
+    let values: Vec<Value> = digests.iter().map(|it| it.0.as_slice().into()).collect();
+    let (placeholders, values) = padded(&values, 2);
+    let sql =
+        format!("SELECT digest FROM blobs WHERE workspace = $1 AND digest IN ({placeholders})");
+    let mut parameters: Vec<Value> = vec![workspace.into()];
+    parameters.extend(values);
+    let rows = store.query(&sql, parameters).await?;
+    rows.iter().map(|row| Ok(Digest(row.hash(0)?))).collect()
+}
+
 fn at(workspace: WorkspaceId, digest: Digest) -> [Value; 2] {
     [workspace.to_string().into(), digest.0.as_slice().into()]
 }
@@ -90,10 +133,7 @@ impl Service {
         workspace: WorkspaceId,
         text: &str,
     ) -> Result<Staged, ServiceError> {
-        let content = Content {
-            digest: Digest(Sha256::digest(text).into()),
-            size: text.len() as u64,
-        };
+        let content = Content::of(text);
         let staged_at = self.source().now();
         let store = self.journal.store();
         let staged = Staged {
@@ -123,6 +163,88 @@ impl Service {
             .execute(vec![Statement::new(STAGE, parameters)])
             .await?;
         Ok(staged)
+    }
+
+    /// Keeps several contents until they are pinned or collected.
+    pub(super) async fn stage_all(
+        &self,
+        workspace: WorkspaceId,
+        texts: &[&str],
+    ) -> Result<Vec<Staged>, ServiceError> {
+        let staged_at = self.source().now();
+        let key = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
+        let key = key.ok_or_else(|| ServiceError::Internal(format!("{workspace} has no key")))?;
+        let (store, place) = (self.journal.store(), workspace.to_string());
+        let mut all = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(CONTENTS_AT_ONCE) {
+            let contents: Vec<_> = texts.iter().map(|text| Content::of(text)).collect();
+            let digests: Vec<_> = contents.iter().map(|content| content.digest).collect();
+            let there = present(&**store, &place, &digests).await?;
+            let mut statements = Vec::with_capacity(texts.len());
+            for (content, text) in contents.iter().zip(texts) {
+                let [place, digest] = at(workspace, content.digest);
+                if there.contains(&content.digest) {
+                    // Nothing is sealed and sent again.
+                    let parameters = [staged_at.0.into(), place, digest];
+                    statements.push(Statement::new(RESTAGE, parameters));
+                    continue;
+                }
+                let bound = bound_to(&workspace.to_string(), content.digest);
+                let sealed = key.seal_bytes(self.source(), &bound, text.as_bytes());
+                let parameters: [Value; 6] = [
+                    place,
+                    digest,
+                    content.size.into(),
+                    i64::from(key.version()).into(),
+                    sealed.into(),
+                    staged_at.0.into(),
+                ];
+                statements.push(Statement::new(STAGE, parameters));
+            }
+            store.execute(statements).await?;
+            all.extend(contents.into_iter().map(|content| Staged {
+                content,
+                workspace,
+                staged_at,
+            }));
+        }
+        Ok(all)
+    }
+
+    /// What several contents say, in their order: read, opened and told apart from what it costs
+    /// one by one.
+    pub(super) async fn contents_of(
+        &self,
+        workspace: WorkspaceId,
+        contents: &[Content],
+    ) -> Result<Vec<String>, ServiceError> {
+        let (store, place) = (self.journal.store(), workspace.to_string());
+        let digests: Vec<_> = contents.iter().map(|content| content.digest).collect();
+        let mut found: BTreeMap<Digest, Kept> = BTreeMap::new();
+        for digests in digests.chunks(CONTENTS_AT_ONCE) {
+            let rows = kept(&**store, &place, digests).await?;
+            found.extend(rows.into_iter().map(|((_, digest), kept)| (digest, kept)));
+        }
+        let mut keys = BTreeMap::new();
+        let versions: BTreeSet<u32> = found.values().map(|kept| kept.key_version).collect();
+        for version in versions {
+            let owner = KeyOwner::Workspace(workspace);
+            keys.insert(version, self.keyring.key(owner, version).await?);
+        }
+        let opened = beside(move || {
+            let open = |digest: &Digest| {
+                let kept = found.get(digest).ok_or((*digest, "is missing"))?;
+                let key = keys.get(&kept.key_version).cloned().flatten();
+                let key = key.ok_or((*digest, "has no key"))?;
+                let opened = key.open_bytes(&bound_to(&place, *digest), &kept.sealed);
+                let opened = opened.map_err(|_| (*digest, "was changed"))?;
+                String::from_utf8(opened.to_vec()).map_err(|_| (*digest, "is no text"))
+            };
+            digests.iter().map(open).collect::<Result<Vec<_>, _>>()
+        });
+        opened.await.map_err(|(digest, what)| {
+            ServiceError::Internal(format!("the content {digest} of {workspace} {what}"))
+        })
     }
 
     /// What a content says.

@@ -495,7 +495,7 @@ impl Service {
 }
 
 /// Whether a crew is one of those that a principal reaches.
-fn reaches(principal: &Principal, crew: CrewPlace) -> bool {
+pub(super) fn reaches(principal: &Principal, crew: CrewPlace) -> bool {
     match principal {
         Principal::Person(_) => true,
         Principal::Key(key) => key.0.terms.reach(key.0.environment, crew).is_ok(),

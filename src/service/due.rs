@@ -40,6 +40,8 @@ pub struct DueReport {
     /// Roles and memberships that have ended by themselves.
     pub limits_reached: u64,
     pub auditors_expired: u64,
+    /// Scheduled promotions that were applied, or whose schedules ended.
+    pub promotions_due: u64,
     /// Contents that were staged and never pinned.
     pub contents_collected: u64,
     /// Names of an older store by which people can be found now.
@@ -106,6 +108,15 @@ impl Service {
         for (_, key) in self.api_keys().due(now, AT_ONCE).await? {
             self.expire_key(&key).await?;
             report.keys_expired += 1;
+        }
+        for (_, promotion) in self.promotions().due(now, AT_ONCE).await? {
+            // One that cannot be read keeps nothing else from being done; it stays due.
+            match self.apply_due(&promotion).await {
+                Ok(()) => report.promotions_due += 1,
+                Err(error) => {
+                    tracing::warn!(%error, promotion = %promotion.id, "it was not applied in time");
+                }
+            }
         }
         report.names_caught_up = self.catch_up_with_words().await?;
         report.contents_collected = self.collect_contents().await?;

@@ -16,6 +16,7 @@ mod attempts;
 mod audit;
 mod auditors;
 mod authenticate;
+mod bundles;
 mod connections;
 mod contents;
 mod credentials;
@@ -40,6 +41,7 @@ mod passwords;
 mod people;
 pub mod plans;
 mod policies;
+mod promotions;
 mod proving;
 mod publishing;
 mod secrets;
@@ -76,6 +78,7 @@ pub use audit::{
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
+pub use bundles::{BundleDraft, Export};
 pub use connections::ConnectionView;
 pub use credentials::CredentialChange;
 pub use crews::{CrewFilter, CrewView};
@@ -92,6 +95,10 @@ pub use pace::Pace;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
 pub use people::Opened;
+pub use promotions::{
+    ChangelogView, DiffItem, DiffView, NewPromotion, OtherSide, PromotionFilter, PromotionView,
+    ReportedCheck, RollOutReport, RollOutResult, SourceDraft,
+};
 pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
@@ -110,9 +117,10 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
-        Invitations, ItemVersions, Items, KeyNames, Limits, Members, OrganizationMembers,
-        Organizations, People, Policies, Projection, Users, Workspaces, audit_index,
+        ApiKeys, Auditors, Changelog, Connections, CrewContents, Crews, Documents, Engine,
+        EngineError, Found, Indexer, Invitations, ItemVersions, Items, KeyNames, Limits, Members,
+        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Users,
+        Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -330,6 +338,18 @@ impl Service {
     }
 
     fn item_versions(&self) -> Documents<ItemVersions> {
+        self.documents()
+    }
+
+    fn crew_contents(&self) -> Documents<CrewContents> {
+        self.documents()
+    }
+
+    fn promotions(&self) -> Documents<Promotions> {
+        self.documents()
+    }
+
+    fn changelog(&self) -> Documents<Changelog> {
         self.documents()
     }
 

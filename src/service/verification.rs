@@ -16,7 +16,7 @@ use super::{
     proving::Proving,
 };
 use crate::{
-    domain::{crew::Crew, event::Event},
+    domain::{crew::Crew, event::Event, promotion::Promotion},
     journal::{
         StoredEvent, beside,
         sealing::Keyring,
@@ -250,11 +250,12 @@ impl Chains {
     }
 
     fn follow_contents(&mut self, event: &StoredEvent, report: &mut VerifyReport) {
-        if event.aggregate_type != Crew::TYPE {
+        if ![Crew::TYPE, Promotion::TYPE].contains(&event.aggregate_type.as_str()) {
             return;
         }
         let named = match event.decode().map(|recorded| recorded.event) {
             Ok(Event::Crew(happened)) => happened.contents(),
+            Ok(Event::Promotion(happened)) => happened.contents(),
             Ok(
                 Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_),
             ) => vec![],

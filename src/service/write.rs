@@ -13,7 +13,8 @@ use crate::{
         authority::Actor,
         crew::{ConnectionId, CrewPlace, ItemId},
         ids::{
-            CrewId, EventId, InvitationId, KeyId, OrganizationId, SessionId, UserId, WorkspaceId,
+            CrewId, EventId, InvitationId, KeyId, OrganizationId, PromotionId, SessionId, UserId,
+            WorkspaceId,
         },
         sealed::KeyOwner,
     },
@@ -143,6 +144,7 @@ pub(super) enum Made {
         known: u64,
         expired: u64,
     },
+    Promotion(PromotionId),
 }
 
 impl Made {

@@ -11,13 +11,14 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "getting-in",
     "roles",
     "api-keys",
     "environments",
     "workspace-per-client",
     "crew-per-client",
+    "promotion",
 ];
 
 pub fn trials() -> Vec<Case> {
@@ -39,6 +40,9 @@ pub fn trials() -> Vec<Case> {
         }),
         both("guide", "a_crew_per_client_is_true", async |store| {
             follow(store, PAGES[5]).await
+        }),
+        both("guide", "promotion_is_true", async |store| {
+            follow(store, PAGES[6]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),

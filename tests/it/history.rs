@@ -27,16 +27,20 @@ use crewlog::domain::authority::{
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
     Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewEvent, CrewPlace,
-    CrewProfile, ItemCommand, ItemId, ProfileChange,
+    CrewProfile, Item, ItemChange, ItemCommand, ItemId, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{
     AgentId, ChannelId, CredentialId, CrewId, IntegrationId, KeyId, PathwayId, PhoneNumberId,
-    SessionId, SubjectId, WebhookEndpointId,
+    PromotionId, SessionId, SubjectId, WebhookEndpointId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
+use crewlog::domain::promotion::{
+    ApprovalTerms, CheckOutcome, CheckResult, Circumstances, Promotion, PromotionCommand,
+    PromotionEvent, PromotionSource, Review, ScheduleEnd,
+};
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{
@@ -281,6 +285,7 @@ async fn write_history(fixture: &Fixture) {
     write_sessions(fixture, &bob).await;
     let key = write_keys(fixture, &ada, team).await;
     write_crews(fixture, &ada, team).await;
+    write_promotions(fixture, &ada, team).await;
     write_organization_members(fixture, &ada, &bob, team).await;
     write_rules(fixture, [&ada, &bob, &cyd], second).await;
     write_audit(fixture, [&ada, &bob, &cyd], second).await;
@@ -792,6 +797,177 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
     fixture.commit(made).await;
 }
 
+/// Promotions into a crew, with everything that can become of one.
+async fn write_promotions(fixture: &Fixture, ada: &Person, team: Team) {
+    let crew = CrewPlace {
+        id: CrewId::from_uuid(fixture.source.uuid()),
+        environment: Environment::Staging,
+    };
+    let (user, by) = (ada.user, ada.actor());
+    let place = StreamRef::of::<Crew>(crew.id, team.workspace);
+    let [first, second, third] = [(); 3].map(|()| PromotionId::from_uuid(fixture.source.uuid()));
+    let stream = move |id| StreamRef::of::<Promotion>(id, team.workspace);
+    let item = ItemId::Agent(AgentId::from_uuid(fixture.source.uuid()));
+    let checked = fixture.event_id();
+    let owner = KeyOwner::Workspace(team.workspace);
+    let said = r#"{"A call is answered":"in 2 s"}"#;
+    let evidence = fixture.seal(owner, checked, "evidence", said).await;
+    let (digest, size) = (Digest([9; 32]), 2);
+    let content = Content { digest, size };
+    let terms = ApprovalTerms {
+        approvals_needed: 1,
+        self_approval: true,
+    };
+    let review = move |target_version| Review {
+        target_version,
+        bundle_digest: digest,
+        include: Some(vec!["agent/Greeter".parse().expect("a key")]),
+        plan: content,
+        added: 1,
+        changed: 0,
+        removed: 0,
+    };
+    let now = move |target_version| Circumstances {
+        target_version,
+        terms,
+        entitled: [user].into(),
+    };
+    let change = ItemChange {
+        item,
+        from: None,
+        to: Some(Item {
+            name: "Greeter".to_owned(),
+            content,
+        }),
+    };
+    let streams = vec![
+        team.stream(),
+        place.clone(),
+        stream(first),
+        stream(second),
+        stream(third),
+    ];
+    let made = unit(team.organization, streams, move |desk| {
+        let actor = by;
+        let listed = WorkspaceCommand::ListCrew { actor, crew };
+        desk.execute::<Workspace>(&team.stream(), listed, &[])?;
+        let created = CrewCommand::Create {
+            crew,
+            workspace: team.workspace,
+            organization: team.organization,
+            profile: CrewProfile {
+                name: "Acme Corp - Staging".to_owned(),
+                ..CrewProfile::default()
+            },
+        };
+        desk.execute::<Crew>(&place, created, &[])?;
+        let from_crew = PromotionSource::Crew { crew, version: 1 };
+        for (id, source) in [
+            (first, PromotionSource::Bundle {}),
+            (second, from_crew),
+            (third, from_crew),
+        ] {
+            let propose = PromotionCommand::Propose {
+                promotion: id,
+                workspace: team.workspace,
+                organization: team.organization,
+                source,
+                target: crew,
+                review: review(0),
+                terms,
+                proposed_by: by,
+                proposers: vec![user],
+            };
+            desk.execute::<Promotion>(&stream(id), propose, &[])?;
+        }
+        let approve = || PromotionCommand::Approve { user, now: now(0) };
+        let whys = [
+            ScheduleEnd::TargetMoved,
+            ScheduleEnd::RightsEnded,
+            ScheduleEnd::ApprovalsMissing,
+            ScheduleEnd::SlotsMissing,
+            ScheduleEnd::TargetGone,
+        ];
+        let refresh = PromotionCommand::Refresh {
+            source: from_crew,
+            review: review(0),
+            terms,
+            refreshed_by: by,
+            proposers: vec![user],
+        };
+        let mut asked = vec![approve(), refresh, approve()];
+        for (hour, why) in whys.into_iter().enumerate() {
+            let hours = chrono::TimeDelta::hours(1 + hour as i64);
+            let at = desk.now().plus(hours);
+            let schedule = PromotionCommand::Schedule {
+                user,
+                at,
+                now: now(0),
+            };
+            asked.extend([schedule, PromotionCommand::EndSchedule { at, why }]);
+        }
+        asked.push(PromotionCommand::Apply {
+            user,
+            version: desk.sequence(&place) + 1,
+            scheduled: None,
+            now: now(0),
+        });
+        for command in asked {
+            desk.execute::<Promotion>(&stream(first), command, &[])?;
+        }
+        let promote = CrewCommand::Promote {
+            promotion: first,
+            expected: 0,
+            changes: vec![change.clone()],
+            needs: vec![],
+        };
+        desk.execute::<Crew>(&place, promote, &[])?;
+        let check = |outcome| {
+            let name = "A call is answered".to_owned();
+            vec![CheckResult { name, outcome }]
+        };
+        let failed = PromotionCommand::Check {
+            checks: check(CheckOutcome::Failed),
+            evidence: Some(evidence.clone()),
+            checked_by: by,
+        };
+        desk.execute::<Promotion>(&stream(first), failed, &[checked])?;
+        let passed = PromotionCommand::Check {
+            checks: check(CheckOutcome::Passed),
+            evidence: None,
+            checked_by: by,
+        };
+        desk.execute::<Promotion>(&stream(first), passed, &[])?;
+        let present = desk.read::<Crew>(&place).contents_version();
+        let back = PromotionCommand::RollBack {
+            user,
+            present,
+            version: desk.sequence(&place) + 1,
+            force: false,
+        };
+        desk.execute::<Promotion>(&stream(first), back, &[])?;
+        let back = CrewCommand::RollBack {
+            promotion: first,
+            expected: present,
+            changes: vec![ItemChange {
+                item,
+                from: change.to.clone(),
+                to: None,
+            }],
+        };
+        desk.execute::<Crew>(&place, back, &[])?;
+        let reject = PromotionCommand::Reject { user };
+        desk.execute::<Promotion>(&stream(second), reject, &[])?;
+        let cancel = PromotionCommand::Cancel {
+            actor: by,
+            decides: false,
+        };
+        desk.execute::<Promotion>(&stream(third), cancel, &[])?;
+        Ok(done())
+    });
+    fixture.commit(made).await;
+}
+
 /// More sessions than one person may have, one that is signed out of, and wrong passwords.
 async fn write_sessions(fixture: &Fixture, bob: &Person) {
     let expires_at = fixture.source.now().plus(chrono::TimeDelta::days(30));
@@ -854,6 +1030,7 @@ fn version_of(event: &Event) -> String {
         Event::Organization(event) => event.event_version(),
         Event::Workspace(event) => event.event_version(),
         Event::Crew(event) => event.event_version(),
+        Event::Promotion(event) => event.event_version(),
         Event::Attempts(event) => event.event_version(),
     }
 }
@@ -872,6 +1049,7 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<OrganizationEvent>(external("?")),
         variants_of::<WorkspaceEvent>(external("?")),
         variants_of::<CrewEvent>(external("?")),
+        variants_of::<PromotionEvent>(external("?")),
         variants_of::<AttemptsEvent>(external("?")),
     ] {
         let missing: Vec<_> = variants.difference(&present).collect();
@@ -891,6 +1069,9 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<Role>(json!("?")),
         variants_of::<OrganizationRole>(json!("?")),
         variants_of::<ProductionChanges>(json!("?")),
+        variants_of::<ScheduleEnd>(json!("?")),
+        variants_of::<CheckOutcome>(json!("?")),
+        variants_of::<PromotionSource>(external("?")),
     ] {
         let missing = variants
             .iter()
@@ -1014,6 +1195,7 @@ async fn loads(store: Arc<dyn Store>, history: &History) {
             "organization" => same::<Organization>(&fixture, id, scope).await,
             "workspace" => same::<Workspace>(&fixture, id, scope).await,
             "crew" => same::<Crew>(&fixture, id, scope).await,
+            "promotion" => same::<Promotion>(&fixture, id, scope).await,
             "attempts" => same::<Attempts>(&fixture, id, scope).await,
             other => panic!("an aggregate of the type {other}"),
         }

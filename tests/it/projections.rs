@@ -8,18 +8,22 @@ use std::time::Duration;
 use crewlog::domain::Name;
 use crewlog::domain::Timestamp;
 use crewlog::domain::attempts::{Attempts, AttemptsCommand};
-use crewlog::domain::authority::{OrganizationRole, Permission, Role};
+use crewlog::domain::authority::{Actor, OrganizationRole, Permission, Role};
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
-    Connection, ConnectionCommand, ConnectionKind, Crew, CrewCommand, CrewPlace, CrewProfile,
-    ItemCommand, ItemId, ProfileChange,
+    Connection, ConnectionCommand, ConnectionKind, Crew, CrewCommand, CrewPlace, CrewProfile, Item,
+    ItemChange, ItemCommand, ItemId, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{
-    AgentId, CredentialId, CrewId, EventId, InvitationId, PathwayId, SessionId,
+    AgentId, CredentialId, CrewId, EventId, InvitationId, PathwayId, PromotionId, SessionId, UserId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::plans::Quotas;
+use crewlog::domain::promotion::{
+    ApprovalTerms, CheckOutcome, CheckResult, Circumstances, Promotion, PromotionCommand,
+    PromotionSource, Review, ScheduleEnd,
+};
 use crewlog::domain::sealed::KeyOwner;
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Policy, Workspace, WorkspaceCommand};
@@ -149,6 +153,7 @@ impl Naive {
             "organization" => self.organization(entry),
             "workspace" => self.workspace(entry),
             "crew" => self.crew(entry),
+            "promotion" => self.promotion(entry),
             "attempts" => {}
             other => panic!("an aggregate of the type {other}"),
         }
@@ -466,24 +471,16 @@ impl Naive {
                 document["status"] = json!("archived");
                 entry.stamp(document);
             }),
-            "agent_removed" | "pathway_removed" => {
-                self.remove("crew_items", &text(&body["item"]));
+            "agent_removed" | "pathway_removed" | "agent_created" | "pathway_created"
+            | "agent_updated" | "pathway_updated" => {
+                self.item(entry, body);
+                self.contents(entry);
             }
-            "agent_created" | "pathway_created" | "agent_updated" | "pathway_updated" => {
-                let (item, to) = (text(&body["item"]), &body["to"]);
-                let version = json!({
-                    "id": item, "crew": crew, "workspace": entry.scope,
-                    "version": entry.sequence, "created_at": entry.recorded_at, "item": to,
-                });
-                let key = format!("{item}/{:020}", entry.sequence);
-                self.put("crew_item_versions", key, version.clone());
-                if entry.event_type.ends_with("_created") {
-                    self.put("crew_items", item.clone(), version);
+            "crew_promoted" | "crew_rolled_back" => {
+                for change in body["changes"].as_array().expect("changes") {
+                    self.item(entry, change);
                 }
-                self.change("crew_items", &item, |document| {
-                    document["item"] = to.clone();
-                    entry.stamp(document);
-                });
+                self.contents(entry);
             }
             "connection_added" => {
                 let document = json!({
@@ -520,6 +517,149 @@ impl Naive {
             }
             other => panic!("a crew event {other}"),
         }
+    }
+
+    /// An agent or a pathway comes, changes or goes.
+    fn item(&mut self, entry: &Entry, change: &Value) {
+        let (item, to) = (text(&change["item"]), &change["to"]);
+        if to.is_null() {
+            return self.remove("crew_items", &item);
+        }
+        let version = json!({
+            "id": item, "crew": entry.stream, "workspace": entry.scope,
+            "version": entry.sequence, "created_at": entry.recorded_at, "item": to,
+        });
+        let key = format!("{item}/{:020}", entry.sequence);
+        self.put("crew_item_versions", key, version.clone());
+        if change["from"].is_null() {
+            self.put("crew_items", item.clone(), version);
+        }
+        self.change("crew_items", &item, |document| {
+            document["item"] = to.clone();
+            entry.stamp(document);
+        });
+    }
+
+    fn contents(&mut self, entry: &Entry) {
+        let document = json!({
+            "crew": entry.stream, "workspace": entry.scope, "version": entry.sequence,
+            "updated_at": entry.recorded_at,
+        });
+        self.put("crew_contents", entry.stream.clone(), document);
+    }
+
+    fn promotion(&mut self, entry: &Entry) {
+        let (promotion, body) = (entry.stream.as_str(), &entry.body);
+        let waiting = |terms: &Value| match terms["approvals_needed"].as_u64() {
+            Some(0) => "approved",
+            _ => "proposed",
+        };
+        let sealed = |field: &str, sealed: &Value| match sealed {
+            Value::Null => Value::Null,
+            sealed => json!({"event": entry.id, "field": field, "sealed": sealed}),
+        };
+        let reason = sealed("metadata.reason", &entry.metadata["reason"]);
+        if entry.event_type == "promotion_proposed" {
+            let document = json!({
+                "id": promotion, "version": 1, "created_at": entry.recorded_at,
+                "updated_at": entry.recorded_at, "workspace": body["workspace"],
+                "source": body["source"], "target": body["target"], "review": body["review"],
+                "terms": body["terms"], "status": waiting(&body["terms"]),
+                "proposed_by": body["proposed_by"], "reason": reason, "approvals": [],
+                "schedule": null, "schedule_ended": null, "applied": null, "checks": [],
+                "ended": null,
+            });
+            return self.put("promotions", promotion, document);
+        }
+        let user = json!({"type": "user", "id": body["user"]});
+        let ended = |by: &Value, forced: &Value| {
+            json!({
+                "by": by, "at": entry.recorded_at, "reason": reason,
+                "forced": forced.as_bool().unwrap_or_default(),
+            })
+        };
+        self.change("promotions", promotion, |document| {
+            match entry.event_type.as_str() {
+                "promotion_refreshed" => {
+                    for field in ["source", "review", "terms"] {
+                        document[field] = body[field].clone();
+                    }
+                    document["approvals"] = json!([]);
+                    document["schedule"] = Value::Null;
+                    document["schedule_ended"] = Value::Null;
+                    document["status"] = json!(waiting(&body["terms"]));
+                }
+                "promotion_approved" => {
+                    let approval = json!({"user": body["user"], "at": entry.recorded_at});
+                    let approvals = document["approvals"].as_array_mut().expect("approvals");
+                    approvals.push(approval);
+                    if body["suffices"] == true && document["status"] == "proposed" {
+                        document["status"] = json!("approved");
+                    }
+                }
+                "promotion_rejected" => {
+                    document["status"] = json!("rejected");
+                    document["schedule"] = Value::Null;
+                    document["ended"] = ended(&user, &Value::Null);
+                }
+                "promotion_cancelled" => {
+                    document["status"] = json!("cancelled");
+                    document["schedule"] = Value::Null;
+                    document["ended"] = ended(&body["cancelled_by"], &Value::Null);
+                }
+                "promotion_scheduled" => {
+                    document["status"] = json!("scheduled");
+                    document["schedule"] = json!({"at": body["at"], "user": body["user"]});
+                    document["schedule_ended"] = Value::Null;
+                }
+                "promotion_schedule_ended" => {
+                    document["status"] = json!("approved");
+                    document["schedule"] = Value::Null;
+                    document["schedule_ended"] = json!({"at": body["at"], "why": body["why"]});
+                }
+                "promotion_applied" => {
+                    document["status"] = json!("applied");
+                    document["schedule"] = Value::Null;
+                    document["applied"] = json!({
+                        "user": body["user"], "at": entry.recorded_at,
+                        "version": body["version"], "scheduled": body["scheduled"],
+                    });
+                }
+                "promotion_checked" => {
+                    let status = match body["verified"] == true {
+                        true => "verified",
+                        false => "applied",
+                    };
+                    document["status"] = json!(status);
+                    let known = document["checks"].as_array_mut().expect("checks");
+                    for check in body["checks"].as_array().expect("checks") {
+                        known.retain(|other| other["check"]["name"] != check["name"]);
+                        known.push(json!({
+                            "check": check, "by": body["checked_by"], "at": entry.recorded_at,
+                            "evidence": sealed("evidence", &body["evidence"]),
+                        }));
+                    }
+                }
+                "promotion_rolled_back" => {
+                    document["status"] = json!("rolled_back");
+                    document["ended"] = ended(&user, &body["forced"]);
+                }
+                other => panic!("a promotion event {other}"),
+            }
+            entry.stamp(document);
+        });
+        let change = match entry.event_type.as_str() {
+            "promotion_applied" => "promoted",
+            "promotion_rolled_back" => "rolled_back",
+            _ => return,
+        };
+        let (crew, version) = (text(&body["target"]), body["version"].as_u64());
+        let version = version.expect("a version");
+        let document = json!({
+            "crew": crew, "version": version, "promotion": promotion, "change": change,
+            "at": entry.recorded_at,
+        });
+        self.put("changelog", format!("{crew}/{version:020}"), document);
     }
 
     fn key(&mut self, entry: &Entry) {
@@ -655,6 +795,21 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
             of_connection = format!("{kind}.{}", happened.unwrap_or(&entry.event_type));
             (of_connection.as_str(), id)
         }
+        "crew_promoted" => ("crew.promoted", entry.stream.clone()),
+        "crew_rolled_back" => ("crew.rolled_back", entry.stream.clone()),
+        "promotion_proposed" => ("promotion.proposed", entry.stream.clone()),
+        "promotion_refreshed" => ("promotion.refreshed", entry.stream.clone()),
+        "promotion_approved" => ("promotion.approved", entry.stream.clone()),
+        "promotion_rejected" => ("promotion.rejected", entry.stream.clone()),
+        "promotion_cancelled" => ("promotion.cancelled", entry.stream.clone()),
+        "promotion_scheduled" => ("promotion.scheduled", entry.stream.clone()),
+        "promotion_schedule_ended" => ("promotion.schedule_ended", entry.stream.clone()),
+        "promotion_applied" => ("promotion.applied", entry.stream.clone()),
+        "promotion_checked" if body["verified"] == true => {
+            ("promotion.verified", entry.stream.clone())
+        }
+        "promotion_checked" => ("promotion.check_failed", entry.stream.clone()),
+        "promotion_rolled_back" => ("promotion.rolled_back", entry.stream.clone()),
         "attempt_refused" | "report_read" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
@@ -666,7 +821,7 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "attempt_refused" | "report_read" => &body["actor"],
         _ => &entry.metadata["actor"],
     };
-    let is_inside = entry.kind == "crew";
+    let is_inside = ["crew", "promotion"].contains(&entry.kind.as_str());
     let organization = entry.metadata["organization"].as_str();
     [
         Some(entry.position.to_string()),
@@ -997,8 +1152,9 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     let other = source.one_of(&world.people).clone();
     let role = *source.one_of(&Role::ALL);
     let label = format!("name {}", source.below(1_000));
-    let mut unit = match source.below(20) {
-        18 | 19 => crew_unit(fixture, world, team, &actor, &label),
+    let mut unit = match source.below(21) {
+        20 if !world.crews.is_empty() => promotion_unit(fixture, world, &actor, &label),
+        18..=20 => crew_unit(fixture, world, team, &actor, &label),
         0 | 1 => {
             let invitation = fixture.invitation_id();
             world.invitations.push((team, invitation));
@@ -1126,6 +1282,178 @@ fn crew_unit(
             desk.execute::<Workspace>(&team.stream(), list, &[])?;
         }
         desk.execute::<Crew>(&stream, inside, &[])?;
+        Ok(done())
+    })
+}
+
+/// A promotion into one of the crews, from its proposal as far as chance has it: some of the items
+/// go, a new one comes.
+fn promotion_unit(fixture: &Fixture, world: &World, actor: &Person, label: &str) -> Unit {
+    let (source, user) = (&fixture.source, actor.user);
+    let (team, crew) = *source.one_of(&world.crews);
+    let promotion = PromotionId::from_uuid(source.uuid());
+    let (place, stream) = (
+        StreamRef::of::<Crew>(crew.id, team.workspace),
+        StreamRef::of::<Promotion>(promotion, team.workspace),
+    );
+    let new = ItemId::Agent(AgentId::from_uuid(source.uuid()));
+    let (name, how_far, needed) = (label.to_owned(), source.below(6), source.below(2) as u8);
+    let event = fixture.event_id();
+    let streams = vec![team.stream(), place.clone(), stream.clone()];
+    unit(team.organization, streams, move |desk| {
+        let (workspace, now, by) = (team.stream(), desk.now(), Actor::User { id: user });
+        let permission = Permission::ProposePromotions;
+        let workspace = desk.read::<Workspace>(&workspace);
+        workspace.authorise_in_crew(by, permission, crew, now)?;
+        let there = desk.read::<Crew>(&place);
+        there.changeable_in(team.workspace)?;
+        let version = there.contents_version();
+        let items: Vec<_> = there
+            .items()
+            .all()
+            .map(|(id, item)| (id, item.clone()))
+            .collect();
+        let gone = items
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(|(item, from)| ItemChange {
+                item: *item,
+                from: Some(from.clone()),
+                to: None,
+            });
+        let (digest, size) = (Digest([7; 32]), 2);
+        let content = Content { digest, size };
+        let mut changes: Vec<_> = gone.collect();
+        changes.push(ItemChange {
+            item: new,
+            from: None,
+            to: Some(Item {
+                name: format!("new {name}"),
+                content,
+            }),
+        });
+        changes.sort_by_key(|change| change.item);
+        let terms = ApprovalTerms {
+            approvals_needed: needed,
+            self_approval: true,
+        };
+        let review = Review {
+            target_version: version,
+            bundle_digest: digest,
+            include: None,
+            plan: content,
+            added: 1,
+            changed: 0,
+            removed: changes.len() as u64 - 1,
+        };
+        let promoted = PromotionSource::Bundle {};
+        let mut asked = vec![PromotionCommand::Propose {
+            promotion,
+            workspace: team.workspace,
+            organization: team.organization,
+            source: promoted,
+            target: crew,
+            review: review.clone(),
+            terms,
+            proposed_by: by,
+            proposers: vec![user],
+        }];
+        let circumstances = |entitled: &[UserId]| Circumstances {
+            target_version: version,
+            terms,
+            entitled: entitled.iter().copied().collect(),
+        };
+        let approve = PromotionCommand::Approve {
+            user,
+            now: circumstances(&[]),
+        };
+        let refresh = PromotionCommand::Refresh {
+            source: promoted,
+            review,
+            terms,
+            refreshed_by: by,
+            proposers: vec![user],
+        };
+        let at = Timestamp(now.0 + 1_000_000);
+        match how_far {
+            0 => asked.push(PromotionCommand::Reject { user }),
+            1 => asked.extend([
+                approve,
+                refresh,
+                PromotionCommand::Cancel {
+                    actor: by,
+                    decides: false,
+                },
+            ]),
+            2 => asked.extend([
+                approve,
+                PromotionCommand::Schedule {
+                    user,
+                    at,
+                    now: circumstances(&[user]),
+                },
+                PromotionCommand::EndSchedule {
+                    at,
+                    why: ScheduleEnd::RightsEnded,
+                },
+            ]),
+            _ => asked.extend([
+                approve,
+                PromotionCommand::Apply {
+                    user,
+                    version: desk.sequence(&place) + 1,
+                    scheduled: None,
+                    now: circumstances(&[user]),
+                },
+            ]),
+        }
+        for command in asked {
+            desk.execute::<Promotion>(&stream, command, &[])?;
+        }
+        if how_far < 3 {
+            return Ok(done());
+        }
+        let promote = CrewCommand::Promote {
+            promotion,
+            expected: version,
+            changes: changes.clone(),
+            needs: vec![],
+        };
+        desk.execute::<Crew>(&place, promote, &[])?;
+        if how_far > 3 {
+            let check = PromotionCommand::Check {
+                checks: vec![CheckResult {
+                    name: "A call is answered".to_owned(),
+                    outcome: match how_far {
+                        4 => CheckOutcome::Failed,
+                        _ => CheckOutcome::Passed,
+                    },
+                }],
+                evidence: None,
+                checked_by: by,
+            };
+            desk.execute::<Promotion>(&stream, check, &[event])?;
+            let present = desk.read::<Crew>(&place).contents_version();
+            let back = PromotionCommand::RollBack {
+                user,
+                present,
+                version: desk.sequence(&place) + 1,
+                force: false,
+            };
+            desk.execute::<Promotion>(&stream, back, &[])?;
+            let undone = changes.iter().map(|change| ItemChange {
+                item: change.item,
+                from: change.to.clone(),
+                to: change.from.clone(),
+            });
+            let back = CrewCommand::RollBack {
+                promotion,
+                expected: present,
+                changes: undone.collect(),
+            };
+            desk.execute::<Crew>(&place, back, &[])?;
+        }
         Ok(done())
     })
 }

@@ -63,6 +63,9 @@ pub struct ApiKey {
     /// The only environment that it works in; none for a key of an organization.
     pub environment: Option<Environment>,
     pub terms: KeyTerms,
+    /// Who made it, or the key in whose place it came: of all those before it, the first.
+    pub creator: UserId,
+    /// Who made it: by rotating, where it came in another's place.
     pub created_by: UserId,
     pub created_at: Timestamp,
     /// The key that takes its place; it then lives to the end of its grace.
@@ -108,6 +111,16 @@ impl KeyRing {
     /// Every key that no event has ended, in the order of their ids.
     pub fn live(&self) -> impl Iterator<Item = (KeyId, &ApiKey)> {
         self.live.iter().map(|(id, key)| (*id, key))
+    }
+
+    /// The people that a key counts as wherever four eyes are asked for: who made it, and who
+    /// last rotated it.
+    pub fn stands_for(&self, key: KeyId) -> Vec<UserId> {
+        let people = |key: &ApiKey| match key.creator == key.created_by {
+            true => vec![key.creator],
+            false => vec![key.creator, key.created_by],
+        };
+        self.live.get(&key).map(people).unwrap_or_default()
     }
 
     /// That `key` counts at `now` and has `right`, and what gave it that.
@@ -316,9 +329,12 @@ impl KeyRing {
     pub fn apply(&mut self, event: KeyEvent) {
         match event {
             KeyEvent::Created(created) => {
+                let predecessor = created.rotated_from.and_then(|key| self.live.get(&key));
+                let creator = predecessor.map_or(created.created_by, |key| key.creator);
                 let key = ApiKey {
                     environment: created.environment,
                     terms: created.terms,
+                    creator,
                     created_by: created.created_by,
                     created_at: created.created_at,
                     successor: None,

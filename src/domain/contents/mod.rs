@@ -12,6 +12,8 @@ use std::{fmt, str::FromStr};
 pub use difference::{Difference, differences};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use sha2::{Digest as _, Sha256};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// The largest content, in bytes of its canonical form.
@@ -63,6 +65,16 @@ pub struct Content {
     pub size: u64,
 }
 
+impl Content {
+    /// What these bytes are named by.
+    pub fn of(text: &str) -> Self {
+        Self {
+            digest: Digest(Sha256::digest(text).into()),
+            size: text.len() as u64,
+        }
+    }
+}
+
 /// A place in a document, as an RFC 6901 pointer, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -71,7 +83,7 @@ pub struct Finding {
 }
 
 /// The pointer of a member or an item below another.
-fn below(pointer: &str, name: &str) -> String {
+pub(super) fn below(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -3,9 +3,11 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::Value;
 
 use super::{Finding, below};
+use crate::domain::{bundle::ItemKey, crew::ItemKind};
 
 /// The member that makes an object a slot; it has no other.
 pub const SLOT: &str = "$slot";
@@ -20,16 +22,22 @@ pub enum SlotKind {
     Channel,
     WebhookEndpoint,
     KnowledgeBase,
+    /// Another agent, which promotes itself.
+    Agent,
+    /// A pathway, which promotes itself.
+    Pathway,
 }
 
 impl SlotKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Integration,
         Self::PhoneNumber,
         Self::Channel,
         Self::WebhookEndpoint,
         Self::KnowledgeBase,
+        Self::Agent,
+        Self::Pathway,
     ];
 
     /// The name in a slot.
@@ -40,6 +48,8 @@ impl SlotKind {
             Self::Channel => "channel",
             Self::WebhookEndpoint => "webhook-endpoint",
             Self::KnowledgeBase => "knowledge-base",
+            Self::Agent => "agent",
+            Self::Pathway => "pathway",
         }
     }
 }
@@ -51,9 +61,38 @@ pub struct Slot {
     pub name: String,
 }
 
+impl Slot {
+    /// The agent or pathway that it names, where it names one.
+    pub fn item(&self) -> Option<ItemKey> {
+        let kind = match self.kind {
+            SlotKind::Agent => ItemKind::Agent,
+            SlotKind::Pathway => ItemKind::Pathway,
+            SlotKind::Integration
+            | SlotKind::PhoneNumber
+            | SlotKind::Channel
+            | SlotKind::WebhookEndpoint
+            | SlotKind::KnowledgeBase => return None,
+        };
+        Some(ItemKey::new(kind, self.name.clone()))
+    }
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.kind.name(), self.name)
+    }
+}
+
+impl Serialize for Slot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Slot {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 

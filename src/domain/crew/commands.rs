@@ -1,7 +1,10 @@
 //! What can be asked of a crew.
 
-use super::{ConnectionCommand, CrewPlace, CrewProfile, ItemCommand, ProfileChange};
-use crate::domain::ids::{OrganizationId, WorkspaceId};
+use super::{ConnectionCommand, CrewPlace, CrewProfile, ItemChange, ItemCommand, ProfileChange};
+use crate::domain::{
+    contents::slots::Slot,
+    ids::{OrganizationId, PromotionId, WorkspaceId},
+};
 
 /// Commands to the stream `crew`. Who may ask was decided on the workspace, in the same unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,4 +25,20 @@ pub enum CrewCommand {
     Item(ItemCommand),
     /// Something about what joins it to the world.
     Connection(ConnectionCommand),
+    /// Change many of its agents and pathways at once, as a promotion says. That the promotion
+    /// may be applied is decided on its own stream, in the same unit.
+    Promote {
+        promotion: PromotionId,
+        /// What the contents' version must still be.
+        expected: u64,
+        changes: Vec<ItemChange>,
+        /// What the new contents need of the crew.
+        needs: Vec<Slot>,
+    },
+    /// Make its agents and pathways what they were before a promotion.
+    RollBack {
+        promotion: PromotionId,
+        expected: u64,
+        changes: Vec<ItemChange>,
+    },
 }

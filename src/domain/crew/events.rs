@@ -8,9 +8,9 @@ use super::{
         ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved, CredentialRemoved,
         CredentialSet,
     },
-    items::{ItemCreated, ItemEvent, ItemKind, ItemRemoved, ItemUpdated},
+    items::{ItemChange, ItemCreated, ItemEvent, ItemId, ItemKind, ItemRemoved, ItemUpdated},
 };
-use crate::domain::ids::{OrganizationId, WorkspaceId};
+use crate::domain::ids::{OrganizationId, PromotionId, WorkspaceId};
 
 /// Events of the stream `crew`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,9 +49,69 @@ pub enum CrewEvent {
     CredentialSet(CredentialSet),
     /// A connection has no credential any more.
     CredentialRemoved(CredentialRemoved),
+    /// Its agents and pathways became those that a promotion brought.
+    CrewPromoted(CrewPromoted),
+    /// They became what they were before a promotion.
+    CrewRolledBack(CrewPromoted),
+}
+
+/// Many agents and pathways changed at once, by a promotion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrewPromoted {
+    pub promotion: PromotionId,
+    /// In the order of the items' ids, each once.
+    pub changes: Vec<ItemChange>,
+}
+
+impl CrewPromoted {
+    /// What it says of one of the items.
+    pub fn of(&self, item: ItemId) -> Option<ItemEvent> {
+        let found = self
+            .changes
+            .binary_search_by_key(&item, |change| change.item);
+        self.changes[found.ok()?].event()
+    }
 }
 
 impl CrewEvent {
+    /// What it says of many agents and pathways at once, where it does.
+    pub fn promoted(&self) -> Option<&CrewPromoted> {
+        match self {
+            Self::CrewPromoted(event) | Self::CrewRolledBack(event) => Some(event),
+            Self::CrewCreated { .. }
+            | Self::CrewUpdated { .. }
+            | Self::CrewArchived {}
+            | Self::AgentCreated(_)
+            | Self::AgentUpdated(_)
+            | Self::AgentRemoved(_)
+            | Self::PathwayCreated(_)
+            | Self::PathwayUpdated(_)
+            | Self::PathwayRemoved(_)
+            | Self::ConnectionAdded(_)
+            | Self::ConnectionChanged(_)
+            | Self::ConnectionRemoved(_)
+            | Self::CredentialSet(_)
+            | Self::CredentialRemoved(_) => None,
+        }
+    }
+
+    /// The agents and pathways that it changes.
+    pub fn items(&self) -> Vec<ItemId> {
+        match self.promoted() {
+            Some(event) => event.changes.iter().map(|change| change.item).collect(),
+            None => self.of_item().iter().map(ItemEvent::item).collect(),
+        }
+    }
+
+    /// What it says of one of them.
+    pub fn of(&self, item: ItemId) -> Option<ItemEvent> {
+        match self.promoted() {
+            Some(event) => event.of(item),
+            None => self.of_item().filter(|event| event.item() == item),
+        }
+    }
+
     /// What it says of an agent or a pathway, where it is about one.
     pub fn of_item(&self) -> Option<ItemEvent> {
         match self {
@@ -71,7 +131,9 @@ impl CrewEvent {
             | Self::ConnectionChanged(_)
             | Self::ConnectionRemoved(_)
             | Self::CredentialSet(_)
-            | Self::CredentialRemoved(_) => None,
+            | Self::CredentialRemoved(_)
+            | Self::CrewPromoted(_)
+            | Self::CrewRolledBack(_) => None,
         }
     }
 
@@ -93,12 +155,18 @@ impl CrewEvent {
             | Self::AgentRemoved(_)
             | Self::PathwayCreated(_)
             | Self::PathwayUpdated(_)
-            | Self::PathwayRemoved(_) => None,
+            | Self::PathwayRemoved(_)
+            | Self::CrewPromoted(_)
+            | Self::CrewRolledBack(_) => None,
         }
     }
 
     /// The contents that it names from now on.
     pub fn contents(&self) -> Vec<crate::domain::contents::Content> {
+        if let Some(event) = self.promoted() {
+            let to = event.changes.iter().filter_map(|change| change.to.as_ref());
+            return to.map(|item| item.content).collect();
+        }
         let to = self.of_item().and_then(|event| event.to().cloned());
         to.into_iter().map(|item| item.content).collect()
     }

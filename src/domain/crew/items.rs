@@ -23,6 +23,9 @@ pub enum ItemKind {
 }
 
 impl ItemKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Agent, Self::Pathway];
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -127,6 +130,29 @@ pub struct ItemRemoved {
     pub from: Item,
 }
 
+/// What an agent or a pathway was and becomes, where several change at once. None: it is not
+/// there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ItemChange {
+    pub item: ItemId,
+    pub from: Option<Item>,
+    pub to: Option<Item>,
+}
+
+impl ItemChange {
+    /// What it is, one by one; nothing where nothing changes.
+    pub fn event(&self) -> Option<ItemEvent> {
+        let item = self.item;
+        match (self.from.clone(), self.to.clone()) {
+            (None, Some(to)) => Some(ItemEvent::Created(ItemCreated { item, to })),
+            (Some(from), Some(to)) => Some(ItemEvent::Updated(ItemUpdated { item, from, to })),
+            (Some(from), None) => Some(ItemEvent::Removed(ItemRemoved { item, from })),
+            (None, None) => None,
+        }
+    }
+}
+
 /// Any of them, between a crew and its items.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ItemEvent {
@@ -193,6 +219,43 @@ impl Items {
         self.0.iter().map(|(id, item)| (*id, item))
     }
 
+    /// Whether there is one of this name.
+    pub fn is_named(&self, kind: ItemKind, name: &str) -> bool {
+        let is_it = |(id, item): (&ItemId, &Item)| id.kind() == kind && item.name == name;
+        self.0.iter().any(is_it)
+    }
+
+    /// What they are after `changes`, each of which must be from what is there.
+    ///
+    /// # Errors
+    /// [`Refusal::CrewMoved`] where one is not; the rules of every item.
+    pub(super) fn changed(&self, changes: &[ItemChange]) -> Result<Self, Refusal> {
+        let mut changed = self.0.clone();
+        for change in changes {
+            let present = match &change.to {
+                Some(to) => changed.insert(change.item, to.clone()),
+                None => changed.remove(&change.item),
+            };
+            if present != change.from {
+                return Err(Refusal::CrewMoved);
+            }
+        }
+        for kind in ItemKind::ALL {
+            let of_kind = changed.iter().filter(|(id, _)| id.kind() == kind);
+            let names: Vec<&str> = of_kind.map(|(_, item)| item.name.as_str()).collect();
+            let what = kind.name();
+            if names.len() > ITEMS_MAX {
+                let limit = ITEMS_MAX;
+                return Err(Refusal::TooManyItems { what, limit });
+            }
+            let different: std::collections::BTreeSet<_> = names.iter().collect();
+            if different.len() < names.len() {
+                return Err(Refusal::NameTaken { what });
+            }
+        }
+        Ok(Self(changed))
+    }
+
     pub(super) fn decide(&self, command: ItemCommand) -> Result<Vec<ItemEvent>, Refusal> {
         match command {
             ItemCommand::Create {
@@ -251,6 +314,15 @@ impl Items {
                 what: item.kind().name(),
             }),
             false => Ok(()),
+        }
+    }
+
+    pub(super) fn apply_changes(&mut self, changes: Vec<ItemChange>) {
+        for change in changes {
+            match change.to {
+                Some(to) => drop(self.0.insert(change.item, to)),
+                None => drop(self.0.remove(&change.item)),
+            }
         }
     }
 

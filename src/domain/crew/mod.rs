@@ -14,6 +14,7 @@ mod connections;
 mod events;
 mod items;
 mod profile;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -27,15 +28,16 @@ pub use connections::{
     Connections, CredentialRemoved, CredentialSet, ENDPOINT_EVENTS_MAX, EVENT_NAME_CHARACTERS_MAX,
     GRACE_SECONDS_MAX, InvalidConnection, KIND_CHARACTERS_MAX, end_of_grace,
 };
-pub use events::CrewEvent;
+pub use events::{CrewEvent, CrewPromoted};
 pub use items::{
-    ITEMS_MAX, Item, ItemCommand, ItemCreated, ItemEvent, ItemId, ItemKind, ItemRemoved,
-    ItemUpdated, Items,
+    ITEMS_MAX, Item, ItemChange, ItemCommand, ItemCreated, ItemEvent, ItemId, ItemKind,
+    ItemRemoved, ItemUpdated, Items,
 };
 pub use profile::{CrewProfile, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning};
 
 use super::{
     Moment, Refusal, Stream, Timestamp,
+    contents::slots::Slot,
     environment::Environment,
     ids::{CrewId, OrganizationId, WorkspaceId},
 };
@@ -78,6 +80,10 @@ pub struct Crew {
     status: CrewStatus,
     items: Items,
     connections: Connections,
+    /// How many events it has had: the sequence of the last.
+    sequence: u64,
+    /// The sequence of the last event that changed what promotes; 0 before any did.
+    contents_version: u64,
 }
 
 /// What a command leads to.
@@ -116,6 +122,12 @@ impl Crew {
         &self.connections
     }
 
+    /// The version of its contents: the sequence of the last event that changed an agent or a
+    /// pathway; 0 before any did.
+    pub fn contents_version(&self) -> u64 {
+        self.contents_version
+    }
+
     /// The events that `command` leads to; nothing has changed yet.
     fn decide(&self, command: CrewCommand, now: Timestamp) -> Decision {
         match command {
@@ -140,6 +152,29 @@ impl Crew {
                 let event = self.connections.decide(command, now)?;
                 Ok(event.into_iter().map(CrewEvent::from).collect())
             }
+            CrewCommand::Promote {
+                promotion,
+                expected,
+                changes,
+                needs,
+            } => {
+                let becomes = self.becomes(expected, &changes)?;
+                let slots = self.missing(&needs, &becomes);
+                if !slots.is_empty() {
+                    return Err(Refusal::SlotsMissing { slots });
+                }
+                let event = CrewPromoted { promotion, changes };
+                Ok(vec![CrewEvent::CrewPromoted(event)])
+            }
+            CrewCommand::RollBack {
+                promotion,
+                expected,
+                changes,
+            } => {
+                self.becomes(expected, &changes)?;
+                let event = CrewPromoted { promotion, changes };
+                Ok(vec![CrewEvent::CrewRolledBack(event)])
+            }
         }
     }
 
@@ -159,6 +194,38 @@ impl Crew {
             organization,
             profile,
         }])
+    }
+
+    /// That it was made in `workspace`, and is not archived.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::CrewArchived`].
+    pub fn changeable_in(&self, workspace: WorkspaceId) -> Result<(), Refusal> {
+        self.lies_in(workspace)?;
+        self.changeable().map(drop)
+    }
+
+    /// What the crew would lack if its contents changed so, now that they are of this version.
+    ///
+    /// # Errors
+    /// [`Refusal::CrewMoved`] where they are of another; the rules of every item.
+    pub fn would_lack(
+        &self,
+        expected: u64,
+        changes: &[ItemChange],
+        needs: &[Slot],
+    ) -> Result<Vec<Slot>, Refusal> {
+        let becomes = self.becomes(expected, changes)?;
+        Ok(self.missing(needs, &becomes))
+    }
+
+    /// What its contents become by `changes`, if they are still of the version that was looked at.
+    fn becomes(&self, expected: u64, changes: &[ItemChange]) -> Result<Items, Refusal> {
+        self.changeable()?;
+        match self.contents_version == expected {
+            true => self.items.changed(changes),
+            false => Err(Refusal::CrewMoved),
+        }
     }
 
     fn update(&self, change: ProfileChange) -> Decision {
@@ -205,7 +272,9 @@ impl Aggregate for Crew {
     }
 
     fn apply(&mut self, event: CrewEvent) {
+        self.sequence += 1;
         if let Some(event) = event.of_item() {
+            self.contents_version = self.sequence;
             return self.items.apply(event);
         }
         if let Some(event) = event.of_connection() {
@@ -225,6 +294,10 @@ impl Aggregate for Crew {
             }
             CrewEvent::CrewUpdated { from: _, to } => self.profile = to,
             CrewEvent::CrewArchived {} => self.status = CrewStatus::Archived,
+            CrewEvent::CrewPromoted(event) | CrewEvent::CrewRolledBack(event) => {
+                self.contents_version = self.sequence;
+                self.items.apply_changes(event.changes);
+            }
             CrewEvent::AgentCreated(_)
             | CrewEvent::AgentUpdated(_)
             | CrewEvent::AgentRemoved(_)
@@ -241,7 +314,7 @@ impl Aggregate for Crew {
 }
 
 impl Stream for Crew {
-    const STATE_VERSION: i64 = 3;
+    const STATE_VERSION: i64 = 4;
 
     fn positioned(&mut self, event: &CrewEvent, _position: u64) {
         match event {
@@ -259,7 +332,9 @@ impl Stream for Crew {
             | CrewEvent::ConnectionChanged(_)
             | CrewEvent::ConnectionRemoved(_)
             | CrewEvent::CredentialSet(_)
-            | CrewEvent::CredentialRemoved(_) => {}
+            | CrewEvent::CredentialRemoved(_)
+            | CrewEvent::CrewPromoted(_)
+            | CrewEvent::CrewRolledBack(_) => {}
         }
     }
 
@@ -296,6 +371,8 @@ impl DomainEvent for CrewEvent {
             Self::ConnectionRemoved(_) => "connection_removed",
             Self::CredentialSet(_) => "credential_set",
             Self::CredentialRemoved(_) => "credential_removed",
+            Self::CrewPromoted(_) => "crew_promoted",
+            Self::CrewRolledBack(_) => "crew_rolled_back",
         }
         .to_owned()
     }

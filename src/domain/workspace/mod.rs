@@ -430,7 +430,7 @@ impl Aggregate for Workspace {
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 4;
+    const STATE_VERSION: i64 = 5;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {

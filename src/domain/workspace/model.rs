@@ -170,8 +170,12 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SeeMembers
         | Permission::SeePolicy
         | Permission::AskWhoMay
-        | Permission::SeeCrews => 1,
-        Permission::DescribeCrews | Permission::EditCrews | Permission::SendActivity => 2,
+        | Permission::SeeCrews
+        | Permission::SeePromotions => 1,
+        Permission::DescribeCrews
+        | Permission::EditCrews
+        | Permission::SendActivity
+        | Permission::ProposePromotions => 2,
         Permission::InviteMembers
         | Permission::ChangeRoles
         | Permission::RemoveMembers
@@ -181,7 +185,8 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::ManageAuditors
         | Permission::ManageCrews
         | Permission::ManageConnections
-        | Permission::BreakGlass => 3,
+        | Permission::BreakGlass
+        | Permission::DecidePromotions => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan
         | Permission::SeeLimits

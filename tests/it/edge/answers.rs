@@ -613,6 +613,13 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
         .trim_end_matches("/resend")
         .trim_end_matches("/rotate")
         .trim_end_matches("/archive")
+        .trim_end_matches("/approve")
+        .trim_end_matches("/reject")
+        .trim_end_matches("/refresh")
+        .trim_end_matches("/cancel")
+        .trim_end_matches("/apply")
+        .trim_end_matches("/verify")
+        .trim_end_matches("/rollback")
         .trim_end_matches("/transfer-ownership")
         .trim_end_matches("/plan");
     let read = world.server.get(path).bearer(&caller.token).await;

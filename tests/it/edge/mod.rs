@@ -31,6 +31,7 @@ mod limits;
 mod meta;
 mod outages;
 mod permissions;
+mod promotions;
 mod races;
 mod refusals;
 mod routes;
@@ -63,6 +64,7 @@ pub fn trials() -> Vec<Case> {
         meta::trials(),
         outages::trials(),
         permissions::trials(),
+        promotions::trials(),
         races::trials(),
         refusals::trials(),
         rules::trials(),

@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 67] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 81] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
@@ -134,6 +134,76 @@ const PRODUCT: [(&str, &str, [bool; 4]); 67] = [
     (
         "DELETE",
         "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/export",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/diff",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/changelog",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/promotions",
+        [true, true, true, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions",
+        [true, true, true, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/promotions",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/promotions/{promotion}",
+        [true, true, true, true],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/approve",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/reject",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/refresh",
+        [true, true, true, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/cancel",
+        [true, true, true, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/apply",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/verify",
+        [true, true, true, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/promotions/{promotion}/rollback",
         [true, true, false, false],
     ),
     (
@@ -656,6 +726,8 @@ async fn keys(world: &World) -> Vec<Key> {
     keys.into_iter().map(secret).collect()
 }
 
+const PROPOSE: &str = "POST /v1/workspaces/{ws}/promotions";
+
 /// The status and code that a key is answered with; none where it may.
 fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
     let access = row(route).access;
@@ -673,6 +745,10 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         (KeyRight::Every | KeyRight::Scope(_), _) => None,
     };
     let hidden = Some((404, "not_found"));
+    // Nobody but its proposer, or who decides, takes a promotion back.
+    if route.path.ends_with("/cancel") && kind == KeyKind::Full(Environment::Development) {
+        return Some((403, "not_permitted"));
+    }
     // To a key of another environment a crew is not there, and it makes none. What is in crews is
     // asked of development's, so that it can be edited.
     let is_inside = [
@@ -682,8 +758,13 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         "/channels",
         "/webhook-endpoints",
         "/integrations",
-    ];
-    let is_inside = is_inside.iter().any(|inside| route.path.contains(inside));
+        "/export",
+        "/diff",
+        "/changelog",
+        "/promotions",
+    ]
+    .iter()
+    .any(|inside| route.path.contains(inside));
     let asked_of = match is_inside {
         true => Environment::Development,
         false => Environment::Production,
@@ -693,6 +774,17 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
     {
         if route.path.contains("{crew}") {
             return hidden;
+        }
+        // So are promotions into it, but for what no key may.
+        let access = row(route).access;
+        let is_promotion = route.path.contains("/promotions/") || route.name() == PROPOSE;
+        if let Access::Workspace(permission) = access
+            && is_promotion
+        {
+            return match by_right(permission.of_keys()) {
+                Some(refused) => Some(refused),
+                None => hidden,
+            };
         }
         if route.name() == "POST /v1/workspaces/{ws}/crews" {
             return Some((403, "not_permitted"));

@@ -19,7 +19,8 @@ const BODY_LIMIT_BYTES: usize = 64 * 1024;
 /// Of a body with the configuration of an agent or a pathway.
 const ITEM_BODY_LIMIT_BYTES: usize = 512 * 1024;
 const BATCH_LIMIT_BYTES: usize = 1024 * 1024;
-const SERVER_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+const BUNDLE_LIMIT_BYTES: usize = (32 * 1024 + 64) * 1024;
+const SERVER_LIMIT_BYTES: usize = 34 * 1024 * 1024;
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -392,16 +393,32 @@ impl Body<'_> {
         let limit = match self.route.method {
             "POST" | "PUT" if holds_a_configuration => ITEM_BODY_LIMIT_BYTES,
             "POST" if path.ends_with("/activity") => BATCH_LIMIT_BYTES,
+            "POST" if path.ends_with("/diff") || path.ends_with("{ws}/promotions") => {
+                BUNDLE_LIMIT_BYTES
+            }
+            "POST" if path.ends_with("/verify") => ITEM_BODY_LIMIT_BYTES,
             _ => BODY_LIMIT_BYTES,
         };
         long["reason"] = json!("x".repeat(limit));
+        if limit > ITEM_BODY_LIMIT_BYTES {
+            return self.much_too_large(long.to_string()).await;
+        }
         problem(&self.send(long.to_string()).await, 413, "body_too_large");
         let chunks = futures::stream::iter([Ok::<_, std::io::Error>(long.to_string())]);
         let unannounced = reqwest::Body::wrap_stream(chunks);
         problem(&self.send(unannounced).await, 413, "body_too_large");
         if self.route.path == "/v1/signup" {
-            let huge = "x".repeat(SERVER_LIMIT_BYTES + 1);
-            problem(&self.send(huge).await, 413, "body_too_large");
+            self.much_too_large("x".repeat(SERVER_LIMIT_BYTES + 1))
+                .await;
+        }
+    }
+
+    /// Who goes on sending may find the connection closed before the answer can be read; one that
+    /// is read says why.
+    async fn much_too_large(&self, body: String) {
+        let call = self.call().header("Content-Type", "application/json");
+        if let Ok(reply) = call.body(body).attempt().await {
+            problem(&reply, 413, "body_too_large");
         }
     }
 

@@ -371,6 +371,83 @@ const CHANNEL: &[&str] = &[
     "kind",
     "address",
 ];
+const PROMOTION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "source",
+    "source_version",
+    "target",
+    "environment",
+    "target_version",
+    "status",
+    "include",
+    "bundle_digest",
+    "plan_digest",
+    "summary",
+    "proposed_by",
+    "reason",
+    "approvals_needed",
+    "approvals",
+    "scheduled_for",
+    "schedule_ended",
+    "applied",
+    "checks",
+    "ended",
+];
+const WHOLE_PROMOTION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "source",
+    "source_version",
+    "target",
+    "environment",
+    "target_version",
+    "status",
+    "include",
+    "bundle_digest",
+    "plan_digest",
+    "summary",
+    "proposed_by",
+    "reason",
+    "approvals_needed",
+    "approvals",
+    "scheduled_for",
+    "schedule_ended",
+    "applied",
+    "checks",
+    "ended",
+    "diff",
+];
+const DIFF: &[&str] = &[
+    "target_version",
+    "added",
+    "removed",
+    "changed",
+    "missing_slots",
+    "patch",
+];
+const CHANGE: &[&str] = &[
+    "change",
+    "at",
+    "version",
+    "promotion",
+    "by",
+    "proposed_by",
+    "source",
+    "bundle_digest",
+    "reason",
+    "approved_by",
+    "checks",
+    "added",
+    "changed",
+    "removed",
+];
 const WEBHOOK_ENDPOINT: &[&str] = &[
     "id",
     "version",
@@ -453,6 +530,20 @@ const ROTATE_ENDPOINT: &str =
     "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}/rotate";
 const INTEGRATIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/integrations";
 const ONE_INTEGRATION: &str = "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}";
+
+pub const EXPORT: &str = "/v1/workspaces/{ws}/crews/{crew}/export";
+const COMPARE: &str = "/v1/workspaces/{ws}/crews/{crew}/diff";
+const CHANGELOG: &str = "/v1/workspaces/{ws}/crews/{crew}/changelog";
+const ROLL_OUT: &str = "/v1/workspaces/{ws}/crews/{crew}/promotions";
+const PROMOTIONS: &str = "/v1/workspaces/{ws}/promotions";
+const ONE_PROMOTION: &str = "/v1/workspaces/{ws}/promotions/{promotion}";
+const APPROVE: &str = "/v1/workspaces/{ws}/promotions/{promotion}/approve";
+const REJECT: &str = "/v1/workspaces/{ws}/promotions/{promotion}/reject";
+const REFRESH: &str = "/v1/workspaces/{ws}/promotions/{promotion}/refresh";
+const CANCEL: &str = "/v1/workspaces/{ws}/promotions/{promotion}/cancel";
+const APPLY: &str = "/v1/workspaces/{ws}/promotions/{promotion}/apply";
+const VERIFY_PROMOTION: &str = "/v1/workspaces/{ws}/promotions/{promotion}/verify";
+const ROLL_BACK: &str = "/v1/workspaces/{ws}/promotions/{promotion}/rollback";
 
 const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
 const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
@@ -561,6 +652,21 @@ pub const ROUTES: &[Route] = &[
     route("GET", ONE_INTEGRATION, Resource(INTEGRATION)),
     route("PUT", ONE_INTEGRATION, Resource(INTEGRATION)),
     route("DELETE", ONE_INTEGRATION, Nothing),
+    // A bundle, whose tag is its digest.
+    route("GET", EXPORT, OfServer),
+    route("POST", COMPARE, Unversioned(DIFF)),
+    route("GET", CHANGELOG, Page(CHANGE)),
+    route("POST", ROLL_OUT, Unversioned(&["data"])),
+    route("POST", PROMOTIONS, Created(WHOLE_PROMOTION)),
+    route("GET", PROMOTIONS, Page(PROMOTION)),
+    route("GET", ONE_PROMOTION, Resource(WHOLE_PROMOTION)),
+    route("POST", APPROVE, Resource(PROMOTION)),
+    route("POST", REJECT, Resource(PROMOTION)),
+    route("POST", REFRESH, Resource(WHOLE_PROMOTION)),
+    route("POST", CANCEL, Resource(PROMOTION)),
+    route("POST", APPLY, Resource(PROMOTION)),
+    route("POST", VERIFY_PROMOTION, Resource(PROMOTION)),
+    route("POST", ROLL_BACK, Resource(PROMOTION)),
     route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
     route(
         "GET",
@@ -635,7 +741,8 @@ impl Route {
 
     /// Whether it is a command; asking whether somebody may is none, nor is sending activity.
     pub fn writes(&self) -> bool {
-        self.takes_a_body() && ![CAN, VERIFY_KEY, ACTIVITY, COSIGNATURES].contains(&self.path)
+        self.takes_a_body()
+            && ![CAN, VERIFY_KEY, ACTIVITY, COMPARE, COSIGNATURES].contains(&self.path)
     }
 
     pub fn takes_a_body(&self) -> bool {
@@ -644,7 +751,7 @@ impl Route {
 
     /// Whether anybody may, without a session.
     pub fn is_open(&self) -> bool {
-        matches!(self.answer, OfServer)
+        (matches!(self.answer, OfServer) && self.path != EXPORT)
             || matches!(
                 (self.method, self.path),
                 ("POST", "/v1/signup" | "/v1/sessions" | VERIFY_KEY) | ("GET", "/v1/plans")
@@ -934,6 +1041,55 @@ impl World {
                 };
                 (path(&names), body)
             }
+            ("GET", EXPORT) => {
+                let [crew, ..] = &self.items(AGENTS).await;
+                (path(&[("{crew}", crew)]), None)
+            }
+            ("POST", COMPARE) => {
+                let [crew, ..] = &self.items(AGENTS).await;
+                (
+                    path(&[("{crew}", crew)]),
+                    Some(json!({"bundle": new_bundle()})),
+                )
+            }
+            ("GET", CHANGELOG) => {
+                let mut crew = String::new();
+                for _ in 0..3 {
+                    let (_, target) = self.promotion("apply", Some(&crew)).await;
+                    crew = target;
+                }
+                (path(&[("{crew}", &crew)]), None)
+            }
+            ("POST", ROLL_OUT) => {
+                let [crew, ..] = &self.items(AGENTS).await;
+                let target = self.team.crew(&self.server, "development").await;
+                let body = json!({"targets": [target], "reason": "To all clients"});
+                (path(&[("{crew}", crew)]), Some(body))
+            }
+            ("POST", PROMOTIONS) => {
+                let target = self.team.crew(&self.server, "development").await;
+                let body = json!({"bundle": new_bundle(), "target": target, "reason": "New words"});
+                (path(&[]), Some(body))
+            }
+            ("GET", PROMOTIONS) => {
+                self.promotion("", None).await;
+                (path(&[]), None)
+            }
+            (
+                _,
+                ONE_PROMOTION | APPROVE | REJECT | REFRESH | CANCEL | APPLY | VERIFY_PROMOTION
+                | ROLL_BACK,
+            ) => {
+                let stage = match route.path {
+                    APPLY => "approve",
+                    VERIFY_PROMOTION | ROLL_BACK => "apply",
+                    _ => "",
+                };
+                let (id, _) = self.promotion(stage, None).await;
+                let checks = json!({"checks": [{"name": "A call", "outcome": "passed"}]});
+                let body = (route.path == VERIFY_PROMOTION).then_some(checks);
+                (path(&[("{promotion}", &id)]), body)
+            }
             ("POST", KEYS) => (path(&[]), Some(new_key())),
             ("POST", ORG_KEYS) => (path(&[]), Some(new_organization_key())),
             ("PATCH", ONE_KEY) => {
@@ -1017,6 +1173,34 @@ impl World {
             made = call.await.expect(201).body;
         }
         [crew, text(&made, "/id")]
+    }
+
+    /// A promotion into a development crew, which the member proposed; as far as it is asked for.
+    async fn promotion(&self, stage: &str, target: Option<&str>) -> (String, String) {
+        let (server, team) = (&self.server, &self.team);
+        let target = match target.filter(|target| !target.is_empty()) {
+            Some(target) => target.to_owned(),
+            None => team.crew(server, "development").await,
+        };
+        let body = json!({"bundle": new_bundle(), "target": target, "reason": "New words"});
+        let call = server.post(&team.path("/promotions"));
+        let made = call.bearer(&team.member.token).json(body).await.expect(201);
+        let id = text(&made.body, "/id");
+        for step in ["approve", "apply"] {
+            if stage.is_empty() {
+                break;
+            }
+            let path = team.path(&format!("/promotions/{id}/{step}"));
+            for person in [&team.owner, &team.admin] {
+                let call = server.post(&path).bearer(&person.token).await;
+                let is_again = step == "apply" && call.status == 409;
+                assert!(call.status == 200 || is_again, "{step}: {}", call.text);
+            }
+            if step == stage {
+                break;
+            }
+        }
+        (id, target)
     }
 
     fn new_account(&self) -> Value {
@@ -1140,6 +1324,15 @@ fn new_item() -> Value {
     json!({
         "name": format!("Item {}", number()),
         "config": {"prompt": "Hello", "tools": [{"$slot": "integration/crm"}], "n": number()},
+    })
+}
+
+fn new_bundle() -> Value {
+    let agent = json!({"prompt": "Hello", "steps": [{"id": "a", "n": number()}]});
+    let name = format!("Agent {}", number());
+    json!({
+        "format": "crewlog/bundle/1", "agents": {name: agent},
+        "pathways": {"Intake": {"n": number()}},
     })
 }
 

@@ -38,7 +38,8 @@ async fn stopping_at(store: &StoreUnderTest, point: &str, time: usize) -> Server
 }
 
 async fn is_stopped(server: &Server) {
-    let stopped = || server.logs().contains("stopping");
+    // It says so a moment before; who is told to go on in between never does.
+    let stopped = || server.logs().contains("stopping") && server.is_stopped();
     until("it to stop itself", Duration::from_secs(30), stopped).await;
 }
 

@@ -164,6 +164,15 @@ impl Server {
         process::signal(&self.child, signal);
     }
 
+    /// Whether the process has been stopped by a signal.
+    pub fn is_stopped(&self) -> bool {
+        let id = self.child.id().to_string();
+        let listed = Command::new("ps")
+            .args(["-o", "state=", "-p", &id])
+            .output();
+        listed.is_ok_and(|listed| listed.stdout.starts_with(b"T"))
+    }
+
     async fn end(&mut self, signal: Signal) -> ExitStatus {
         process::signal(&self.child, signal);
         self.ended().await

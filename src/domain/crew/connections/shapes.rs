@@ -9,6 +9,7 @@ use super::ConnectionKind;
 use crate::domain::{
     Name,
     claims::Sharing,
+    contents::slots::{Slot, SlotKind},
     public_url::{InvalidUrl, PublicUrl},
 };
 
@@ -138,6 +139,19 @@ impl Connection {
         match self {
             Self::PhoneNumber { .. } | Self::Channel { .. } | Self::WebhookEndpoint { .. } => None,
             Self::Integration { name, .. } => Some(name),
+        }
+    }
+
+    /// Whether it is what a slot names. A number has no name of its own: the slot's says what for,
+    /// and any of the crew's will do, and so it is with an endpoint; a channel is named by its kind.
+    pub(in crate::domain::crew) fn fills(&self, slot: &Slot) -> bool {
+        match self {
+            Self::PhoneNumber { .. } => slot.kind == SlotKind::PhoneNumber,
+            Self::Channel { kind, .. } => slot.kind == SlotKind::Channel && *kind == slot.name,
+            Self::WebhookEndpoint { .. } => slot.kind == SlotKind::WebhookEndpoint,
+            Self::Integration { name, .. } => {
+                slot.kind == SlotKind::Integration && *name == slot.name
+            }
         }
     }
 

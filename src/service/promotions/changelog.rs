@@ -1,0 +1,116 @@
+//! The change log of a crew: what was promoted, when, by whom, why, approved by whom, verified how.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::PromotionView;
+use crate::{
+    domain::{
+        authority::{Actor, Permission},
+        crew::ItemKind,
+        ids::UserId,
+    },
+    projections::{ChangelogDocument, Page, PromotionDocument},
+    service::{Principal, Request, Service, ServiceError, items::InCrew},
+};
+
+/// A change of a crew, with the promotion that made it.
+#[derive(Debug, Clone)]
+pub struct ChangelogView {
+    pub change: ChangelogDocument,
+    pub promotion: PromotionView,
+    /// Kind and name of what came, changed and went.
+    pub added: Vec<(ItemKind, String)>,
+    pub changed: Vec<(ItemKind, String)>,
+    pub removed: Vec<(ItemKind, String)>,
+    /// What the people in it are called.
+    pub names: HashMap<UserId, String>,
+}
+
+impl ChangelogView {
+    /// What somebody is called: a person by name, a key by its id.
+    pub fn name_of(&self, actor: Actor) -> String {
+        match actor {
+            Actor::User { id } => self
+                .names
+                .get(&id)
+                .cloned()
+                .unwrap_or_else(|| id.to_string()),
+            Actor::ApiKey { id } => id.to_string(),
+            Actor::System => "Crewlog".to_owned(),
+        }
+    }
+}
+
+/// Every person in a promotion.
+fn people(document: &PromotionDocument) -> BTreeSet<UserId> {
+    let mut people: BTreeSet<UserId> = document
+        .approvals
+        .iter()
+        .map(|approval| approval.user)
+        .collect();
+    people.extend(document.applied.as_ref().map(|applied| applied.user));
+    let checks = document.checks.iter().map(|check| check.by);
+    let ended = document.ended.as_ref().map(|ended| ended.by);
+    let actors = checks.chain(ended).chain([document.proposed_by]);
+    people.extend(actors.filter_map(Actor::user));
+    people
+}
+
+impl Service {
+    /// A page of what was promoted into a crew and rolled back, newest first.
+    ///
+    /// # Errors
+    /// A refusal unless the caller may see the crew's promotions.
+    pub async fn changelog_of(
+        &self,
+        request: &Request,
+        principal: &Principal,
+        at: InCrew,
+        (before, limit): (Option<&str>, u64),
+    ) -> Result<Page<ChangelogView>, ServiceError> {
+        let permission = Permission::SeePromotions;
+        let (at, _) = self
+            .may_in_crew(request, principal, at, permission, "promotion.read")
+            .await?;
+        let parent = at.crew.id.to_string();
+        let page = self
+            .changelog()
+            .page_of_parent_reversed(&parent, before, limit)
+            .await?;
+        let realm = at.place.organization.to_string();
+        let mut items = Vec::with_capacity(page.items.len());
+        for (key, change) in page.items {
+            let found = self.promotions().get(&change.promotion.to_string()).await?;
+            let document = found.value.ok_or(super::MISSING)?;
+            let plan = self.plan(document.workspace, document.review.plan).await?;
+            let called = self.called(&realm, people(&document), None).await?;
+            let names = people(&document)
+                .into_iter()
+                .map(|user| (user, called.of(user).name.into_text()))
+                .collect();
+            let mut view = ChangelogView {
+                change,
+                promotion: self.promotion_view(document, false).await?,
+                added: vec![],
+                changed: vec![],
+                removed: vec![],
+                names,
+            };
+            for change in &plan.changes {
+                let kind = change.item.kind();
+                match (&change.from, &change.to) {
+                    (None, Some(to)) => view.added.push((kind, to.name.clone())),
+                    (Some(_), Some(to)) => view.changed.push((kind, to.name.clone())),
+                    (Some(from), None) => view.removed.push((kind, from.name.clone())),
+                    (None, None) => {}
+                }
+            }
+            items.push((key, view));
+        }
+        Ok(Page {
+            items,
+            more: page.more,
+            position: page.position,
+        })
+    }
+}
