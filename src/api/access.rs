@@ -620,6 +620,24 @@ pub const ROUTES: &[Route] = &[
         ),
         WITHIN_REACH,
     ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/usage",
+            Workspace(InWorkspace::SendUsage),
+        ),
+        WITHIN_REACH,
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/usage",
+        Workspace(InWorkspace::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/usage",
+        Organization(InOrganization::SeeUsage),
+    ),
     route(
         "GET",
         "/v1/workspaces/{ws}/audit",

@@ -57,6 +57,7 @@ pub mod strict_json;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod values;
 pub mod who_may;
 pub mod workspaces;
@@ -92,6 +93,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(activity::routes())
         .merge(phone_numbers::routes())
         .merge(channels::routes())
+        .merge(usage::routes())
         .merge(audit::routes())
         .merge(log::routes())
         .merge(health::routes())

@@ -123,13 +123,17 @@ pub enum Permission {
     SeeLimits,
     /// Set limits below the plan's.
     ChangeLimits,
+    /// See what the workspace used, and its statements.
+    SeeUsage,
+    /// Send what crews have used.
+    SendUsage,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -140,6 +144,8 @@ impl Permission {
         Self::SelectPlan,
         Self::SeeLimits,
         Self::ChangeLimits,
+        Self::SeeUsage,
+        Self::SendUsage,
         Self::SeeMembers,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -185,6 +191,8 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
+            | Self::SendUsage
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace => &[Owner],
@@ -204,6 +212,8 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
+            | Self::SendUsage
             | Self::SeeMembers
             | Self::SeePolicy
             | Self::AskWhoMay
@@ -238,6 +248,7 @@ impl Permission {
             Self::SeeKeys => KeyRight::Scope(KeyScope::KeysRead),
             Self::SeeCrews => KeyRight::Scope(KeyScope::CrewsRead),
             Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
+            Self::SendUsage => KeyRight::Scope(KeyScope::UsageWrite),
             Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
@@ -249,6 +260,7 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
@@ -274,6 +286,8 @@ impl Permission {
             Self::SelectPlan => "plan.select",
             Self::SeeLimits => "limits.read",
             Self::ChangeLimits => "limits.change",
+            Self::SeeUsage => "usage.read",
+            Self::SendUsage => "usage.send",
             Self::SeeMembers => "member.read",
             Self::SeeKeys => "api_key.read",
             Self::ManageKeys => "api_key.manage",
@@ -313,6 +327,8 @@ pub enum OrganizationPermission {
     CreateWorkspaces,
     /// Read its audit log, which leaves out what changed inside crews.
     ReadAudit,
+    /// See what its workspaces used.
+    SeeUsage,
     /// See the workspaces in it: for its keys; people see those that they are in.
     SeeWorkspaces,
     /// See which keys the organization has.
@@ -329,11 +345,12 @@ pub enum OrganizationPermission {
 
 impl OrganizationPermission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::See,
         Self::Rename,
         Self::CreateWorkspaces,
         Self::ReadAudit,
+        Self::SeeUsage,
         Self::SeeWorkspaces,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -353,6 +370,7 @@ impl OrganizationPermission {
             | Self::SeeKeys
             | Self::ManageKeys => &[Owner],
             Self::ReadAudit => &[Owner, Auditor],
+            Self::SeeUsage => &[Owner, Billing],
             Self::SeeWorkspaces => &[],
         }
     }
@@ -362,6 +380,7 @@ impl OrganizationPermission {
         match self {
             Self::See => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
+            Self::SeeUsage => KeyRight::Scope(KeyScope::UsageRead),
             Self::SeeWorkspaces => KeyRight::Scope(KeyScope::WorkspacesRead),
             Self::CreateWorkspaces => KeyRight::Scope(KeyScope::WorkspacesCreate),
             Self::Rename
@@ -385,6 +404,7 @@ impl OrganizationPermission {
             Self::Rename => "organization.rename",
             Self::CreateWorkspaces => "workspace.create",
             Self::ReadAudit => "organization_audit.read",
+            Self::SeeUsage => "organization_usage.read",
             Self::SeeWorkspaces => "organization_workspace.read",
             Self::SeeKeys => "organization_key.read",
             Self::ManageKeys => "organization_key.manage",
@@ -542,6 +562,8 @@ mod tests {
                 P::ChangePolicy,
                 P::SeeLimits,
                 P::ChangeLimits,
+                P::SeeUsage,
+                P::SendUsage,
             ],
             [YES, NO, NO, NO],
         ),

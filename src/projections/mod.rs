@@ -30,6 +30,7 @@ mod people;
 mod policies;
 mod query;
 mod rebuild;
+mod statements;
 mod users;
 mod workspaces;
 
@@ -57,6 +58,7 @@ pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
 pub use policies::{Policies, PolicyDocument};
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
+pub use statements::{StatementDocument, Statements};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 
@@ -235,6 +237,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<ItemVersions>(),
         one::<Connections>(),
         one::<Limits>(),
+        one::<Statements>(),
     ]
 }
 

@@ -37,6 +37,8 @@ pub struct DueReport {
     /// Roles and memberships that have ended by themselves.
     pub limits_reached: u64,
     pub auditors_expired: u64,
+    /// Months of usage that were closed.
+    pub months_closed: u64,
     /// Contents that were staged and never pinned.
     pub contents_collected: u64,
     /// Records of activity that were kept long enough, or whose workspace was deleted.
@@ -100,6 +102,7 @@ impl Service {
             self.expire_key(&key).await?;
             report.keys_expired += 1;
         }
+        report.months_closed = self.close_due_months().await?;
         report.contents_collected = self.collect_contents().await?;
         report.activity_deleted = self.delete_old_activity().await?;
         report.key_uses_written = self.write_key_uses().await?;

@@ -45,6 +45,7 @@ pub mod signing;
 mod throttle;
 mod transparency;
 mod tree;
+mod usage;
 mod verification;
 mod who_may;
 mod workspaces;
@@ -92,6 +93,10 @@ pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
 pub use transparency::{
     COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
 };
+pub use usage::{
+    CrewUsage, OrganizationUsage, USAGE_RECORDS_MAX, UsageOfWorkspace, UsageReceipt, UsageRecord,
+    UsedQuantity, WorkspaceUsage,
+};
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
 
@@ -105,7 +110,7 @@ use crate::{
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
         Invitations, ItemVersions, Items, KeyNames, Limits, Members, OrganizationMembers,
-        Organizations, People, Policies, Projection, Users, Workspaces, audit_index,
+        Organizations, People, Policies, Projection, Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -322,6 +327,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn statements(&self) -> Documents<Statements> {
         self.documents()
     }
 

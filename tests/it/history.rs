@@ -37,6 +37,7 @@ use crewlog::domain::ids::{
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
 use crewlog::domain::sealed::{KeyOwner, Sealed};
+use crewlog::domain::usage::{MeterTotal, Price, Statement};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{
     MembershipSource, Policy, ProductionChanges, Workspace, WorkspaceCommand, WorkspaceEvent,
@@ -457,6 +458,17 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
         key_rotation_days: Some(90),
         ..Policy::default()
     };
+    let price = Price {
+        currency: "EUR".to_owned(),
+        amount_minor: 50,
+        per_quantity: 1_000,
+    };
+    let messages = MeterTotal::at(12_345, 7, Some(price));
+    let statement = Statement {
+        month: "1999-12".parse().expect("a month"),
+        plan: Some("team".parse().expect("a plan")),
+        meters: [("messages".to_owned(), messages)].into(),
+    };
     let limits = Quotas {
         members: Some(20),
         requests_per_minute: Some(60),
@@ -470,6 +482,7 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
     let changes = vec![
         WorkspaceCommand::ChangePolicy { actor, policy },
         WorkspaceCommand::ChangeLimits { actor, limits },
+        WorkspaceCommand::CloseMonth { statement },
         limit(bob.user, Role::Admin),
         lasting,
         limit(bob.user, Role::Member),

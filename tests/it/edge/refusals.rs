@@ -392,6 +392,7 @@ impl Body<'_> {
         let limit = match self.route.method {
             "POST" | "PUT" if holds_a_configuration => ITEM_BODY_LIMIT_BYTES,
             "POST" if path.ends_with("/activity") => BATCH_LIMIT_BYTES,
+            "POST" if path.ends_with("/usage") => BATCH_LIMIT_BYTES / 2,
             _ => BODY_LIMIT_BYTES,
         };
         long["reason"] = json!("x".repeat(limit));

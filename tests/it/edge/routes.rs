@@ -134,6 +134,23 @@ const POLICY: &[&str] = &[
     "self_approval",
     "key_rotation_days",
 ];
+const USED: &[&str] = &[
+    "workspace",
+    "month",
+    "closed",
+    "plan",
+    "meters",
+    "amounts",
+    "crews",
+];
+const USED_TOGETHER: &[&str] = &[
+    "organization",
+    "month",
+    "meters",
+    "amounts",
+    "workspaces",
+    "next_cursor",
+];
 const LIMITS: &[&str] = &[
     "workspace",
     "version",
@@ -385,6 +402,8 @@ const ORGANIZATION_MEMBERS: &str = "/v1/organizations/{org}/members";
 const ONE_ORGANIZATION_MEMBER: &str = "/v1/organizations/{org}/members/{user}";
 const TRANSFER: &str = "/v1/workspaces/{ws}/transfer-ownership";
 const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
+const USAGE: &str = "/v1/workspaces/{ws}/usage";
+const ORGANIZATION_USAGE: &str = "/v1/organizations/{org}/usage";
 const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
 const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
 const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
@@ -537,6 +556,9 @@ pub const ROUTES: &[Route] = &[
     route("PUT", POLICY_OF, Resource(POLICY)),
     route("GET", LIMITS_OF, Resource(LIMITS)),
     route("PUT", LIMITS_OF, Resource(LIMITS)),
+    route("POST", USAGE, Unversioned(&["accepted", "known"])),
+    route("GET", USAGE, Unversioned(USED)),
+    route("GET", ORGANIZATION_USAGE, Unversioned(USED_TOGETHER)),
     route("POST", AUDITORS, Created(AUDITOR)),
     route("GET", AUDITORS, Page(AUDITOR)),
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
@@ -571,7 +593,8 @@ impl Route {
 
     /// Whether it is a command; asking whether somebody may is none, nor is sending activity.
     pub fn writes(&self) -> bool {
-        self.takes_a_body() && ![CAN, VERIFY_KEY, ACTIVITY, COSIGNATURES].contains(&self.path)
+        self.takes_a_body()
+            && ![CAN, VERIFY_KEY, ACTIVITY, USAGE, COSIGNATURES].contains(&self.path)
     }
 
     pub fn takes_a_body(&self) -> bool {
@@ -834,6 +857,14 @@ impl World {
                     ("{version}", version),
                 ];
                 (path(&names), (method == "PUT").then(new_item))
+            }
+            ("POST", USAGE) => {
+                let crew = self.team.crew(&self.server, "production").await;
+                let record = json!({
+                    "id": format!("call-{}", number()), "crew": crew, "meter": "messages",
+                    "quantity": 3, "at": crewlog::journal::SystemSource.now().to_rfc3339(),
+                });
+                (path(&[]), Some(json!({"records": [record]})))
             }
             (method, ACTIVITY) => {
                 let crew = self.team.crew(&self.server, "production").await;
