@@ -5,42 +5,45 @@
 //! problem. Log lines and metrics name the route (`/v1/workspaces/{ws}`), never the path or
 //! the query that was sent, which may hold tokens.
 //!
-//! To add a layer: one line in [`layers`]; the last line is the outermost.
+//! To add a layer: one line in [`layers`]; the first line is the outermost.
 
 use std::{
     any::Any,
     collections::HashMap,
     fmt,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::{Body, Bytes, HttpBody},
     extract::{ConnectInfo, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use hyper::body::{Frame, SizeHint};
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, DefaultPredicate, Predicate, predicate::SizeAbove},
     limit::RequestBodyLimitLayer,
-    sensitive_headers::SetSensitiveHeadersLayer,
     timeout::TimeoutLayer,
 };
-use tracing::{Instrument, Span, field::Empty};
+use tracing::{Instrument, Span};
 
 use super::{
     client_address::client_address,
     headers::RequestContext,
-    pace,
+    pace::ToldPace,
     problem::{Problem, ProblemCode},
     request_id::{RequestId, X_REQUEST_ID},
 };
@@ -92,20 +95,19 @@ where
 {
     let late = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, settings.timeout);
     let worth_packing = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES_MIN));
-    let sensitive = [header::AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
-    router
-        .layer(from_fn(pace::told))
-        .layer(RequestBodyLimitLayer::new(settings.body_limit_bytes))
-        .layer(from_fn(heard_out))
-        .layer(late)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(told_as_problem))
-        .layer(CompressionLayer::new().compress_when(worth_packing))
+    // As one: axum keeps what it is given in a box that is cloned for every request, and one box
+    // in another would be cloned once for each around it.
+    let all = ServiceBuilder::new()
         .layer(from_fn_with_state(
             Arc::new(Outermost::of(settings)),
             served,
         ))
-        .layer(SetSensitiveHeadersLayer::new(sensitive))
+        .layer(CompressionLayer::new().compress_when(worth_packing))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(late)
+        .layer(from_fn(heard_out))
+        .layer(RequestBodyLimitLayer::new(settings.body_limit_bytes));
+    router.layer(all)
 }
 
 /// What the outermost work needs.
@@ -124,7 +126,8 @@ impl Outermost {
     }
 }
 
-/// The outermost work: id, context, span, metrics, headers.
+/// The outermost work: id, context, span, metrics, headers, and problems in place of what
+/// libraries answer.
 async fn served(
     State(outermost): State<Arc<Outermost>>,
     mut request: Request,
@@ -139,16 +142,29 @@ async fn served(
     let address = client_address(peer, request.headers(), &outermost.trusted_proxies);
     let context = RequestContext::new(id.clone(), address, request.headers());
     request.extensions_mut().insert(context);
+    let pace = ToldPace::default();
+    request.extensions_mut().insert(pace.clone());
+    keep_unprinted(request.headers_mut());
 
     let exchange = Exchange::of(&request, &id);
     let work = id
         .clone()
-        .scope(next.run(request))
+        .scope(told_as_problem(request, next))
         .instrument(exchange.span.clone());
     let mut response = work.await;
-    exchange.ended(&response, started.elapsed(), &outermost.meters);
+    pace.show(response.headers_mut());
+    exchange.ended(&response, &id, started.elapsed(), &outermost.meters);
     complete(&mut response, &id);
     response
+}
+
+/// Headers that hold secrets are not printed, whoever prints the request.
+fn keep_unprinted(headers: &mut HeaderMap) {
+    for name in [header::AUTHORIZATION, header::COOKIE] {
+        if let header::Entry::Occupied(mut lines) = headers.entry(name) {
+            lines.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
 }
 
 /// Reads what a refused request still sends: the connection would be closed under whoever is
@@ -159,20 +175,19 @@ async fn heard_out(request: Request, next: Next) -> Response {
     if asks_first || request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let (parts, body) = request.into_parts();
-    let sent = Arc::new(Mutex::new(body.into_data_stream().fuse()));
-    let chunks = || {
-        let sent = sent.clone();
-        stream::poll_fn(move |context| {
-            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.poll_next_unpin(context)
+    let unread = Unread::default();
+    let lent = |sent| {
+        Body::new(Lent {
+            sent,
+            unread: unread.clone(),
         })
     };
-    let body = Body::from_stream(chunks());
-    let response = next.run(Request::from_parts(parts, body)).await;
-    let mut rest = chunks();
+    let response = next.run(request.map(lent)).await;
+    let Some(rest) = unread.take() else {
+        return response;
+    };
     let heard = async {
-        let mut bytes = 0;
+        let (mut rest, mut bytes) = (rest.into_data_stream(), 0);
         while let Some(Ok(chunk)) = rest.next().await {
             bytes += chunk.len();
             if bytes > HEARD_OUT_BYTES_MAX {
@@ -183,6 +198,52 @@ async fn heard_out(request: Request, next: Next) -> Response {
     // Whoever sends more, or more slowly, loses the connection.
     let _ = tokio::time::timeout(HEARD_OUT_FOR_MAX, heard).await;
     response
+}
+
+/// Where a body is left by who did not read it to its end.
+#[derive(Clone, Default)]
+struct Unread(Arc<Mutex<Option<Body>>>);
+
+impl Unread {
+    fn take(&self) -> Option<Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A request's body, which comes back if it is not read to its end.
+struct Lent {
+    sent: Body,
+    unread: Unread,
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.sent).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.sent.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.sent.size_hint()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.sent.is_end_stream() {
+            let rest = std::mem::take(&mut self.sent);
+            let mut unread = self.unread.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *unread = Some(rest);
+        }
+    }
 }
 
 /// What logs and metrics say of one request and its answer.
@@ -197,10 +258,7 @@ impl Exchange {
     fn of(request: &Request, id: &RequestId) -> Self {
         let method = known_method(request.method());
         let route = request.extensions().get::<MatchedPath>().cloned();
-        let span = tracing::info_span!(
-            "request", method, route = name_of(route.as_ref()), request_id = %id,
-            status = Empty, code = Empty, latency_ms = Empty
-        );
+        let span = tracing::info_span!("request", request_id = %id);
         Self {
             method,
             route,
@@ -208,18 +266,21 @@ impl Exchange {
         }
     }
 
-    fn ended(self, response: &Response, latency: Duration, meters: &Meters) {
-        let status = response.status();
-        self.span.record("status", status.as_u16());
-        self.span
-            .record("latency_ms", latency.as_secs_f64() * 1_000.0);
-        if let Some(code) = response.extensions().get::<ProblemCode>() {
-            self.span.record("code", code.kind().code);
-        }
-        self.span.in_scope(|| tracing::info!("answered"));
-
-        let route = name_of(self.route.as_ref());
-        let meter = meters.of(self.method, route, status.as_u16());
+    /// The line says all by itself: what a span is given later is read and written anew.
+    fn ended(self, response: &Response, id: &RequestId, latency: Duration, meters: &Meters) {
+        let (method, route) = (self.method, name_of(self.route.as_ref()));
+        let status = response.status().as_u16();
+        let code = response.extensions().get::<ProblemCode>();
+        tracing::info!(
+            method,
+            route,
+            request_id = id.as_str(),
+            status,
+            code = code.map(|code| code.kind().code),
+            latency_ms = latency.as_secs_f64() * 1_000.0,
+            "answered"
+        );
+        let meter = meters.of(method, route, status);
         meter.latency.record(latency.as_secs_f64());
         meter.requests.increment(1);
     }

@@ -3,12 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::{
-    extract::Request,
-    http::{HeaderName, HeaderValue},
-    middleware::Next,
-    response::Response,
-};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::service::Pace;
 
@@ -26,22 +21,19 @@ impl ToldPace {
     pub fn tell(&self, pace: Pace) {
         let _ = self.0.set(pace);
     }
-}
 
-/// Puts the headers on the answer of a request that was counted.
-pub async fn told(mut request: Request, next: Next) -> Response {
-    let told = ToldPace::default();
-    request.extensions_mut().insert(told.clone());
-    let mut response = next.run(request).await;
-    if let Some(pace) = told.0.get() {
+    /// Puts the headers on the answer of a request that was counted.
+    pub fn show(&self, headers: &mut HeaderMap) {
+        let Some(pace) = self.0.get() else {
+            return;
+        };
         let seconds = pace.reset.as_secs() + u64::from(pace.reset.subsec_nanos() > 0);
         let policy = format!("\"workspace\";q={};w=60", pace.limit);
         let left = format!("\"workspace\";r={};t={seconds}", pace.remaining);
         for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
             if let Ok(value) = HeaderValue::from_str(&text) {
-                response.headers_mut().insert(name, value);
+                headers.insert(name, value);
             }
         }
     }
-    response
 }

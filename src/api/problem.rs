@@ -92,7 +92,7 @@ problems! {
     RoleAboveOwn = "role_above_own" FORBIDDEN "The role is above your own"
         "Nobody gives, takes or touches a role above their own. Ask somebody who holds it.";
     OwnLimit = "own_limit" FORBIDDEN "Your own role ends by itself"
-        "Nobody makes their own role last longer, or hands over what is theirs for a time. Ask somebody whose role lasts.";
+        "Nobody gives, to others or themselves, what lasts longer than their own role. Ask somebody whose role lasts, or give it for as long as you have it (`until`).";
     InvitationForAnother = "invitation_for_another" FORBIDDEN "The invitation is somebody else's"
         "Sign in with the e-mail address that the invitation was sent to.";
     WrongPassword = "wrong_password" FORBIDDEN "The present password is another one"

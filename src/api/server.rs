@@ -1,10 +1,11 @@
 //! Connections: accepted, read with a deadline, and ended in order.
 //!
 //! A client that does not get a request's header sent in time loses its connection, however
-//! steadily it sends; so does one that keeps a connection and asks for nothing. What comes after
-//! the header is bounded by [`super::EdgeSettings::timeout`].
+//! steadily it sends; so does one that keeps a connection and asks for nothing, and one that takes
+//! nothing of its answer for as long. What comes between is bounded by
+//! [`super::EdgeSettings::timeout`]. So many connections are served at once; more wait.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,25 +15,47 @@ use axum::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 /// The longest header of a request, all lines together.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// The most connections at once; what waits beyond is the operating system's to keep.
+const CONNECTIONS_MAX: usize = 10_000;
 /// How long to wait where no connection can be accepted, as there are too many.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves `app` until it is told to stop, and then until every request that was begun is
-/// answered. Each request knows its peer's address.
+/// answered. Each request knows its peer's address. `timeout` is how long a client may take to
+/// send a request's header, or to take nothing of an answer.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
-    header_timeout: Duration,
+    timeout: Duration,
+    stopping: CancellationToken,
+) {
+    serve_at_once(CONNECTIONS_MAX, listener, app, timeout, stopping).await;
+}
+
+async fn serve_at_once(
+    connections_max: usize,
+    listener: TcpListener,
+    app: Router,
+    timeout: Duration,
     stopping: CancellationToken,
 ) {
     let connections = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(connections_max));
     loop {
+        let place = tokio::select! {
+            place = room.clone().acquire_owned() => place,
+            () = stopping.cancelled() => break,
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopping.cancelled() => break,
@@ -42,7 +65,10 @@ pub async fn serve(
                 tracing::trace!(%peer, "a connection was accepted");
                 let app = app.clone();
                 let stopping = stopping.clone();
-                connections.spawn(connection(stream, peer, app, header_timeout, stopping));
+                connections.spawn(async move {
+                    connection(stream, peer, app, timeout, stopping).await;
+                    drop(place);
+                });
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -60,7 +86,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     app: Router,
-    header_timeout: Duration,
+    timeout: Duration,
     stopping: CancellationToken,
 ) {
     // Small answers must not wait for more to be sent.
@@ -71,9 +97,12 @@ async fn connection(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(timeout)
         .max_buf_size(HEADER_BYTES_MAX);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(timeout));
+    let stream = TokioIo::new(Box::pin(stream));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.cancelled() => {
@@ -103,4 +132,79 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const LARGE: usize = 64 * 1024 * 1024;
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    async fn listen(connections_max: usize) -> SocketAddr {
+        let app = Router::new()
+            .route("/large", get(async || vec![b'x'; LARGE]))
+            .route("/small", get(async || "here"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stopping = CancellationToken::new();
+        tokio::spawn(serve_at_once(
+            connections_max,
+            listener,
+            app,
+            TIMEOUT,
+            stopping,
+        ));
+        address
+    }
+
+    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is sent");
+        stream
+    }
+
+    /// All that comes until the connection ends, in order or not.
+    async fn rest(mut stream: TcpStream) -> Vec<u8> {
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received).await;
+        received
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_is_cut_off() {
+        let address = listen(10).await;
+        let idle = ask(address, "/large").await;
+        let mut steady = ask(address, "/large").await;
+        // Slower than that, but never for as long.
+        let mut first = vec![0; 1_000_000];
+        for _ in 0..3 {
+            sleep(TIMEOUT / 2).await;
+            steady.read_exact(&mut first).await.expect("more of it");
+        }
+        assert!(rest(steady).await.len() > LARGE - 3_000_000);
+        sleep(TIMEOUT).await;
+        let received = rest(idle).await.len();
+        assert!(received < LARGE, "{received} bytes were sent to nobody");
+    }
+
+    #[tokio::test]
+    async fn no_more_are_served_at_once() {
+        let address = listen(1).await;
+        let started = Instant::now();
+        let silent = TcpStream::connect(address).await.expect("it listens");
+        sleep(TIMEOUT / 10).await;
+        let waits = ask(address, "/small").await;
+        assert!(rest(waits).await.ends_with(b"here"));
+        assert!(started.elapsed() >= TIMEOUT / 2, "it waited for its turn");
+        drop(silent);
+    }
 }

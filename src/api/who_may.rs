@@ -43,7 +43,8 @@ pub struct CanBody {
     /// The name of a permission.
     #[schema(min_length = 1, max_length = 100, example = "member.invite")]
     action: String,
-    /// In which crew of the workspace. A role holds in all of them, a key in those that it reaches.
+    /// In which crew of the workspace. A role holds in all of them, a key in those that it
+    /// reaches; what is in a production crew may be protected by the policy (`crew.edit`).
     crew: Option<CrewId>,
 }
 

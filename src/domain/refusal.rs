@@ -127,8 +127,11 @@ pub enum Refusal {
     /// An auditor, whose grant does not hold the permission.
     #[error("an auditor may not do this; it takes the role {}", names(permission.roles()))]
     NotPermittedToAuditor { permission: Permission },
-    /// Making one's own role last longer than whoever gave it meant it to.
-    #[error("your own role ends at {}; somebody else has to change that", until.to_rfc3339())]
+    /// Giving, to oneself or to others, what lasts longer than one's own role.
+    #[error(
+        "your own role ends at {}, and you can give nothing that lasts longer; ask somebody whose role lasts",
+        until.to_rfc3339()
+    )]
     OwnLimit { until: Timestamp },
     /// The person is no member.
     #[error("this person is not a member of the workspace")]
@@ -272,9 +275,10 @@ impl Refusal {
             | Self::ScopeMissing { .. }
             | Self::AddressNotAllowed
             | Self::OutOfReach
+            | Self::SessionEnded
+            | Self::ApiKeyEnded
             | Self::ProductionProtected => true,
-            Self::SessionEnded
-            | Self::LastOwner
+            Self::LastOwner
             | Self::AlreadyMember
             | Self::AlreadyExists { .. }
             | Self::InvitationNotPending { .. }
@@ -286,7 +290,6 @@ impl Refusal {
             | Self::ClaimRests { .. }
             | Self::ProfileMoved
             | Self::EmailTaken
-            | Self::ApiKeyEnded
             | Self::ApiKeyNotActive { .. }
             | Self::TooManyApiKeys { .. }
             | Self::WrongPassword

@@ -44,6 +44,28 @@ pub struct Verdict {
     pub because: String,
 }
 
+impl Verdict {
+    /// The same of a change in a crew that is changed by promotion: who may break glass is told
+    /// so.
+    pub fn by_promotion(self, may_break_glass: bool) -> Self {
+        if !self.allowed {
+            return self;
+        }
+        let otherwise = match may_break_glass {
+            true => "unless they break glass with a reason",
+            false => "unless an owner or admin breaks glass",
+        };
+        let because = format!(
+            "{}, but a production crew is changed by promotion, {otherwise}",
+            self.because
+        );
+        Self {
+            allowed: false,
+            because,
+        }
+    }
+}
+
 impl Standing {
     /// That it allows what `permission` names, as a link of the chain of authority.
     ///

@@ -62,6 +62,9 @@ pub enum LookupKey {
     Email { realm: String, lookup: String },
     /// A row of `subjects`: the person that a subject is; none as long as it is nobody yet.
     Person { subject: String },
+    /// A row of `subjects`: the subject that a person is in a realm; none where they are not
+    /// known.
+    Known { realm: String, user: String },
 }
 
 /// Who asks, and what of the request goes into every entry of the unit.

@@ -107,10 +107,9 @@ impl Service {
             .submit(&sender, request, None, || {
                 async {
                     let stream = found.place.stream();
-                    let owner = found.document.email.sealed.subject;
-                    let person = self.keyring.newest(owner).await?;
                     let workspace = found.place.workspace;
-                    let free_text = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
+                    // Whoever holds the token is not known to be the person that was invited.
+                    let scope = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
                     let command = WorkspaceCommand::DeclineInvitation {
                         invitation: id,
                         token_hash: found.token_hash.clone(),
@@ -119,7 +118,7 @@ impl Service {
                         lane: found.place.organization.to_string(),
                         streams: vec![stream.clone()],
                         lookups: vec![],
-                        origin: request.origin(Actor::System, person, free_text),
+                        origin: request.origin(Actor::System, scope.clone(), scope),
                         decide: Box::new(move |desk| {
                             desk.execute::<Workspace>(&stream, command.clone(), &[])?;
                             Ok(Made::Invitation(workspace, id).outcome(200))

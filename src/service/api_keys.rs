@@ -683,7 +683,10 @@ impl Service {
 
     /// The policy that a workspace's keys are under; that of keys of an organization is the
     /// default one, which wants nothing of them.
-    async fn policy_of(&self, workspace: Option<WorkspaceId>) -> Result<Policy, ServiceError> {
+    pub(super) async fn policy_of(
+        &self,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Policy, ServiceError> {
         let Some(workspace) = workspace else {
             return Ok(Policy::default());
         };

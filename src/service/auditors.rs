@@ -16,7 +16,8 @@ use crate::{
         standing::Standing,
         workspace::{Workspace, WorkspaceCommand},
     },
-    projections::{AuditorDocument, Auditors, Found, Page},
+    journal::Rejection,
+    projections::{ACCOUNT, AuditorDocument, Auditors, Found, Page},
 };
 
 /// A grant, with what the person is called.
@@ -101,16 +102,24 @@ impl Service {
         let permission = Permission::ManageAuditors;
         // Asked before the address is looked up: whether it has an account is not for others.
         self.may_now(caller, place.workspace, permission).await?;
-        let found = self.user_of_email(&self.email_lookup(email)).await?;
-        let user = found.ok_or(Refusal::NoSuchAccount)?;
+        let lookup = self.email_lookup(email);
+        let account = self.subjects.of_email(ACCOUNT, &lookup).await?;
+        let found = account.and_then(|account| Some((account.subject, account.user?)));
+        let (account, user) = found.ok_or(Refusal::NoSuchAccount)?;
         let introduction = self.introduction(user, place.organization).await?;
-        let lookups = introduction.lookups();
+        let claim = Self::email_claim(ACCOUNT, &lookup);
+        let mut lookups = introduction.lookups();
+        lookups.push(claim.clone());
         let streams = [
             introduction.person.clone(),
             introduction.organization.clone(),
         ];
         let actor = caller.user;
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
+            // The address may be somebody else's by now.
+            if desk.holder(&claim) != Some(&account.to_string()) {
+                return Err(Rejection::Recompose);
+            }
             let grant = WorkspaceCommand::GrantAuditor {
                 actor,
                 user,

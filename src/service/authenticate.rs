@@ -232,11 +232,17 @@ impl Service {
         let token = Token::parse(kind, secret).ok_or(ServiceError::Unauthenticated)?;
         let found = self.key_of(&token).await?;
         let now = self.source().now();
-        let key = found.filter(|key| key.is_live(now));
-        let caller = KeyCaller(key.ok_or(ServiceError::Unauthenticated)?);
+        let caller = KeyCaller(found.ok_or(ServiceError::Unauthenticated)?);
+        if !caller.0.is_live(now) {
+            // Whoever holds the key learns nothing, and whose it was reads that it was tried.
+            let aim = caller.own_aim("api_key.used");
+            self.keep_attempt(&caller, request, &aim, &Refusal::ApiKeyEnded)
+                .await;
+            return Err(ServiceError::Unauthenticated);
+        }
         if !caller.0.terms.allow_address(request.ip) {
             let refusal = Refusal::AddressNotAllowed;
-            let aim = caller.own_aim("api_key.use");
+            let aim = caller.own_aim("api_key.used");
             self.keep_attempt(&caller, request, &aim, &refusal).await;
             return Err(refusal.into());
         }

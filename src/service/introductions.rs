@@ -48,6 +48,10 @@ pub(super) struct Introduction {
     holder: Option<SubjectId>,
     /// Who has it from now on, where that is somebody new.
     new_holder: Option<SubjectId>,
+    /// Which subject they are in the organization.
+    known: LookupKey,
+    /// The one that they are from now on, where they were none when this was composed.
+    becomes: Option<SubjectId>,
     /// Subjects that were nobody, and are this person from now on.
     links: Vec<SubjectId>,
     record: OrganizationCommand,
@@ -58,6 +62,8 @@ pub(super) struct Introduction {
 /// Whose key seals what the organization knows of somebody.
 struct Known {
     key: Arc<DataKey>,
+    /// The subject whose key that is, where they were none before.
+    becomes: Option<SubjectId>,
     new_holder: Option<SubjectId>,
     statements: Vec<Statement>,
 }
@@ -66,7 +72,8 @@ impl Introduction {
     /// What the unit must look up.
     pub(super) fn lookups(&self) -> Vec<LookupKey> {
         let links = self.links.iter().copied().map(Service::person_lookup);
-        std::iter::once(self.address.clone()).chain(links).collect()
+        let own = [self.address.clone(), self.known.clone()];
+        own.into_iter().chain(links).collect()
     }
 
     /// Makes the person known, if the organization does not know them as they are already.
@@ -75,6 +82,13 @@ impl Introduction {
         let holder = self.holder.map(|subject| subject.to_string());
         if desk.holder(&self.address) != holder.as_deref() {
             return Err(Rejection::Recompose);
+        }
+        if let Some(subject) = self.becomes {
+            if desk.holder(&self.known).is_some() {
+                // They became known meanwhile, as another subject.
+                return Err(Rejection::Recompose);
+            }
+            desk.hold(&self.known, Some(subject.to_string()));
         }
         for subject in &self.links {
             self.link(desk, *subject)?;
@@ -157,6 +171,11 @@ impl Service {
             profile_sequence: profile.sequence,
             holder: found.map(|found| found.subject),
             new_holder: known.new_holder,
+            known: LookupKey::Known {
+                realm,
+                user: user.to_string(),
+            },
+            becomes: known.becomes,
             links,
             record,
             recorded,
@@ -180,6 +199,7 @@ impl Service {
             let found_by = address.map(|address| Self::move_email(subject, address));
             return Ok(Known {
                 key: key.ok_or_else(no_key)?,
+                becomes: present.is_none().then_some(subject),
                 new_holder: address.map(|_| subject),
                 statements: found_by.into_iter().collect(),
             });
@@ -187,6 +207,7 @@ impl Service {
         let made = self.new_subject(organization, Some(user), address);
         Ok(Known {
             key: made.key,
+            becomes: Some(made.subject),
             new_holder: address.map(|_| made.subject),
             statements: made.statements.to_vec(),
         })

@@ -46,16 +46,26 @@ impl Service {
             Some(crew) => Some(self.crew_named("/crew", workspace, crew).await?.place),
             None => None,
         };
-        match principal {
+        let (found, may_break_glass) = match principal {
             PrincipalId::User(user) => {
                 let found = self.standing_in(workspace, user).await?;
-                Ok(Found {
-                    position: found.position,
-                    value: verdict(user, found.value, permission),
-                })
+                let glass = verdict(user, found.value, Permission::BreakGlass).allowed;
+                let value = verdict(user, found.value, permission);
+                let position = found.position;
+                (Found { position, value }, glass)
             }
-            PrincipalId::Key(key) => self.can_key(place, key, permission, crew).await,
-        }
+            PrincipalId::Key(key) => (self.can_key(place, key, permission, crew).await?, false),
+        };
+        let edits = crew.filter(|_| permission == Permission::EditCrews);
+        let Some(crew) = edits else {
+            return Ok(found);
+        };
+        let policy = self.policy_of(Some(workspace)).await?;
+        let value = match policy.protects(crew.environment) {
+            true => found.value.by_promotion(may_break_glass),
+            false => found.value,
+        };
+        Ok(Found { value, ..found })
     }
 
     async fn can_key(

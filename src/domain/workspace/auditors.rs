@@ -42,8 +42,9 @@ impl Workspace {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Decision {
-        self.permitted(actor, Permission::ManageAuditors, now)?;
+        let own = self.permitted(actor, Permission::ManageAuditors, now)?;
         lies_ahead("expires_at", expires_at, now, GRANT_AWAY_MAX)?;
+        own.may_let_audit(expires_at)?;
         if self.member_at(user, now).is_some() {
             return Err(Refusal::AlreadyMember);
         }

@@ -3,7 +3,7 @@
 //!
 //! What a crew is called and what is in it are its own stream's ([`crate::domain::crew`]).
 
-use super::{ProductionChanges, Workspace, WorkspaceEvent, rules::Decision};
+use super::{Workspace, WorkspaceEvent, rules::Decision};
 use crate::domain::{
     Moment, Refusal, Timestamp,
     api_keys::KeyCommand,
@@ -62,11 +62,7 @@ impl Workspace {
         now: Timestamp,
     ) -> Result<Vec<AuthorityLink>, Refusal> {
         let link = self.authorise_in_crew(actor, Permission::EditCrews, crew, now)?;
-        let is_open = match self.policy().production_changes {
-            ProductionChanges::Direct => true,
-            ProductionChanges::PromotionOnly => crew.environment != Environment::Production,
-        };
-        if is_open {
+        if !self.policy().protects(crew.environment) {
             // Glass that need not be broken is not.
             return Ok(vec![link]);
         }

@@ -78,8 +78,9 @@ impl Member {
             .map_or(self.role, |lasting| lasting.max(self.role))
     }
 
-    /// Nobody makes their own role last longer than it was meant to.
-    fn may_give_themselves(&self, term: Term) -> Result<(), Refusal> {
+    /// Nobody gives what lasts longer than what they have: who holds a role for a time gives it
+    /// for no longer, to others or themselves, and for good no more than they keep then.
+    pub(super) fn may_give(&self, term: Term) -> Result<(), Refusal> {
         let Some(limit) = self.limit else {
             return Ok(());
         };
@@ -89,6 +90,20 @@ impl Member {
         } else {
             let until = limit.until;
             Err(Refusal::OwnLimit { until })
+        }
+    }
+}
+
+impl Member {
+    /// The same of an auditor grant, where what they keep grants none.
+    pub(super) fn may_let_audit(&self, until: Timestamp) -> Result<(), Refusal> {
+        let grants = |role| Permission::ManageAuditors.allows(role);
+        match self.limit {
+            Some(limit) if until > limit.until && !self.lasting_role().is_some_and(grants) => {
+                let until = limit.until;
+                Err(Refusal::OwnLimit { until })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -110,8 +125,8 @@ impl Workspace {
         if let Some(until) = term.until {
             lies_ahead("until", until, now, LIMIT_AWAY_MAX)?;
         }
-        if actor == user {
-            own.may_give_themselves(term)?;
+        if Some(term.role) > present.lasting_role() {
+            own.may_give(term)?;
         }
         let changes = changes(actor, user, present, term);
         if !changes.is_empty() {

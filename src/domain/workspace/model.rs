@@ -291,20 +291,23 @@ impl Model {
         owns(person) && (0..PEOPLE).filter(|other| owns(*other)).count() == 1
     }
 
+    /// Whether what somebody gives ends when what they have does, or is left to them then.
+    fn gives_no_longer(&self, giver: u8, role: Role, until: Option<i64>) -> bool {
+        let end = self.roles.get(&giver).and_then(|given| given.end);
+        end.is_none_or(|end| {
+            until.is_some_and(|until| until <= end.at)
+                || end.then.is_some_and(|then| rank(then) >= rank(role))
+        })
+    }
+
     fn may_change(&self, (actor, user): (u8, u8), role: Role, until: Option<i64>) -> bool {
-        let keeps_own_end = self
-            .roles
-            .get(&actor)
-            .and_then(|given| given.end)
-            .is_none_or(|end| {
-                until.is_some_and(|until| until <= end.at)
-                    || end.then.is_some_and(|then| rank(then) >= rank(role))
-            });
+        let lasting = self.roles.get(&user).and_then(|given| given.lasting());
+        let has_it_for_good = lasting.is_some_and(|lasting| rank(lasting) >= rank(role));
         self.rank_of(actor) >= MANAGES_PEOPLE
             && rank(role) <= self.rank_of(actor)
             && self.roles.contains_key(&user)
             && self.strongest(user) <= self.rank_of(actor)
-            && (actor != user || keeps_own_end)
+            && (has_it_for_good || self.gives_no_longer(actor, role, until))
             && (!self.is_last_owner(user) || (rank(role) == OWNS && until.is_none()))
     }
 
@@ -348,6 +351,7 @@ impl Model {
                 lifetime,
             } => {
                 self.rank_of(actor) >= MANAGES_PEOPLE
+                    && self.gives_no_longer(actor, Role::Admin, Some(now + lifetime))
                     && lifetime > 0
                     && self.rank_of(user) == 0
                     && !self.grants.contains_key(&user)
@@ -371,7 +375,11 @@ impl Model {
                 role,
                 invitee,
                 ..
-            } => manages(actor, role) && invitee.is_none_or(|person| self.rank_of(person) == 0),
+            } => {
+                manages(actor, role)
+                    && self.gives_no_longer(actor, role, None)
+                    && invitee.is_none_or(|person| self.rank_of(person) == 0)
+            }
             Attempt::Resend { actor, which, .. } => self
                 .meant(which)
                 .is_some_and(|(_, invited)| !invited.over && manages(actor, invited.role)),
@@ -386,6 +394,7 @@ impl Model {
                 invited.answers(token_age, now)
                     && self.rank_of(user) == 0
                     && manages(invited.by, invited.role)
+                    && self.gives_no_longer(invited.by, invited.role, None)
             }),
             Attempt::Decline { which, token_age } => self
                 .meant(which)

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Workspace, WorkspaceEvent, rules::Decision};
-use crate::domain::{Timestamp, authority::Permission, ids::UserId};
+use crate::domain::{Timestamp, authority::Permission, environment::Environment, ids::UserId};
 
 /// How production crews are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,14 @@ impl Policy {
     pub const APPROVALS_MAX: u8 = 10;
     /// The most days that a key may be given.
     pub const ROTATION_DAYS_MAX: u16 = 3_650;
+
+    /// Whether a crew of this environment is changed by promotion alone, unless glass is broken.
+    pub fn protects(&self, environment: Environment) -> bool {
+        match self.production_changes {
+            ProductionChanges::Direct => false,
+            ProductionChanges::PromotionOnly => environment == Environment::Production,
+        }
+    }
 
     /// When a key that was made at `created_at` is due to be rotated; none where keys may become
     /// as old as they like.

@@ -197,8 +197,9 @@ impl Workspace {
         moment: Moment,
     ) -> Result<(), Refusal> {
         let now = moment.now;
-        let own = self.permitted(actor, Permission::InviteMembers, now)?.role;
-        not_above(role, own)?;
+        let own = self.permitted(actor, Permission::InviteMembers, now)?;
+        not_above(role, own.role)?;
+        own.may_give(Term { role, until: None })?;
         if self.pending.contains_key(&invitation) || self.ended_as(invitation).is_some() {
             return Err(Refusal::AlreadyExists { what: "invitation" });
         }
@@ -370,14 +371,15 @@ impl Workspace {
         self.has_room_for_a_member(moment)
     }
 
-    /// An invitation gives no more than its inviter may still give now.
+    /// An invitation gives no more, and for no longer, than its inviter may still give now.
     fn inviter_still_may(&self, invitation: &Invitation, now: Timestamp) -> Result<(), Refusal> {
         let role = invitation.role;
         let inviter = self.permitted(invitation.invited_by, Permission::InviteMembers, now);
-        match inviter {
-            Ok(inviter) if inviter.role >= role => Ok(()),
-            Ok(_) | Err(_) => Err(Refusal::InvitationExceedsInviter { role }),
-        }
+        let gives = inviter.and_then(|inviter| {
+            not_above(role, inviter.role)?;
+            inviter.may_give(Term { role, until: None })
+        });
+        gives.map_err(|_| Refusal::InvitationExceedsInviter { role })
     }
 }
 

@@ -260,6 +260,10 @@ impl Writer {
                     vec![realm.as_str().into(), lookup.as_str().into()],
                 ),
                 LookupKey::Person { subject } => (SELECT_PERSON, vec![subject.as_str().into()]),
+                LookupKey::Known { realm, user } => (
+                    SELECT_KNOWN,
+                    vec![user.as_str().into(), realm.as_str().into()],
+                ),
             };
             if draft.held.contains_key(key) {
                 continue;
@@ -402,6 +406,12 @@ const SELECT_PERSON: &str = "
 SELECT user_id
   FROM subjects
  WHERE subject = $1";
+
+const SELECT_KNOWN: &str = "
+SELECT subject
+  FROM subjects
+ WHERE user_id = $1 AND realm = $2
+ LIMIT 1";
 
 const SELECT_IDEMPOTENCY: &str = "
 SELECT 1

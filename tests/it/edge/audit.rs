@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 use super::Running;
 use super::routes::problem;
 use super::team::{Person, Team, accept, address, invite, number, password, text};
+use crate::support::journal::reading;
+use crate::support::ledger;
 use crate::support::server::{Call, Server};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
@@ -329,14 +331,14 @@ async fn told(store: StoreUnderTest) {
         count
     );
 
-    declined_by_nobody(&server, &team).await;
+    declined_by_nobody(&server, &team, &store).await;
     names_as_they_were(&server, &team).await;
     organizations_apart(&server, &team).await;
     super::held(&store);
 }
 
 /// Who declines need not say who they are; the log says so.
-async fn declined_by_nobody(server: &Server, team: &Team) {
+async fn declined_by_nobody(server: &Server, team: &Team, store: &StoreUnderTest) {
     let made = invite(
         server,
         &team.workspace,
@@ -360,6 +362,16 @@ async fn declined_by_nobody(server: &Server, team: &Team) {
     assert_eq!(entry["target"]["id"], made.body["id"]);
     assert_eq!(entry["reason"], "No time");
     assert_eq!(entry["ip"], "127.0.0.1");
+    // From where is nobody's in particular: the workspace's to keep, not the invited person's.
+    let reading = reading(store).await;
+    let events = ledger::verify(&*reading).await;
+    reading.close().await;
+    let event = events
+        .iter()
+        .rfind(|event| event.event_type == "invitation_declined");
+    let metadata = &event.expect("the event").metadata;
+    let metadata: Value = serde_json::from_str(metadata).expect("JSON");
+    assert_eq!(text(&metadata, "/context/subject"), team.workspace);
 }
 
 /// A renamed person's old entries show the old name.

@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Case> {
         ),
         both("edge", "keys_become_due_to_be_rotated", rotation),
         both("edge", "can_says_why_of_keys", can_of_keys),
+        both("edge", "can_knows_which_crews", can_in_crews),
+        both("edge", "a_key_that_is_over_is_told_of", over),
     ]
 }
 
@@ -355,5 +357,101 @@ async fn can_of_keys(store: StoreUnderTest) {
     revoke.bearer(&team.owner.token).await.expect(200);
     let (may, because) = said(&id, "audit.read").await;
     assert!(!may && because.contains("revoked"), "{because}");
+    super::held(&store);
+}
+
+/// What `can` says of a key that is bound to crews, and of changes in production.
+async fn can_in_crews(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let (named, other) = (
+        team.crew(&server, "production").await,
+        team.crew(&server, "production").await,
+    );
+    let staging = team.crew(&server, "staging").await;
+    let scopes = json!({"scopes": ["crews:read", "crews:write"], "crews": [&named]});
+    let key = new_key(&server, &team, &team.owner, scopes).await;
+    let key = text(&key, "/id");
+    let said = async |principal: &str, action: &str, crew: &str| {
+        let body = json!({"principal": principal, "action": action, "crew": crew});
+        let call = server.post(&team.path("/can")).bearer(&team.admin.token);
+        let reply = call.json(body).await.expect(200);
+        (reply.body["allowed"] == true, text(&reply.body, "/because"))
+    };
+    let key = key.as_str();
+    let (admin, member) = (team.admin.user.as_str(), team.member.user.as_str());
+    let bound = "it is bound to other crews";
+    let elsewhere = "it does not reach the environment of the crew";
+    let protected = "but a production crew is changed by promotion";
+    for (principal, action, crew, allowed, words) in [
+        (key, "crew.read", &named, true, "its scope crews:read"),
+        (key, "crew.read", &other, false, bound),
+        (key, "crew.read", &staging, false, elsewhere),
+        (key, "crew.edit", &named, false, protected),
+        (key, "crew.edit", &other, false, bound),
+        (key, "crew.describe", &named, true, "its scope crews:write"),
+        (admin, "crew.edit", &named, false, "unless they break glass"),
+        (
+            member,
+            "crew.edit",
+            &named,
+            false,
+            "an owner or admin breaks",
+        ),
+        (member, "crew.edit", &staging, true, "role member"),
+        (member, "production.break_glass", &named, false, "takes the"),
+        (admin, "production.break_glass", &named, true, "role admin"),
+    ] {
+        let (may, because) = said(principal, action, crew).await;
+        assert_eq!(may, allowed, "{action}: {because}");
+        assert!(because.contains(words), "{because}");
+    }
+    // What it says is what is decided.
+    let agent = json!({"name": "Front desk", "config": {}});
+    let path = team.path(&format!("/crews/{named}/agents"));
+    let post = |token: &str| server.post(&path).bearer(token).json(agent.clone());
+    let refused = post(&team.member.token).await;
+    problem(&refused, 409, "production_protected");
+    let policy = server.put(&team.path("/policy")).bearer(&team.owner.token);
+    let direct = json!({"production_changes": "direct"});
+    policy.json(direct).await.expect(200);
+    for principal in [key, admin, member] {
+        let (may, because) = said(principal, "crew.edit", &named).await;
+        assert!(may, "{because}");
+    }
+    post(&team.member.token).await.expect(201);
+    super::held(&store);
+}
+
+/// Whoever tries a key that is over learns nothing; those whose it was are told, once a minute.
+async fn over(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let key = new_key(&server, &team, &team.owner, json!({})).await;
+    let (id, secret) = (text(&key, "/id"), text(&key, "/secret"));
+    let revoke = server.delete(&team.path(&format!("/api-keys/{id}")));
+    revoke.bearer(&team.owner.token).await.expect(200);
+    for path in ["/v1/me".to_owned(), team.path("/audit")] {
+        let refused = server.get(&path).bearer(&secret).await;
+        problem(&refused, 401, "unauthenticated");
+        let unknown = server.get(&path).bearer(NOBODYS).await;
+        assert_eq!(
+            super::refusals::but_for_the_request(&refused),
+            super::refusals::but_for_the_request(&unknown)
+        );
+    }
+    let filter = format!("/audit?outcome=denied&actor={id}");
+    let told = server.get(&team.path(&filter)).bearer(&team.owner.token);
+    let told = told.await.expect(200);
+    let entries = told.body["data"].as_array().expect("a list");
+    // Two, where a minute has ended between them.
+    assert!(matches!(entries.len(), 1 | 2), "{}", told.text);
+    let entry = &entries[0];
+    assert_eq!(entry["action"], "api_key.used", "{entry}");
+    assert_eq!(entry["target"]["id"], json!(id), "{entry}");
+    assert_eq!(entry["environment"], "production", "{entry}");
+    let code = json!({"path": "code", "from": null, "to": "api_key_ended"});
+    let changes = entry["changes"].as_array().expect("changes");
+    assert!(changes.contains(&code), "{entry}");
     super::held(&store);
 }

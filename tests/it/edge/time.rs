@@ -5,15 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crewlog::domain::api_keys::KeyScope;
 use crewlog::domain::authority::Role;
+use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{OrganizationId, PrincipalId, WorkspaceId};
+use crewlog::domain::workspace::Policy;
 use crewlog::domain::{EmailAddress, Name, Refusal, Timestamp};
 use crewlog::journal::Source;
 use crewlog::journal::sealing::RootKey;
 use crewlog::journal::stores::{Statement, Store};
+use crewlog::projections::audit::AuditOutcome;
 use crewlog::service::{
-    Acceptance, AuditEntry, AuditFilter, AuditScope, Caller, FirstWorkspace, Newcomer, Request,
-    Service, ServiceError, ServiceSettings, SignUp,
+    Acceptance, ApiKeyView, AuditEntry, AuditFilter, AuditScope, Caller, FirstWorkspace,
+    KeyQuestion, KeyVerdict, NewKey, Newcomer, Request, Service, ServiceError, ServiceSettings,
+    SignUp,
 };
 use secrecy::SecretString;
 
@@ -32,6 +37,12 @@ pub fn trials() -> Vec<Case> {
         both("edge", "a_session_runs_out", session_ends),
         both("edge", "a_role_falls_back_by_itself", falls_back),
         both("edge", "an_auditor_grant_runs_out", audit_ends),
+        both(
+            "edge",
+            "a_role_for_a_time_gives_nothing_for_good",
+            gives_no_longer,
+        ),
+        both("edge", "a_key_becomes_due_and_runs_out", key_is_due),
         both("edge", "a_deleted_workspace_claims_nothing", claims_nothing),
     ]
 }
@@ -575,5 +586,162 @@ async fn session_ends(store: StoreUnderTest) {
         matches!(refused, Err(ServiceError::Refused(Refusal::SessionEnded))),
         "{refused:?}"
     );
+    clocked.holds().await;
+}
+
+/// Who is an admin for an hour makes nobody one for longer.
+async fn gives_no_longer(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let workspace = owner.workspace;
+    let asking = request();
+    let (helper, friend) = (clocked.member(&owner).await, clocked.member(&owner).await);
+    let until = clocked.in_seconds(3_600);
+    let change = async |by: &Caller, of: &Caller, role: Role, until: Option<Timestamp>| {
+        let changed = service.change_role(&asking, by, workspace, of.user, role, until);
+        changed.await.map(|written| written.value.until)
+    };
+    let invite = async |by: &Caller, role: Role| {
+        let address = email(&address("invited-for-good"));
+        let invited = service.invite(&asking, by, workspace, &address, role);
+        invited.await.map(|written| written.value)
+    };
+    let own_limit = Refusal::OwnLimit { until };
+    let refused = |refusal: &Refusal, answer: Result<(), ServiceError>| match answer {
+        Err(ServiceError::Refused(told)) => assert_eq!(told, *refusal),
+        answer => panic!("{answer:?}"),
+    };
+    let given = change(&owner.caller, &helper, Role::Admin, Some(until)).await;
+    given.expect("an admin for an hour");
+    refused(&own_limit, invite(&helper, Role::Admin).await.map(drop));
+    let for_good = change(&helper, &friend, Role::Admin, None).await;
+    refused(&own_limit, for_good.map(drop));
+    let for_longer = change(
+        &helper,
+        &friend,
+        Role::Admin,
+        Some(clocked.in_seconds(3_601)),
+    );
+    refused(&own_limit, for_longer.await.map(drop));
+    let as_long = change(&helper, &friend, Role::Admin, Some(until)).await;
+    assert_eq!(as_long.expect("as long as they are"), Some(until));
+    // What they keep, they give for good.
+    let kept = invite(&helper, Role::Member).await.expect("an invitation");
+    // Whoever invited while their role lasted, and has it for a time by now, gives it no more.
+    let lasting = clocked.member(&owner).await;
+    change(&owner.caller, &lasting, Role::Admin, None)
+        .await
+        .expect("an admin");
+    let too_much = invite(&lasting, Role::Admin).await.expect("an invitation");
+    change(&owner.caller, &lasting, Role::Admin, Some(until))
+        .await
+        .expect("an admin for an hour");
+    change(&owner.caller, &lasting, Role::Member, None)
+        .await
+        .expect("a member");
+    change(&owner.caller, &lasting, Role::Admin, Some(until))
+        .await
+        .expect("an admin for an hour, who stays a member");
+    let accept = async |token: &str| {
+        let newcomer = Newcomer {
+            name: name("Newcomer"),
+            password: secret(&password()),
+        };
+        let newcomer = Acceptance::Newcomer(newcomer);
+        let token = secret(token);
+        let accepted = service.accept_invitation(&asking, &token, newcomer);
+        accepted.await.map(|written| written.value.member.role)
+    };
+    let exceeds = Refusal::InvitationExceedsInviter { role: Role::Admin };
+    let token = too_much.token.expect("a token");
+    refused(&exceeds, accept(token.expose()).await.map(drop));
+    let token = kept.token.expect("a token");
+    let role = accept(token.expose()).await.expect("a member");
+    assert_eq!(role, Role::Member);
+    let denied = clocked.entries(&owner, "member.invited").await;
+    assert!(
+        denied
+            .iter()
+            .any(|entry| entry.outcome == AuditOutcome::Denied)
+    );
+    clocked.holds().await;
+}
+
+/// A key becomes due when the policy says so, not before, and not once it has a successor; and
+/// runs out by itself.
+async fn key_is_due(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let (service, owner) = (&clocked.service, clocked.owner().await);
+    let (caller, workspace) = (&owner.caller, owner.workspace);
+    let asking = request();
+    let policy = Policy {
+        key_rotation_days: Some(1),
+        ..Policy::default()
+    };
+    let changed = service.change_policy(&asking, caller, workspace, policy);
+    changed.await.expect("a policy");
+    let make = async |expires_at: Option<Timestamp>| {
+        let new = NewKey {
+            name: name("Gateway"),
+            scopes: [KeyScope::AuditRead].into(),
+            crews: None,
+            allowed_cidrs: vec![],
+            expires_at,
+        };
+        let environment = Environment::Production;
+        let made = service.create_api_key(&asking, caller, workspace, environment, new);
+        made.await.expect("a key").value
+    };
+    let due = async |due: bool| {
+        let page = service.api_keys_of(&asking, caller, workspace, Some(due), None, 10);
+        let page = page.await.expect("a page");
+        let keys = page.items.iter().map(|(_, view)| view.key.id);
+        keys.collect::<Vec<_>>()
+    };
+    let verdict = async |key: &ApiKeyView| {
+        let key = secret(key.secret.as_ref().expect("a secret").expose());
+        let question = KeyQuestion {
+            key,
+            environment: None,
+            crew: None,
+            scope: None,
+            ip: None,
+        };
+        service
+            .verify_key(&question)
+            .await
+            .expect("a verdict")
+            .verdict
+    };
+    let old = make(None).await;
+    let ends = make(Some(clocked.in_seconds(86_400))).await;
+    clocked.source.pass(Duration::from_secs(86_399));
+    let young = make(None).await;
+    assert_eq!(due(true).await, []);
+    assert_eq!(verdict(&ends).await, KeyVerdict::Valid);
+    clocked.source.pass(Duration::from_secs(1));
+
+    // One is due, one is over; both before anybody has written so.
+    assert_eq!(due(true).await, [old.key.id]);
+    assert_eq!(due(false).await, [ends.key.id, young.key.id]);
+    assert_eq!(verdict(&old).await, KeyVerdict::Valid);
+    assert_eq!(verdict(&ends).await, KeyVerdict::Expired);
+    let (one, two) = tokio::join!(service.do_what_is_due(), service.do_what_is_due());
+    one.expect("due work");
+    two.expect("due work");
+    let told = clocked.entries(&owner, "api_key.expired").await;
+    let targets: Vec<_> = told.iter().map(|entry| entry.target.id.clone()).collect();
+    assert_eq!(targets, [ends.key.id.to_string()]);
+
+    let rotated = service.rotate_api_key(&asking, caller, workspace, old.key.id, 60);
+    let successor = rotated.await.expect("a successor").value;
+    assert_eq!(due(true).await, []);
+    clocked.source.pass(Duration::from_secs(59));
+    assert_eq!(verdict(&old).await, KeyVerdict::Valid);
+    clocked.source.pass(Duration::from_secs(1));
+    assert_eq!(verdict(&old).await, KeyVerdict::Expired);
+    assert_eq!(verdict(&successor).await, KeyVerdict::Valid);
+    clocked.source.pass(Duration::from_secs(86_340));
+    assert_eq!(due(true).await, [young.key.id, successor.key.id]);
     clocked.holds().await;
 }

@@ -395,6 +395,62 @@ fn nobody_makes_their_own_role_last_longer() {
 }
 
 #[test]
+fn nobody_gives_what_lasts_longer_than_what_they_have() {
+    let refused = Refusal::OwnLimit {
+        until: Timestamp(END),
+    };
+    let invite_as = |role| invite(ADMIN, role);
+    let keeps = |role| [limited(OWNER, ADMIN, Role::Admin, Some(role))];
+    let leaves = [limited(OWNER, ADMIN, Role::Admin, None)];
+    for (own, command) in [
+        (&keeps(Role::Member), change(ADMIN, MEMBER, Role::Admin)),
+        (
+            &keeps(Role::Member),
+            until(ADMIN, MEMBER, Role::Admin, END + 1),
+        ),
+        (&keeps(Role::Member), invite_as(Role::Admin)),
+        (&keeps(Role::Viewer), invite_as(Role::Member)),
+        (&keeps(Role::Member), grant(ADMIN, STRANGER, END + 1)),
+        (&leaves, invite_as(Role::Viewer)),
+        (&leaves, change(ADMIN, VIEWER, Role::Member)),
+    ] {
+        given_team_and(own)
+            .when(command)
+            .then_expect_error(refused.clone());
+    }
+    for (own, command) in [
+        (&keeps(Role::Member), until(ADMIN, MEMBER, Role::Admin, END)),
+        (&keeps(Role::Member), invite_as(Role::Member)),
+        (&keeps(Role::Member), grant(ADMIN, STRANGER, END)),
+        // Taking is no giving.
+        (&leaves, change(ADMIN, MEMBER, Role::Viewer)),
+        (&leaves, change(ADMIN, OTHER_ADMIN, Role::Viewer)),
+    ] {
+        let result = given_team_and(own).when(command).inspect_result();
+        assert!(result.is_ok(), "{result:?}");
+    }
+    // Whoever invited holds their role for a time only by now.
+    let invited = invited(ADMIN, Role::Member);
+    for (own, gives) in [
+        (limited(OWNER, ADMIN, Role::Admin, Some(Role::Member)), true),
+        (
+            limited(OWNER, ADMIN, Role::Admin, Some(Role::Viewer)),
+            false,
+        ),
+        (limited(OWNER, ADMIN, Role::Admin, None), false),
+    ] {
+        let result = given_team_and(&[invited.clone(), own])
+            .when(accept())
+            .inspect_result();
+        let exceeds = Refusal::InvitationExceedsInviter { role: Role::Member };
+        match gives {
+            true => assert!(result.is_ok(), "{result:?}"),
+            false => assert_eq!(result.err(), Some(exceeds)),
+        }
+    }
+}
+
+#[test]
 fn an_owner_whose_role_ends_is_no_owner_for_always() {
     let other_ends = limited(OWNER, OTHER_OWNER, Role::Owner, None);
     for command in [
