@@ -37,7 +37,7 @@ use crewlog::domain::ids::{
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
 use crewlog::domain::sealed::{KeyOwner, Sealed};
-use crewlog::domain::usage::{MeterTotal, Price, Statement};
+use crewlog::domain::usage::{self, MeterTotal, Price};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{
     MembershipSource, Policy, ProductionChanges, Workspace, WorkspaceCommand, WorkspaceEvent,
@@ -464,7 +464,7 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
         per_quantity: 1_000,
     };
     let messages = MeterTotal::at(12_345, 7, Some(price));
-    let statement = Statement {
+    let statement = usage::Statement {
         month: "1999-12".parse().expect("a month"),
         plan: Some("team".parse().expect("a plan")),
         meters: [("messages".to_owned(), messages)].into(),
