@@ -258,7 +258,7 @@ fn filters(document: &Value, route: &Route) -> Vec<String> {
     let of_query = parameters.filter(|one| one["in"] == "query");
     let names = of_query.map(|one| text(one, "/name"));
     names
-        .filter(|name| !["limit", "cursor"].contains(&name.as_str()))
+        .filter(|name| !["limit", "cursor", "format"].contains(&name.as_str()))
         .collect()
 }
 
@@ -276,8 +276,11 @@ async fn list_is_isolated(world: &World, route: &Route, document: &Value) {
     };
     let ids_of = |reply: &Reply| {
         let data = reply.body["data"].as_array().cloned().unwrap_or_default();
-        // Items of a version list have one id, and a version each.
-        let of = |one: &Value| format!("{} {}", one["id"], one["version"]);
+        // Items of a version list have one id, and a version each; some things have no id.
+        let of = |one: &Value| match &one["id"] {
+            Value::Null => one.to_string(),
+            id => format!("{id} {}", one["version"]),
+        };
         data.iter().map(of).collect::<BTreeSet<_>>()
     };
     let foreign = read(&format!("{}?limit=200", one.path)).await;
