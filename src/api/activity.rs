@@ -11,9 +11,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     app::Edge,
     audit::{FilterText, QueryTime},
-    exchange::PrincipalReader,
+    exchange::{Command, PrincipalReader, PrincipalWriter},
     fields::{FieldCode, FieldError, Validate},
-    headers::MinimumPosition,
+    headers::{IdempotencyKey, MinimumPosition},
     json::Json,
     paging::{Cursor, CursorKey, Limit},
     problem::Problem,
@@ -142,6 +142,13 @@ impl Validate for BatchBody {
     }
 }
 
+impl Command for BatchBody {
+    /// It is no event, and has none.
+    fn reason(&self) -> Option<&str> {
+        None
+    }
+}
+
 impl From<NewRecordBody> for ActivityRecord {
     fn from(record: NewRecordBody) -> Self {
         Self {
@@ -260,24 +267,28 @@ impl ActivityQuery {
 }
 
 /// Keeps what a crew has done. A record that is sent again, by its id, changes nothing; so a
-/// batch can be sent until it is answered. It is no event: the audit log does not tell of it.
+/// batch can be sent until it is answered, also without an `Idempotency-Key`. It is no event: the
+/// audit log does not tell of it.
 #[utoipa::path(
     post, path = "/v1/workspaces/{ws}/crews/{crew}/activity", tag = "crews",
-    params(("ws" = WorkspaceId, Path), ("crew" = CrewId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("crew" = CrewId, Path), IdempotencyKey),
     request_body = BatchBody,
     responses((status = 200, description = "What became of it.", body = ReceiptBody)),
 )]
 pub async fn send_activity(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    writer: PrincipalWriter,
     Path(at): Path<(WorkspaceId, CrewId)>,
     body: Json<BatchBody, BATCH_BYTES_MAX>,
 ) -> Result<Resource<ReceiptBody>, Problem> {
+    let (request, principal) = writer.making(&body)?;
     let records = body.value.records.into_iter().map(Into::into).collect();
-    let found = service
-        .send_activity(&reader.request, &reader.principal, at, records)
+    let written = service
+        .send_activity(&request, &principal, at, records)
         .await?;
-    Ok(Resource::unversioned(found.position, found.value.into()))
+    let (position, replayed) = (written.position, written.replayed);
+    let receipt = Resource::unversioned(position, written.value.into());
+    Ok(receipt.replayed(replayed))
 }
 
 /// What a crew has done, newest first, for as long as it is kept.

@@ -17,13 +17,11 @@ use super::{
     problem::Problem,
     query::Path,
     respond::{Created, Page, Resource},
-    values::{self, GivenTime, ReasonOnly, Secret, Time, present, wrong},
+    values::{self, GivenTime, ReasonOnly, RotateBody, Secret, Time, present, wrong},
 };
 use crate::{
     domain::{
-        api_keys::{
-            ADDRESS_RANGES_MAX, AddressRange, CREWS_MAX, GRACE_SECONDS_MAX, KeyChange, KeyScope,
-        },
+        api_keys::{ADDRESS_RANGES_MAX, AddressRange, CREWS_MAX, KeyChange, KeyScope},
         environment::Environment,
         ids::{CrewId, KeyId, OrganizationId, UserId, WorkspaceId},
     },
@@ -315,38 +313,6 @@ impl UpdateApiKeyBody {
             allowed_cidrs: self.allowed_cidrs,
             expires_at: self.expires_at.map(|end| end.map(|GivenTime(end)| end)),
         })
-    }
-}
-
-/// How long a key lives on beside its successor.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = RotateApiKey)]
-pub struct RotateBody {
-    /// From 0, which ends it at once, to a week.
-    #[schema(maximum = 604800)]
-    grace_seconds: u64,
-    /// Why; kept in the audit log.
-    #[schema(max_length = 500)]
-    reason: Option<String>,
-}
-
-impl Validate for RotateBody {
-    fn validate(&self) -> Vec<FieldError> {
-        let long = self.grace_seconds > GRACE_SECONDS_MAX;
-        wrong([
-            long.then(|| {
-                let detail = format!("at most {GRACE_SECONDS_MAX}, which is a week");
-                FieldError::invalid("/grace_seconds", detail)
-            }),
-            FieldError::check_reason(self.reason.as_deref()),
-        ])
-    }
-}
-
-impl Command for RotateBody {
-    fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
     }
 }
 

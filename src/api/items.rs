@@ -1,6 +1,6 @@
 //! What agents and pathways have in common over HTTP: their shapes, and what may be in them.
 //!
-//! Their routes are in [`super::agents`] and [`super::pathways`].
+//! Their routes are in [`super::item_routes`].
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};

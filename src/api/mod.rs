@@ -12,7 +12,6 @@
 pub mod access;
 mod access_report;
 pub mod activity;
-pub mod agents;
 pub mod api_keys;
 mod app;
 mod as_of;
@@ -23,12 +22,15 @@ pub mod channels;
 mod client_address;
 mod connections;
 pub mod crews;
+mod described;
 pub mod documents;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
 pub mod health;
+pub mod integrations;
 pub mod invitations;
+mod item_routes;
 pub mod items;
 pub mod json;
 pub mod knowledge_bases;
@@ -44,7 +46,6 @@ pub mod ownership;
 mod pace;
 pub mod paging;
 pub mod password;
-pub mod pathways;
 pub mod phone_numbers;
 pub mod plans;
 pub mod policies;
@@ -64,6 +65,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod webhook_endpoints;
 pub mod who_may;
 pub mod workspaces;
 
@@ -93,13 +95,15 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(auditors::routes())
         .merge(who_may::routes())
         .merge(crews::routes())
-        .merge(agents::routes())
-        .merge(pathways::routes())
+        .merge(item_routes::routes::<item_routes::Agents>())
+        .merge(item_routes::routes::<item_routes::Pathways>())
         .merge(knowledge_bases::routes())
         .merge(documents::routes())
         .merge(activity::routes())
-        .merge(phone_numbers::routes())
-        .merge(channels::routes())
+        .merge(connections::routes::<phone_numbers::PhoneNumbers>())
+        .merge(connections::routes::<channels::Channels>())
+        .merge(webhook_endpoints::routes())
+        .merge(connections::routes::<integrations::Integrations>())
         .merge(bundles::routes())
         .merge(promotions::routes())
         .merge(audit::routes())

@@ -131,6 +131,8 @@ text_cursors! {
     ChannelCursor = "channels";
     KnowledgeBaseCursor = "knowledge bases";
     DocumentCursor = "documents";
+    WebhookEndpointCursor = "webhook endpoints";
+    IntegrationCursor = "integrations";
     PathwayVersionCursor = "pathway versions";
     PromotionCursor = "promotions";
     ChangelogCursor = "the change log";

@@ -20,18 +20,20 @@ use utoipa::{
 
 use super::{
     exchange::Command,
-    fields::{FieldError, Validate},
+    fields::{FieldCode, FieldError, Validate},
 };
 use crate::{
     domain::{
         EmailAddress, Name, Timestamp,
-        api_keys::{AddressRange, KeyScope},
+        api_keys::{AddressRange, GRACE_SECONDS_MAX, KeyScope},
         authority::{OrganizationRole, Role},
+        contents::secrets,
         crew::CrewStatus,
         environment::Environment,
         ids::{
-            AgentId, ChannelId, CrewId, DocumentId, EventId, InvitationId, KeyId, KnowledgeBaseId,
-            OrganizationId, PathwayId, PhoneNumberId, PromotionId, SessionId, UserId, WorkspaceId,
+            AgentId, ChannelId, CrewId, DocumentId, EventId, IntegrationId, InvitationId, KeyId,
+            KnowledgeBaseId, OrganizationId, PathwayId, PhoneNumberId, PromotionId, SessionId,
+            UserId, WebhookEndpointId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
@@ -59,7 +61,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { PromotionId KnowledgeBaseId DocumentId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { PromotionId KnowledgeBaseId DocumentId IntegrationId WebhookEndpointId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(
@@ -275,6 +277,11 @@ impl Shown {
         Self(SecretString::from(token.expose()))
     }
 
+    /// What an answer shows of another secret.
+    pub fn secret(secret: SecretString) -> Self {
+        Self(secret)
+    }
+
     /// A link that ends with a token.
     pub fn link(link: String) -> Self {
         Self(SecretString::from(link))
@@ -315,6 +322,45 @@ impl Command for ReasonOnly {
     fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
+}
+
+/// How long a key or a secret lives on beside its successor.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Rotate)]
+pub struct RotateBody {
+    /// From 0, which ends it at once, to a week.
+    #[schema(maximum = 604800)]
+    pub grace_seconds: u64,
+    /// Why; kept in the audit log.
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl Validate for RotateBody {
+    fn validate(&self) -> Vec<FieldError> {
+        let long = self.grace_seconds > GRACE_SECONDS_MAX;
+        wrong([
+            long.then(|| {
+                let detail = format!("at most {GRACE_SECONDS_MAX}, which is a week");
+                FieldError::invalid("/grace_seconds", detail)
+            }),
+            FieldError::check_reason(self.reason.as_deref()),
+        ])
+    }
+}
+
+impl Command for RotateBody {
+    fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+/// That a text which many read has none of the known formats of secrets in it.
+pub fn without_secrets(pointer: &str, text: &str) -> Option<FieldError> {
+    let mut found = secrets::find(&serde_json::Value::from(text)).into_iter();
+    let detail = found.next()?.detail;
+    Some(FieldError::new(FieldCode::SecretFound, pointer, detail))
 }
 
 /// Everything that is wrong among what was checked.

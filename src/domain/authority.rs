@@ -117,7 +117,7 @@ pub enum Permission {
     EditCrews,
     /// Send a crew's activity.
     SendActivity,
-    /// Give a crew phone numbers and channels, and take them from it.
+    /// Join a crew to phone numbers, channels, webhook endpoints and integrations, and end that.
     ManageConnections,
     /// See what the workspace may have, and has.
     SeeLimits,

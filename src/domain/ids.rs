@@ -113,6 +113,12 @@ ids! {
     KnowledgeBaseId = "kb";
     /// A document of a knowledge base.
     DocumentId = "doc";
+    /// A webhook endpoint of a crew.
+    WebhookEndpointId = "whk";
+    /// An integration of a crew.
+    IntegrationId = "int";
+    /// A credential that is kept sealed: of an integration, or what signs for an endpoint.
+    CredentialId = "crd";
     /// A promotion of what is in one crew into another.
     PromotionId = "pro";
     /// One entry of the log.

@@ -24,6 +24,7 @@ pub mod name;
 pub mod organization;
 pub mod plans;
 pub mod promotion;
+pub mod public_url;
 mod refusal;
 pub mod sealed;
 pub mod standing;

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{OrganizationId, SubjectId, WorkspaceId};
+use super::ids::{CredentialId, OrganizationId, SubjectId, WorkspaceId};
 
 /// Whose key seals a field: a person (as one organization or their account knows them),
 /// a workspace or an organization.
@@ -20,6 +20,8 @@ pub enum KeyOwner {
     Workspace(WorkspaceId),
     /// Free text of an organization outside of any workspace.
     Organization(OrganizationId),
+    /// One credential, which is outside of the log and goes with its key.
+    Credential(CredentialId),
 }
 
 impl fmt::Display for KeyOwner {
@@ -28,6 +30,7 @@ impl fmt::Display for KeyOwner {
             Self::Subject(id) => id.fmt(formatter),
             Self::Workspace(id) => id.fmt(formatter),
             Self::Organization(id) => id.fmt(formatter),
+            Self::Credential(id) => id.fmt(formatter),
         }
     }
 }
@@ -39,6 +42,7 @@ impl FromStr for KeyOwner {
         match text.split_once('_').map(|(prefix, _)| prefix) {
             Some(WorkspaceId::PREFIX) => text.parse().map(Self::Workspace),
             Some(OrganizationId::PREFIX) => text.parse().map(Self::Organization),
+            Some(CredentialId::PREFIX) => text.parse().map(Self::Credential),
             _ => text.parse().map(Self::Subject),
         }
     }

@@ -162,6 +162,12 @@ impl Claims {
     }
 }
 
+/// Forgets at most so many whose rest was over at `now`: by the log's time, which no claim is
+/// decided before.
+pub fn forget_rested(now: Timestamp, most: u64) -> Statement {
+    Statement::new(FORGET_RESTED, [now.0.into(), most.into()])
+}
+
 /// The words of a panic: a mistake of whoever composed the unit.
 pub(super) const NAMED: &str = "a unit names every look-up that it makes";
 
@@ -223,6 +229,13 @@ DELETE FROM claims
 const INSERT_CLAIM: &str = "
 INSERT INTO claims (scope, kind, value, holder, workspace, crew, environment)
 VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+const FORGET_RESTED: &str = "
+DELETE FROM claims
+ WHERE (scope, kind, value, holder) IN (SELECT scope, kind, value, holder
+                                          FROM claims
+                                         WHERE rests_until <= $1
+                                         LIMIT $2)";
 
 const REST_OF_HOLDER: &str = "
 UPDATE claims SET rests_until = $2

@@ -39,7 +39,7 @@ use tokio::{
 };
 
 pub use beside::beside;
-pub use claims::{ClaimKey, INSTALLATION, Release};
+pub use claims::{ClaimKey, INSTALLATION, Release, forget_rested};
 pub use entry::{Metadata, Recorded, StoredEvent};
 pub use queue::QueueLimits;
 pub use source::{Source, SystemSource};

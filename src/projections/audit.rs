@@ -564,6 +564,20 @@ fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
         | CrewEvent::DocumentCreated(_)
         | CrewEvent::DocumentUpdated(_)
         | CrewEvent::DocumentRemoved(_) => describe_knowledge(event),
+        CrewEvent::CredentialSet(set) => {
+            let description = describe_connection(event, "credential_set");
+            let description = description.changed("credential", json!(set.from), json!(set.to));
+            match set.from_until {
+                Some(until) => {
+                    description.changed("former_until", json!(null), json!(until.to_rfc3339()))
+                }
+                None => description,
+            }
+        }
+        CrewEvent::CredentialRemoved(removed) => {
+            let description = describe_connection(event, "credential_removed");
+            description.changed("credential", json!(removed.from), json!(null))
+        }
         CrewEvent::CrewPromoted(promoted) => {
             describe_promoted(of_crew(event, "crew.promoted"), promoted)
         }
@@ -810,16 +824,18 @@ fn describe_connection(event: &Recorded, done: &str) -> Description {
     let value = |connection: Option<&Connection>, path| {
         let fields = connection.map(Connection::fields).unwrap_or_default();
         let found = fields.into_iter().find(|(name, _)| *name == path);
-        found.map(|(_, value)| value.to_owned())
+        found.map_or(Json::Null, |(_, value)| value)
     };
     let paths = to.or(from).map(Connection::fields).unwrap_or_default();
     for (path, _) in paths {
         let (before, after) = (value(from, path), value(to, path));
         if before != after {
-            let words: Vec<_> = [&before, &after].into_iter().flatten().collect();
-            let words: Vec<_> = words.into_iter().map(String::as_str).collect();
+            let words: Vec<_> = [&before, &after]
+                .into_iter()
+                .filter_map(Json::as_str)
+                .collect();
             description = description.named(&words);
-            description = description.changed(path, json!(before), json!(after));
+            description = description.changed(path, before, after);
         }
     }
     description
@@ -1035,6 +1051,8 @@ fn kind_of(id: &str) -> &'static str {
         "agt" => "agent",
         "pth" => "pathway",
         "num" => "phone_number",
+        "whk" => "webhook_endpoint",
+        "int" => "integration",
         "chn" => "channel",
         "pro" => "promotion",
         _ => "resource",

@@ -13,7 +13,7 @@ use crate::{
     journal::Recorded,
 };
 
-/// A phone number or a channel of a crew.
+/// Something that a crew is joined to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionDocument {
     pub id: ConnectionId,
@@ -24,6 +24,17 @@ pub struct ConnectionDocument {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub connection: Connection,
+    /// The credential that it has, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialDocument>,
+}
+
+/// When a connection was given its credential; what it is, is sealed elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialDocument {
+    pub set_at: Timestamp,
+    /// Until when the one before it is good as well; none where that ended at once.
+    pub former_until: Option<Timestamp>,
 }
 
 /// What an event says of a connection, where it is about one.
@@ -79,15 +90,25 @@ impl Projection for Connections {
                     created_at: event.recorded_at,
                     updated_at: event.recorded_at,
                     connection: added.to,
+                    credential: None,
                 }))
             }
             ConnectionEvent::Changed(changed) => Ok(Some(ConnectionDocument {
-                version: event.sequence,
-                updated_at: event.recorded_at,
                 connection: changed.to,
-                ..present(document, key)?
+                ..touched(document, key, event)?
             })),
             ConnectionEvent::Removed(_) => present(document, key).map(|_| None),
+            ConnectionEvent::CredentialSet(set) => Ok(Some(ConnectionDocument {
+                credential: Some(CredentialDocument {
+                    set_at: event.recorded_at,
+                    former_until: set.from_until,
+                }),
+                ..touched(document, key, event)?
+            })),
+            ConnectionEvent::CredentialRemoved(_) => Ok(Some(ConnectionDocument {
+                credential: None,
+                ..touched(document, key, event)?
+            })),
         }
     }
 
@@ -98,4 +119,17 @@ impl Projection for Connections {
             ..Columns::default()
         }
     }
+}
+
+/// The document as changed by an event.
+fn touched(
+    document: Option<ConnectionDocument>,
+    key: &str,
+    event: &Recorded,
+) -> Result<ConnectionDocument, CannotFold> {
+    Ok(ConnectionDocument {
+        version: event.sequence,
+        updated_at: event.recorded_at,
+        ..present(document, key)?
+    })
 }

@@ -70,6 +70,8 @@ impl Projection for Crews {
                 | CrewEvent::DocumentCreated(_)
                 | CrewEvent::DocumentUpdated(_)
                 | CrewEvent::DocumentRemoved(_)
+                | CrewEvent::CredentialSet(_)
+                | CrewEvent::CredentialRemoved(_)
                 | CrewEvent::CrewPromoted(_)
                 | CrewEvent::CrewRolledBack(_),
             ) => vec![],
@@ -131,6 +133,8 @@ impl Projection for Crews {
             | CrewEvent::DocumentCreated(_)
             | CrewEvent::DocumentUpdated(_)
             | CrewEvent::DocumentRemoved(_)
+            | CrewEvent::CredentialSet(_)
+            | CrewEvent::CredentialRemoved(_)
             | CrewEvent::CrewPromoted(_)
             | CrewEvent::CrewRolledBack(_) => return Ok(document),
         };

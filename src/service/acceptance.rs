@@ -315,7 +315,7 @@ impl Service {
         let organization = found.place.organization;
         let invited = match found.document.email.sealed.subject {
             KeyOwner::Subject(subject) => Some(subject),
-            KeyOwner::Workspace(_) | KeyOwner::Organization(_) => None,
+            KeyOwner::Workspace(_) | KeyOwner::Organization(_) | KeyOwner::Credential(_) => None,
         };
         let introduction = self
             .introduction_as(guest.user, organization, profile, invited)

@@ -9,7 +9,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::{InCrew, Principal, Request, Service, ServiceError};
+use super::{
+    InCrew, Principal, Request, Service, ServiceError, Written,
+    write::{Made, Sender},
+};
 use crate::{
     domain::{
         Refusal, Timestamp,
@@ -19,7 +22,6 @@ use crate::{
         sealed::KeyOwner,
     },
     journal::stores::{Row, Statement, Value, page_rows},
-    projections::Found,
 };
 
 /// The most records of one batch.
@@ -216,19 +218,46 @@ impl Service {
         principal: &Principal,
         at: InCrew,
         records: Vec<ActivityRecord>,
-    ) -> Result<Found<ActivityReceipt>, ServiceError> {
+    ) -> Result<Written<ActivityReceipt>, ServiceError> {
         let permission = Permission::SendActivity;
         let (_, crew) = self
             .may_in_crew(request, principal, at, permission, permission.name())
             .await?;
-        if crew.value.status == CrewStatus::Archived {
-            return Err(Refusal::CrewArchived.into());
-        }
-        let now = self.source().now();
-        if let Some(place) = records
-            .iter()
-            .position(|record| record.at > now.plus(AHEAD_MAX))
-        {
+        let work = async {
+            let is_archived = crew.value.status == CrewStatus::Archived;
+            let kept = match is_archived {
+                true => return Err(Refusal::CrewArchived.into()),
+                false => self.keep_activity(at, records).await?,
+            };
+            Ok((crew.position, kept))
+        };
+        let sender = Sender::of(principal);
+        let receipt = self.once_beside(&sender, request, work).await?;
+        let Made::Activity {
+            accepted,
+            known,
+            expired,
+        } = receipt.made
+        else {
+            let words = "the kept answer is no receipt".to_owned();
+            return Err(ServiceError::Internal(words));
+        };
+        let value = ActivityReceipt {
+            accepted,
+            known,
+            expired,
+        };
+        Ok(Written::of(&receipt, value))
+    }
+
+    /// Keeps what of a batch is not too old.
+    async fn keep_activity(
+        &self,
+        at: InCrew,
+        records: Vec<ActivityRecord>,
+    ) -> Result<Made, ServiceError> {
+        let ahead = self.source().now().plus(AHEAD_MAX);
+        if let Some(place) = records.iter().position(|record| record.at > ahead) {
             return Err(ServiceError::InvalidValue {
                 pointer: "/records",
                 detail: format!("the time of record {place} is more than a day ahead"),
@@ -241,14 +270,10 @@ impl Service {
             .collect();
         let in_time = kept.len() as u64;
         let accepted = self.insert_activity(at, kept).await?;
-        let value = ActivityReceipt {
+        Ok(Made::Activity {
             accepted,
             known: in_time - accepted,
             expired: sent - in_time,
-        };
-        Ok(Found {
-            position: crew.position,
-            value,
         })
     }
 

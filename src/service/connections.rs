@@ -1,13 +1,18 @@
-//! What joins crews to the world: phone numbers and channels, added, read, listed, changed and
-//! removed.
+//! What joins crews to the world: phone numbers, channels, webhook endpoints and integrations;
+//! added, read, listed, changed and removed.
 //!
 //! Each is claimed in the append that adds it ([`crate::domain::claims`]), and freed in the one
-//! that removes it, archives its crew or deletes its workspace.
+//! that removes it, archives its crew or deletes its workspace; so is its credential
+//! ([`super::credentials`]) kept and destroyed.
+
+use secrecy::SecretString;
 
 use super::{
-    Principal, Request, Service, ServiceError, Written,
+    CredentialChange, Principal, Request, Service, ServiceError, Written,
+    credentials::{self, SealedCredential},
     crews::{Conditional, CrewAt, CrewWrite, authorise_in_crew},
     items::InCrew,
+    secrets,
     write::{Made, Receipt},
 };
 use crate::{
@@ -19,28 +24,61 @@ use crate::{
             Connection, ConnectionCommand, ConnectionId, ConnectionKind, Crew, CrewCommand,
             CrewPlace,
         },
-        ids::{ChannelId, PhoneNumberId, WorkspaceId},
+        ids::{WebhookEndpointId, WorkspaceId},
         workspace::Workspace,
     },
-    journal::{ClaimKey, Desk, INSTALLATION, LookupKey, Release},
+    journal::{ClaimKey, Desk, INSTALLATION, LookupKey, Rejection, Release, StreamRef},
     projections::{ConnectionDocument, Connections, Found, Page},
 };
 
 /// What joins a crew to the world, as it is answered.
-pub type ConnectionView = ConnectionDocument;
+#[derive(Debug)]
+pub struct ConnectionView {
+    pub connection: ConnectionDocument,
+    /// What signs for a webhook endpoint, in the one answer that shows it.
+    pub secret: Option<SecretString>,
+}
+
+impl From<ConnectionDocument> for ConnectionView {
+    fn from(connection: ConnectionDocument) -> Self {
+        let secret = None;
+        Self { connection, secret }
+    }
+}
 
 /// As the audit log names what is done.
-fn action(kind: ConnectionKind, done: &str) -> &'static str {
+fn action(kind: ConnectionKind, done: Done) -> &'static str {
+    use ConnectionKind::{Channel, Integration, PhoneNumber, WebhookEndpoint};
     match (kind, done) {
-        (ConnectionKind::PhoneNumber, "added") => "phone_number.added",
-        (ConnectionKind::PhoneNumber, "changed") => "phone_number.changed",
-        (ConnectionKind::PhoneNumber, "removed") => "phone_number.removed",
-        (ConnectionKind::PhoneNumber, _) => "phone_number.read",
-        (ConnectionKind::Channel, "added") => "channel.added",
-        (ConnectionKind::Channel, "changed") => "channel.changed",
-        (ConnectionKind::Channel, "removed") => "channel.removed",
-        (ConnectionKind::Channel, _) => "channel.read",
+        (PhoneNumber, Done::Added) => "phone_number.added",
+        (PhoneNumber, Done::Changed) => "phone_number.changed",
+        (PhoneNumber, Done::Removed) => "phone_number.removed",
+        (PhoneNumber, Done::Rotated | Done::Read) => "phone_number.read",
+        (Channel, Done::Added) => "channel.added",
+        (Channel, Done::Changed) => "channel.changed",
+        (Channel, Done::Removed) => "channel.removed",
+        (Channel, Done::Rotated | Done::Read) => "channel.read",
+        (WebhookEndpoint, Done::Added) => "webhook_endpoint.added",
+        (WebhookEndpoint, Done::Changed) => "webhook_endpoint.changed",
+        (WebhookEndpoint, Done::Removed) => "webhook_endpoint.removed",
+        (WebhookEndpoint, Done::Rotated) => "webhook_endpoint.credential_set",
+        (WebhookEndpoint, Done::Read) => "webhook_endpoint.read",
+        (Integration, Done::Added) => "integration.added",
+        (Integration, Done::Changed) => "integration.changed",
+        (Integration, Done::Removed) => "integration.removed",
+        (Integration, Done::Rotated) => "integration.credential_set",
+        (Integration, Done::Read) => "integration.read",
     }
+}
+
+/// What is done with a connection.
+#[derive(Debug, Clone, Copy)]
+enum Done {
+    Added,
+    Changed,
+    Removed,
+    Rotated,
+    Read,
 }
 
 /// What a connection claims: of the installation what has one owner, else of its workspace.
@@ -56,13 +94,50 @@ fn claim_key(workspace: WorkspaceId, connection: &Connection) -> ClaimKey {
     }
 }
 
+/// What becomes of a connection's credential.
+#[derive(Debug, Clone)]
+enum CredentialWrite {
+    Stays,
+    Becomes(SealedCredential),
+    Ends,
+}
+
+impl CredentialWrite {
+    fn command(&self, connection: ConnectionId) -> Option<ConnectionCommand> {
+        match self {
+            Self::Stays => None,
+            Self::Becomes(sealed) => Some(ConnectionCommand::SetCredential {
+                connection,
+                credential: sealed.id,
+                grace_seconds: sealed.grace_seconds,
+            }),
+            Self::Ends => Some(ConnectionCommand::RemoveCredential { connection }),
+        }
+    }
+
+    fn write(&self, desk: &mut Desk<'_>, at: CrewAt, connection: ConnectionId) {
+        match self {
+            Self::Stays => {}
+            Self::Becomes(sealed) => sealed.write(desk, at, connection),
+            Self::Ends => {
+                let of = Release::Holder(connection.to_string());
+                credentials::destroy(&of)
+                    .into_iter()
+                    .for_each(|row| desk.write_beside(row));
+            }
+        }
+    }
+}
+
 /// A change of a connection.
 struct ConnectionWrite {
     id: ConnectionId,
-    done: &'static str,
+    done: Done,
     /// What it aims at: the crew, where it adds one.
     target: String,
-    command: ConnectionCommand,
+    /// None where only its credential is another one.
+    command: Option<ConnectionCommand>,
+    credential: CredentialWrite,
     conditional: Conditional,
     status: u16,
 }
@@ -95,8 +170,45 @@ impl Taking {
     }
 }
 
+/// What a unit decides of a connection.
+#[derive(Clone)]
+struct Deciding {
+    at: CrewAt,
+    id: ConnectionId,
+    command: Option<ConnectionCommand>,
+    credential: CredentialWrite,
+    taking: Option<Taking>,
+}
+
+impl Deciding {
+    fn decide(&self, desk: &mut Desk<'_>, stream: &StreamRef) -> Result<Made, Rejection> {
+        if let Some(command) = &self.command {
+            let before = desk.sequence(stream);
+            let ends = matches!(command, ConnectionCommand::Remove { .. });
+            let command = CrewCommand::Connection(command.clone());
+            desk.execute::<Crew>(stream, command, &[])?;
+            if desk.sequence(stream) != before {
+                let freed = Release::Holder(self.id.to_string());
+                if ends {
+                    credentials::destroy(&freed)
+                        .into_iter()
+                        .for_each(|row| desk.write_beside(row));
+                }
+                desk.release(freed);
+                let taking = self.taking.as_ref();
+                taking.map_or(Ok(()), |taking| taking.take(desk, self.at))?;
+            }
+        }
+        if let Some(command) = self.credential.command(self.id) {
+            desk.execute::<Crew>(stream, CrewCommand::Connection(command), &[])?;
+            self.credential.write(desk, self.at, self.id);
+        }
+        Ok(Made::Connection(self.at.crew.id, self.id))
+    }
+}
+
 impl Service {
-    /// Joins a crew to something.
+    /// Joins a crew to something. A webhook endpoint is given what signs for it.
     ///
     /// # Errors
     /// A refusal unless the caller may, or when it is claimed by others who may not share it.
@@ -106,26 +218,28 @@ impl Service {
         principal: &Principal,
         at: InCrew,
         to: Connection,
+        credential: CredentialChange,
     ) -> Result<Written<ConnectionView>, ServiceError> {
-        let uuid = self.source().uuid();
-        let id = match to.kind() {
-            ConnectionKind::PhoneNumber => {
-                ConnectionId::PhoneNumber(PhoneNumberId::from_uuid(uuid))
-            }
-            ConnectionKind::Channel => ConnectionId::Channel(ChannelId::from_uuid(uuid)),
+        let id = to.kind().id(self.source().uuid());
+        let signs = (to.kind() == ConnectionKind::WebhookEndpoint)
+            .then(|| secrets::signing_secret(self.source()));
+        let credential = match &signs {
+            Some(secret) => CredentialChange::Set(secret.clone()),
+            None => credential,
         };
         let write = ConnectionWrite {
             id,
-            done: "added",
+            done: Done::Added,
             target: at.1.to_string(),
-            command: ConnectionCommand::Add { connection: id, to },
+            command: Some(ConnectionCommand::Add { connection: id, to }),
+            credential: self.credential_write(at, id, &credential, 0),
             conditional: Conditional::Nothing,
             status: 201,
         };
         let receipt = self
             .submit_connection(request, principal, at, write)
             .await?;
-        self.connection_written(receipt).await
+        self.connection_written(receipt, signs).await
     }
 
     /// Joins a crew to something else instead.
@@ -138,20 +252,51 @@ impl Service {
         principal: &Principal,
         at: InCrew,
         id: ConnectionId,
-        to: Connection,
+        (to, credential): (Connection, CredentialChange),
     ) -> Result<Written<ConnectionView>, ServiceError> {
         let write = ConnectionWrite {
             id,
-            done: "changed",
+            done: Done::Changed,
             target: id.to_string(),
-            command: ConnectionCommand::Change { connection: id, to },
+            command: Some(ConnectionCommand::Change { connection: id, to }),
+            credential: self.credential_write(at, id, &credential, 0),
             conditional: Conditional::Connection(id),
             status: 200,
         };
         let receipt = self
             .submit_connection(request, principal, at, write)
             .await?;
-        self.connection_written(receipt).await
+        self.connection_written(receipt, None).await
+    }
+
+    /// Gives a webhook endpoint another signing secret; the one that it has signs for so long yet.
+    ///
+    /// # Errors
+    /// A refusal unless the caller may.
+    pub async fn rotate_signing_secret(
+        &self,
+        request: &Request,
+        principal: &Principal,
+        at: InCrew,
+        id: WebhookEndpointId,
+        grace_seconds: u64,
+    ) -> Result<Written<ConnectionView>, ServiceError> {
+        let id = ConnectionId::WebhookEndpoint(id);
+        let secret = secrets::signing_secret(self.source());
+        let credential = CredentialChange::Set(secret.clone());
+        let write = ConnectionWrite {
+            id,
+            done: Done::Rotated,
+            target: id.to_string(),
+            command: None,
+            credential: self.credential_write(at, id, &credential, grace_seconds),
+            conditional: Conditional::Connection(id),
+            status: 200,
+        };
+        let receipt = self
+            .submit_connection(request, principal, at, write)
+            .await?;
+        self.connection_written(receipt, Some(secret)).await
     }
 
     /// Joins a crew to something no more; it is free.
@@ -167,9 +312,10 @@ impl Service {
     ) -> Result<Written<()>, ServiceError> {
         let write = ConnectionWrite {
             id,
-            done: "removed",
+            done: Done::Removed,
             target: id.to_string(),
-            command: ConnectionCommand::Remove { connection: id },
+            command: Some(ConnectionCommand::Remove { connection: id }),
+            credential: CredentialWrite::Stays,
             conditional: Conditional::Connection(id),
             status: 204,
         };
@@ -177,6 +323,22 @@ impl Service {
             .submit_connection(request, principal, at, write)
             .await?;
         Ok(Written::of(&receipt, ()))
+    }
+
+    fn credential_write(
+        &self,
+        (_, crew): InCrew,
+        id: ConnectionId,
+        change: &CredentialChange,
+        grace_seconds: u64,
+    ) -> CredentialWrite {
+        match change {
+            CredentialChange::Keep => CredentialWrite::Stays,
+            CredentialChange::Set(secret) => {
+                CredentialWrite::Becomes(self.sealed_credential(crew, id, secret, grace_seconds))
+            }
+            CredentialChange::Remove => CredentialWrite::Ends,
+        }
     }
 
     async fn submit_connection(
@@ -192,7 +354,8 @@ impl Service {
             .crew_to_change(request, principal, at, permission, action)
             .await?;
         let (actor, id, command) = (principal.actor(), write.id, write.command);
-        let taking = command.to().map(|to| Taking {
+        let to = command.as_ref().and_then(ConnectionCommand::to);
+        let taking = to.map(|to| Taking {
             actor,
             key: claim_key(at.place.workspace, to),
             sharing: to.sharing(),
@@ -204,28 +367,25 @@ impl Service {
             },
         });
         let lookups = taking.iter().map(|taking| taking.key.clone());
+        let lookups = lookups.map(LookupKey::Claim).collect();
+        let deciding = Deciding {
+            at,
+            id,
+            command,
+            credential: write.credential,
+            taking,
+        };
         let in_crew = CrewWrite {
             action,
             target: write.target,
             permission,
             conditional: write.conditional,
             status: write.status,
-            lookups: lookups.map(LookupKey::Claim).collect(),
+            lookups,
             authorise: &|| authorise_in_crew(actor, permission, at.crew),
             decide: &|| {
-                let (command, taking) = (command.clone(), taking.clone());
-                Box::new(move |desk, stream| {
-                    let before = desk.sequence(stream);
-                    let command = CrewCommand::Connection(command.clone());
-                    desk.execute::<Crew>(stream, command, &[])?;
-                    if desk.sequence(stream) != before {
-                        desk.release(Release::Holder(id.to_string()));
-                        taking
-                            .as_ref()
-                            .map_or(Ok(()), |taking| taking.take(desk, at))?;
-                    }
-                    Ok(Made::Connection(at.crew.id, id))
-                })
+                let deciding = deciding.clone();
+                Box::new(move |desk, stream| deciding.decide(desk, stream))
             },
             beside: vec![],
         };
@@ -235,6 +395,7 @@ impl Service {
     async fn connection_written(
         &self,
         receipt: Receipt,
+        secret: Option<SecretString>,
     ) -> Result<Written<ConnectionView>, ServiceError> {
         let Made::Connection(crew, id) = &receipt.made else {
             let words = "the kept answer is no connection".to_owned();
@@ -243,8 +404,11 @@ impl Service {
         let (stream, key) = (crew.to_string(), id.to_string());
         let connections = self.connections();
         let shown = self.shown::<Connections, Crew>(connections, &receipt, &stream, &key);
-        let shown = shown.await?;
-        Ok(Written::of(&receipt, shown))
+        let view = ConnectionView {
+            connection: shown.await?,
+            secret: secret.filter(|_| !receipt.replayed),
+        };
+        Ok(Written::of(&receipt, view))
     }
 
     /// A page of what a crew is joined to of one kind, oldest first.
@@ -258,8 +422,8 @@ impl Service {
         at: InCrew,
         kind: ConnectionKind,
         (after, limit): (Option<&str>, u64),
-    ) -> Result<Page<ConnectionView>, ServiceError> {
-        let (permission, action) = (Permission::SeeCrews, action(kind, "read"));
+    ) -> Result<Page<ConnectionDocument>, ServiceError> {
+        let (permission, action) = (Permission::SeeCrews, action(kind, Done::Read));
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
         let parent = Connections::parent(&at.1, kind);
@@ -277,9 +441,9 @@ impl Service {
         principal: &Principal,
         at: InCrew,
         id: ConnectionId,
-    ) -> Result<Found<ConnectionView>, ServiceError> {
+    ) -> Result<Found<ConnectionDocument>, ServiceError> {
         let kind = id.kind();
-        let (permission, action) = (Permission::SeeCrews, action(kind, "read"));
+        let (permission, action) = (Permission::SeeCrews, action(kind, Done::Read));
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
         let found = self.connections().get(&id.to_string()).await?;

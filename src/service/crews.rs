@@ -6,7 +6,7 @@
 use futures::FutureExt;
 
 use super::{
-    Condition, Principal, Request, Service, ServiceError, Written,
+    Condition, Principal, Request, Service, ServiceError, Written, credentials,
     workspaces::Place,
     write::{Composed, Made, Receipt, Sender, unmoved},
 };
@@ -402,8 +402,8 @@ impl Service {
         self.crew_written(receipt).await
     }
 
-    /// Archives a crew: nothing in it changes any more, it counts no more, and what it had
-    /// claimed is free.
+    /// Archives a crew: nothing in it changes any more, it counts no more, what it had claimed
+    /// is free, and its credentials are destroyed.
     ///
     /// # Errors
     /// A refusal unless the caller manages crews, or when it is archived already.
@@ -433,7 +433,11 @@ impl Service {
                     let unlisted = WorkspaceCommand::UnlistCrew { actor, crew };
                     desk.execute::<Workspace>(&list, unlisted, &[])?;
                     desk.execute::<Crew>(stream, CrewCommand::Archive, &[])?;
-                    desk.release(Release::Crew(crew.id));
+                    let freed = Release::Crew(crew.id);
+                    credentials::destroy(&freed)
+                        .into_iter()
+                        .for_each(|row| desk.write_beside(row));
+                    desk.release(freed);
                     Ok(Made::Crew(crew.id))
                 })
             },

@@ -6,14 +6,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Service, ServiceError, activity, signing, transparency, write::Made};
+use super::{Service, ServiceError, activity, credentials, signing, transparency, write::Made};
 use crate::{
     domain::{
         Refusal,
         ids::WorkspaceId,
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::{Origin, StreamRef, Unit, stores::Statement},
+    journal::{
+        Origin, StreamRef, Unit, forget_rested,
+        stores::{self, Statement},
+    },
 };
 
 /// How often it is looked for.
@@ -45,6 +48,8 @@ pub struct DueReport {
     pub names_caught_up: u64,
     /// Records of activity that were kept long enough, or whose workspace was deleted.
     pub activity_deleted: u64,
+    /// Claims that had rested for long enough.
+    pub rests_ended: u64,
 }
 
 const DELETE_TOKENS: &str = "
@@ -116,6 +121,7 @@ impl Service {
         report.names_caught_up = self.catch_up_with_words().await?;
         report.contents_collected = self.collect_contents().await?;
         report.activity_deleted = self.delete_old_activity().await?;
+        report.rests_ended = self.end_what_is_over().await?;
         report.key_uses_written = self.write_key_uses().await?;
         report.attempts_written = self.write_repeated_attempts().await?;
         report.failed_sign_ins_written = self.write_failed_sign_ins().await?;
@@ -148,6 +154,17 @@ impl Service {
         };
         self.journal.submit(unit).await?;
         Ok(())
+    }
+
+    /// Forgets claims that have rested, and destroys credentials whose grace is over: by the log's
+    /// time, as whatever is decided by them. Answers how many rested.
+    async fn end_what_is_over(&self) -> Result<u64, ServiceError> {
+        let store = self.journal.store();
+        let now = stores::head(&**store).await?.recorded_at;
+        let mut statements = vec![forget_rested(now, AT_ONCE)];
+        statements.extend(credentials::destroy_expired(now));
+        let touched = store.execute(statements).await?;
+        Ok(touched.first().copied().unwrap_or(0))
     }
 
     /// Deletes what has outlived its use beside the log.

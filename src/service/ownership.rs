@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Request, Service, ServiceError, Written, activity,
+    Caller, Request, Service, ServiceError, Written, activity, credentials,
     workspaces::{DecideInWorkspace, Place},
     write::{Composed, Made, Sender},
 };
@@ -89,7 +89,11 @@ impl Service {
         };
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
             desk.execute::<Workspace>(stream, command.clone(), &[])?;
-            desk.release(Release::Workspace(id));
+            let freed = Release::Workspace(id);
+            credentials::destroy(&freed)
+                .into_iter()
+                .for_each(|row| desk.write_beside(row));
+            desk.release(freed);
             let now = desk.now();
             desk.write_beside(activity::end(place.workspace, now));
             Ok(Made::Nothing)

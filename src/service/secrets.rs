@@ -9,6 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::{domain::environment::Environment, journal::Source};
 
@@ -139,6 +140,15 @@ fn base62<const BYTES: usize, const DIGITS: usize>(mut number: [u8; BYTES]) -> [
         *digit = ALPHABET[remainder as usize];
     }
     text
+}
+
+/// What signs what is sent to a webhook endpoint, as the Standard Webhooks specification has it:
+/// `whsec_` and 32 random bytes in base64.
+pub fn signing_secret(source: &dyn Source) -> SecretString {
+    let mut random = Zeroizing::new([0; 32]);
+    source.fill(random.as_mut());
+    let body = Zeroizing::new(BASE64_STANDARD.encode(random.as_ref()));
+    SecretString::from(format!("whsec_{}", body.as_str()))
 }
 
 #[cfg(test)]

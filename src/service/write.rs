@@ -20,7 +20,9 @@ use crate::{
     },
     journal::{
         Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamRef, SubmitError, Unit,
-        sealing::DataKey, unit::Decide,
+        sealing::DataKey,
+        stores::{Statement, Value},
+        unit::Decide,
     },
     projections::{Documents, Projection},
 };
@@ -138,6 +140,12 @@ pub(super) enum Made {
     Connection(CrewId, ConnectionId),
     KnowledgeBase(CrewId, KnowledgeBaseId),
     Document(CrewId, DocumentId),
+    /// What became of a batch of records, which are no events.
+    Activity {
+        accepted: u64,
+        known: u64,
+        expired: u64,
+    },
     Promotion(PromotionId),
 }
 
@@ -224,7 +232,52 @@ SELECT request_hmac, position, resource
   FROM idempotency
  WHERE principal = $1 AND key = $2";
 
+/// The first to be kept is what is told again.
+const KEEP_ANSWER: &str = "
+INSERT INTO idempotency (principal, key, request_hmac, status, position, resource, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (principal, key) DO NOTHING";
+
 impl Service {
+    /// The same for what is written beside the log, and is safe to do again: what was answered
+    /// to an idempotency key, or what `work` answers now, which is kept. Keys are kept apart from
+    /// those of units, which the append alone writes.
+    pub(super) async fn once_beside(
+        &self,
+        sender: &Sender,
+        request: &Request,
+        work: impl Future<Output = Result<(u64, Made), ServiceError>>,
+    ) -> Result<Receipt, ServiceError> {
+        let idempotency = self.idempotency(sender, request).map(|asked| Idempotency {
+            principal: format!("{} beside", asked.principal),
+            ..asked
+        });
+        if let Some(receipt) = self.first_answer(idempotency.as_ref()).await? {
+            return Ok(receipt);
+        }
+        let (position, made) = work.await?;
+        if let Some(asked) = idempotency {
+            let outcome = made.outcome(200);
+            let parameters: [Value; 7] = [
+                asked.principal.into(),
+                asked.key.into(),
+                asked.request_hmac.as_slice().into(),
+                i64::from(outcome.status).into(),
+                position.into(),
+                outcome.resource.into(),
+                self.source().now().0.into(),
+            ];
+            let keep = Statement::new(KEEP_ANSWER, parameters);
+            self.journal.store().execute(vec![keep]).await?;
+        }
+        let replayed = false;
+        Ok(Receipt {
+            position,
+            replayed,
+            made,
+        })
+    }
+
     /// Composes and submits a unit until it is decided, or tells the first answer again.
     /// A refusal for want of authority is kept among the attempts of what it aimed at.
     pub(super) async fn submit<'a>(

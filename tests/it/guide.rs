@@ -11,7 +11,16 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 5] = ["getting-in", "roles", "api-keys", "promotion", "audit"];
+const PAGES: [&str; 8] = [
+    "getting-in",
+    "roles",
+    "api-keys",
+    "environments",
+    "workspace-per-client",
+    "crew-per-client",
+    "promotion",
+    "audit",
+];
 
 pub fn trials() -> Vec<Case> {
     vec![
@@ -24,11 +33,20 @@ pub fn trials() -> Vec<Case> {
         both("guide", "api_keys_are_true", async |store| {
             follow(store, PAGES[2]).await
         }),
-        both("guide", "promotion_is_true", async |store| {
+        both("guide", "environments_are_true", async |store| {
             follow(store, PAGES[3]).await
         }),
-        both("guide", "auditing_is_true", async |store| {
+        both("guide", "a_workspace_per_client_is_true", async |store| {
             follow(store, PAGES[4]).await
+        }),
+        both("guide", "a_crew_per_client_is_true", async |store| {
+            follow(store, PAGES[5]).await
+        }),
+        both("guide", "promotion_is_true", async |store| {
+            follow(store, PAGES[6]).await
+        }),
+        both("guide", "auditing_is_true", async |store| {
+            follow(store, PAGES[7]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),

@@ -32,8 +32,8 @@ use crewlog::domain::crew::{
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{
-    AgentId, ChannelId, CrewId, DocumentId, KeyId, KnowledgeBaseId, PathwayId, PhoneNumberId,
-    PromotionId, SessionId, SubjectId,
+    AgentId, ChannelId, CredentialId, CrewId, DocumentId, IntegrationId, KeyId, KnowledgeBaseId,
+    PathwayId, PhoneNumberId, PromotionId, SessionId, SubjectId, WebhookEndpointId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
@@ -696,6 +696,9 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
     ];
     let connection = ConnectionId::PhoneNumber(PhoneNumberId::from_uuid(uuid));
     let channel = ConnectionId::Channel(ChannelId::from_uuid(uuid));
+    let endpoint = ConnectionId::WebhookEndpoint(WebhookEndpointId::from_uuid(uuid));
+    let integration = ConnectionId::Integration(IntegrationId::from_uuid(uuid));
+    let hook = |url| Connection::webhook_endpoint(url, Some(["call.ended".to_owned()].into()));
     let number = |text| Connection::phone_number(text).expect("a number");
     let inbox = Connection::channel("email", "support@example.com").expect("a channel");
     let joined = [
@@ -711,6 +714,33 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
         ConnectionCommand::Add {
             connection: channel,
             to: inbox,
+        },
+        ConnectionCommand::Add {
+            connection: endpoint,
+            to: hook("https://hooks.example.com/a").expect("an endpoint"),
+        },
+        ConnectionCommand::SetCredential {
+            connection: endpoint,
+            credential: CredentialId::from_uuid(uuid),
+            grace_seconds: 0,
+        },
+        ConnectionCommand::SetCredential {
+            connection: endpoint,
+            credential: CredentialId::from_uuid(fixture.source.uuid()),
+            grace_seconds: 3_600,
+        },
+        ConnectionCommand::Add {
+            connection: integration,
+            to: Connection::integration(name("crm"), "salesforce", name("Acme"))
+                .expect("an integration"),
+        },
+        ConnectionCommand::SetCredential {
+            connection: integration,
+            credential: CredentialId::from_uuid(fixture.source.uuid()),
+            grace_seconds: 0,
+        },
+        ConnectionCommand::RemoveCredential {
+            connection: integration,
         },
     ];
     let content_of = |byte| Content {

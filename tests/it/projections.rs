@@ -11,13 +11,13 @@ use crewlog::domain::attempts::{Attempts, AttemptsCommand};
 use crewlog::domain::authority::{Actor, OrganizationRole, Permission, Role};
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
-    Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewPlace, CrewProfile, Item,
+    Connection, ConnectionCommand, ConnectionKind, Crew, CrewCommand, CrewPlace, CrewProfile, Item,
     ItemChange, ItemCommand, ItemId, KnowledgeCommand, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{
-    AgentId, ChannelId, CrewId, DocumentId, EventId, InvitationId, KnowledgeBaseId, PathwayId,
-    PhoneNumberId, PromotionId, SessionId, UserId,
+    AgentId, CredentialId, CrewId, DocumentId, EventId, InvitationId, KnowledgeBaseId, PathwayId,
+    PromotionId, SessionId, UserId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::plans::Quotas;
@@ -546,6 +546,22 @@ impl Naive {
             "document_removed" => {
                 self.remove("knowledge_documents", &text(&body["document"]));
             }
+            "credential_set" => {
+                self.change("crew_connections", &text(&body["connection"]), |document| {
+                    document["credential"] =
+                        json!({"set_at": entry.recorded_at, "former_until": body["from_until"]});
+                    entry.stamp(document);
+                });
+            }
+            "credential_removed" => {
+                self.change("crew_connections", &text(&body["connection"]), |document| {
+                    document
+                        .as_object_mut()
+                        .expect("a document")
+                        .remove("credential");
+                    entry.stamp(document);
+                });
+            }
             other => panic!("a crew event {other}"),
         }
     }
@@ -748,8 +764,17 @@ fn text(value: &Value) -> String {
     value.as_str().expect("text").to_owned()
 }
 
+/// Of which kind a connection is, by its id.
+const CONNECTIONS: [(&str, &str); 4] = [
+    ("num_", "phone_number"),
+    ("chn_", "channel"),
+    ("whk_", "webhook_endpoint"),
+    ("int_", "integration"),
+];
+
 fn audit_row(entry: &Entry) -> [Option<String>; 7] {
     let body = &entry.body;
+    let of_connection: String;
     let (action, target) = match entry.event_type.as_str() {
         "user_signed_up" => ("user.signed_up", entry.stream.clone()),
         "user_renamed" => ("user.renamed", entry.stream.clone()),
@@ -806,18 +831,16 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "pathway_created" => ("pathway.created", text(&body["item"])),
         "pathway_updated" => ("pathway.updated", text(&body["item"])),
         "pathway_removed" => ("pathway.removed", text(&body["item"])),
-        "connection_added" | "connection_changed" | "connection_removed" => {
-            let action = match (&body["connection"], entry.event_type.as_str()) {
-                (id, "connection_added") if text(id).starts_with("num_") => "phone_number.added",
-                (id, "connection_changed") if text(id).starts_with("num_") => {
-                    "phone_number.changed"
-                }
-                (id, _) if text(id).starts_with("num_") => "phone_number.removed",
-                (_, "connection_added") => "channel.added",
-                (_, "connection_changed") => "channel.changed",
-                _ => "channel.removed",
-            };
-            (action, text(&body["connection"]))
+        "connection_added" | "connection_changed" | "connection_removed" | "credential_set"
+        | "credential_removed" => {
+            let id = text(&body["connection"]);
+            let (_, kind) = CONNECTIONS
+                .iter()
+                .find(|(prefix, _)| id.starts_with(prefix))
+                .expect("a known kind");
+            let happened = entry.event_type.strip_prefix("connection_");
+            of_connection = format!("{kind}.{}", happened.unwrap_or(&entry.event_type));
+            (of_connection.as_str(), id)
         }
         "knowledge_base_created" => ("knowledge_base.created", text(&body["knowledge_base"])),
         "knowledge_base_updated" => ("knowledge_base.updated", text(&body["knowledge_base"])),
@@ -1552,25 +1575,36 @@ fn knowledge_change(fixture: &Fixture, crew: CrewPlace, name: &Name) -> Knowledg
     }
 }
 
-/// Something about one of a few phone numbers and channels, which may or may not be in the crew.
+/// Something about one of a few connections of every kind, which may or may not be in the crew.
 fn connection_change(fixture: &Fixture, crew: CrewPlace) -> Option<ConnectionCommand> {
     let source = &fixture.source;
     let uuid = uuid::Uuid::from_u128(crew.id.uuid().as_u128() + source.below(2) as u128);
     let which = source.below(9);
-    let (connection, to) = match source.below(2) {
-        0 => (
-            ConnectionId::PhoneNumber(PhoneNumberId::from_uuid(uuid)),
-            Connection::phone_number(&format!("+1202555014{which}")),
-        ),
-        _ => (
-            ConnectionId::Channel(ChannelId::from_uuid(uuid)),
-            Connection::channel("email", &format!("inbox-{which}@example.com")),
-        ),
+    let connection = source.one_of(&ConnectionKind::ALL).id(uuid);
+    let name = |text: &str| Name::parse(text).expect("a name");
+    let to = match connection.kind() {
+        ConnectionKind::PhoneNumber => Connection::phone_number(&format!("+1202555014{which}")),
+        ConnectionKind::Channel => {
+            Connection::channel("email", &format!("inbox-{which}@example.com"))
+        }
+        ConnectionKind::WebhookEndpoint => {
+            let events = (which > 4).then(|| ["call.ended".to_owned()].into());
+            Connection::webhook_endpoint(&format!("https://example.com/{which}"), events)
+        }
+        ConnectionKind::Integration => {
+            Connection::integration(name(&format!("crm {which}")), "salesforce", name("Acme"))
+        }
     };
     let to = to.expect("a connection");
-    match source.below(5) {
-        0 | 1 => Some(ConnectionCommand::Add { connection, to }),
-        2 | 3 => Some(ConnectionCommand::Change { connection, to }),
+    match source.below(8) {
+        0..=2 => Some(ConnectionCommand::Add { connection, to }),
+        3 | 4 => Some(ConnectionCommand::Change { connection, to }),
+        5 => Some(ConnectionCommand::SetCredential {
+            connection,
+            credential: CredentialId::from_uuid(source.uuid()),
+            grace_seconds: source.below(2) as u64 * 60,
+        }),
+        6 => Some(ConnectionCommand::RemoveCredential { connection }),
         _ => Some(ConnectionCommand::Remove { connection }),
     }
 }

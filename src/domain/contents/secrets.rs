@@ -52,6 +52,10 @@ fn upper(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit()
 }
 
+fn base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
+}
+
 fn path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'/'
 }
@@ -81,7 +85,7 @@ const FORMATS: [Format; 34] = [
     format("a key of Stripe", "sk_test_", alphanumeric, 16),
     format("a key of Stripe", "rk_live_", alphanumeric, 16),
     format("a key of Stripe", "rk_test_", alphanumeric, 16),
-    format("a webhook secret", "whsec_", alphanumeric, 24),
+    format("a webhook secret", "whsec_", base64, 24),
     format("a key of Google", "AIza", word, 35),
     format("a token of Google", "ya29.", word, 20),
     format("a client secret of Google", "GOCSPX-", word, 20),

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CrewPlace, CrewProfile,
-    connections::{ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved},
+    connections::{
+        ConnectionAdded, ConnectionChanged, ConnectionEvent, ConnectionRemoved, CredentialRemoved,
+        CredentialSet,
+    },
     items::{ItemChange, ItemCreated, ItemEvent, ItemId, ItemKind, ItemRemoved, ItemUpdated},
     knowledge::{
         DocumentCreated, DocumentRemoved, DocumentUpdated, KnowledgeBaseCreated,
@@ -40,7 +43,7 @@ pub enum CrewEvent {
     PathwayUpdated(ItemUpdated),
     /// A pathway is there no more.
     PathwayRemoved(ItemRemoved),
-    /// It was joined to a phone number or a channel.
+    /// It was joined to a phone number, a channel, a webhook endpoint or an integration.
     ConnectionAdded(ConnectionAdded),
     /// It is joined to another one instead.
     ConnectionChanged(ConnectionChanged),
@@ -58,6 +61,10 @@ pub enum CrewEvent {
     DocumentUpdated(DocumentUpdated),
     /// A document is there no more.
     DocumentRemoved(DocumentRemoved),
+    /// A connection has a credential from now on, or another one.
+    CredentialSet(CredentialSet),
+    /// A connection has no credential any more.
+    CredentialRemoved(CredentialRemoved),
     /// Its agents and pathways became those that a promotion brought.
     CrewPromoted(CrewPromoted),
     /// They became what they were before a promotion.
@@ -105,7 +112,9 @@ impl CrewEvent {
             | Self::KnowledgeBaseRemoved(_)
             | Self::DocumentCreated(_)
             | Self::DocumentUpdated(_)
-            | Self::DocumentRemoved(_) => None,
+            | Self::DocumentRemoved(_)
+            | Self::CredentialSet(_)
+            | Self::CredentialRemoved(_) => None,
         }
     }
 
@@ -149,6 +158,8 @@ impl CrewEvent {
             | Self::DocumentCreated(_)
             | Self::DocumentUpdated(_)
             | Self::DocumentRemoved(_)
+            | Self::CredentialSet(_)
+            | Self::CredentialRemoved(_)
             | Self::CrewPromoted(_)
             | Self::CrewRolledBack(_) => None,
         }
@@ -160,6 +171,10 @@ impl CrewEvent {
             Self::ConnectionAdded(event) => Some(ConnectionEvent::Added(event.clone())),
             Self::ConnectionChanged(event) => Some(ConnectionEvent::Changed(event.clone())),
             Self::ConnectionRemoved(event) => Some(ConnectionEvent::Removed(event.clone())),
+            Self::CredentialSet(event) => Some(ConnectionEvent::CredentialSet(event.clone())),
+            Self::CredentialRemoved(event) => {
+                Some(ConnectionEvent::CredentialRemoved(event.clone()))
+            }
             Self::CrewCreated { .. }
             | Self::CrewUpdated { .. }
             | Self::CrewArchived {}
@@ -201,6 +216,8 @@ impl CrewEvent {
             | Self::ConnectionAdded(_)
             | Self::ConnectionChanged(_)
             | Self::ConnectionRemoved(_)
+            | Self::CredentialSet(_)
+            | Self::CredentialRemoved(_)
             | Self::CrewPromoted(_)
             | Self::CrewRolledBack(_) => None,
         }
@@ -225,6 +242,8 @@ impl From<ConnectionEvent> for CrewEvent {
             ConnectionEvent::Added(event) => Self::ConnectionAdded(event),
             ConnectionEvent::Changed(event) => Self::ConnectionChanged(event),
             ConnectionEvent::Removed(event) => Self::ConnectionRemoved(event),
+            ConnectionEvent::CredentialSet(event) => Self::CredentialSet(event),
+            ConnectionEvent::CredentialRemoved(event) => Self::CredentialRemoved(event),
         }
     }
 }

@@ -52,6 +52,18 @@ impl ItemId {
     }
 }
 
+impl From<AgentId> for ItemId {
+    fn from(id: AgentId) -> Self {
+        Self::Agent(id)
+    }
+}
+
+impl From<PathwayId> for ItemId {
+    fn from(id: PathwayId) -> Self {
+        Self::Pathway(id)
+    }
+}
+
 impl fmt::Display for ItemId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

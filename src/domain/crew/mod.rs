@@ -24,9 +24,10 @@ use serde::{Deserialize, Serialize};
 
 pub use commands::CrewCommand;
 pub use connections::{
-    ADDRESS_CHARACTERS_MAX, CHANNEL_KIND_CHARACTERS_MAX, CONNECTIONS_MAX, Connection,
-    ConnectionAdded, ConnectionChanged, ConnectionCommand, ConnectionEvent, ConnectionId,
-    ConnectionKind, ConnectionRemoved, Connections, InvalidConnection,
+    ADDRESS_CHARACTERS_MAX, CONNECTIONS_MAX, Connection, ConnectionAdded, ConnectionChanged,
+    ConnectionCommand, ConnectionEvent, ConnectionId, ConnectionKind, ConnectionRemoved,
+    Connections, CredentialRemoved, CredentialSet, ENDPOINT_EVENTS_MAX, EVENT_NAME_CHARACTERS_MAX,
+    GRACE_SECONDS_MAX, InvalidConnection, KIND_CHARACTERS_MAX, end_of_grace,
 };
 pub use events::{CrewEvent, CrewPromoted};
 pub use items::{
@@ -41,7 +42,7 @@ pub use knowledge::{
 pub use profile::{CrewProfile, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning};
 
 use super::{
-    Moment, Refusal, Stream,
+    Moment, Refusal, Stream, Timestamp,
     contents::slots::Slot,
     environment::Environment,
     ids::{CrewId, OrganizationId, WorkspaceId},
@@ -123,6 +124,11 @@ impl Crew {
         &self.items
     }
 
+    /// What joins it to the world.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     /// The version of its contents: the sequence of the last event that changed an agent or a
     /// pathway; 0 before any did.
     pub fn contents_version(&self) -> u64 {
@@ -130,7 +136,7 @@ impl Crew {
     }
 
     /// The events that `command` leads to; nothing has changed yet.
-    fn decide(&self, command: CrewCommand) -> Decision {
+    fn decide(&self, command: CrewCommand, now: Timestamp) -> Decision {
         match command {
             CrewCommand::Create {
                 crew,
@@ -150,9 +156,8 @@ impl Crew {
             }
             CrewCommand::Connection(command) => {
                 self.changeable()?;
-                let event = self.connections.decide(command)?;
-                let changes = event.from() != event.to();
-                Ok(changes.then(|| event.into()).into_iter().collect())
+                let event = self.connections.decide(command, now)?;
+                Ok(event.into_iter().map(CrewEvent::from).collect())
             }
             CrewCommand::Knowledge(command) => {
                 self.changeable()?;
@@ -268,11 +273,11 @@ impl Aggregate for Crew {
     async fn handle(
         &mut self,
         command: CrewCommand,
-        _moment: &Moment,
+        moment: &Moment,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
         // All is decided before the first write, and `write` applies.
-        for event in self.decide(command)? {
+        for event in self.decide(command, moment.now)? {
             sink.write(event, self).await;
         }
         Ok(())
@@ -322,13 +327,15 @@ impl Aggregate for Crew {
             | CrewEvent::KnowledgeBaseRemoved(_)
             | CrewEvent::DocumentCreated(_)
             | CrewEvent::DocumentUpdated(_)
-            | CrewEvent::DocumentRemoved(_) => {}
+            | CrewEvent::DocumentRemoved(_)
+            | CrewEvent::CredentialSet(_)
+            | CrewEvent::CredentialRemoved(_) => {}
         }
     }
 }
 
 impl Stream for Crew {
-    const STATE_VERSION: i64 = 3;
+    const STATE_VERSION: i64 = 4;
 
     fn positioned(&mut self, event: &CrewEvent, _position: u64) {
         match event {
@@ -351,6 +358,8 @@ impl Stream for Crew {
             | CrewEvent::DocumentCreated(_)
             | CrewEvent::DocumentUpdated(_)
             | CrewEvent::DocumentRemoved(_)
+            | CrewEvent::CredentialSet(_)
+            | CrewEvent::CredentialRemoved(_)
             | CrewEvent::CrewPromoted(_)
             | CrewEvent::CrewRolledBack(_) => {}
         }
@@ -394,6 +403,8 @@ impl DomainEvent for CrewEvent {
             Self::DocumentCreated(_) => "document_created",
             Self::DocumentUpdated(_) => "document_updated",
             Self::DocumentRemoved(_) => "document_removed",
+            Self::CredentialSet(_) => "credential_set",
+            Self::CredentialRemoved(_) => "credential_removed",
             Self::CrewPromoted(_) => "crew_promoted",
             Self::CrewRolledBack(_) => "crew_rolled_back",
         }

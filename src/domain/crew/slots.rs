@@ -28,6 +28,6 @@ impl Crew {
 impl Connections {
     /// Whether one of them is what a slot names.
     fn fill(&self, slot: &Slot) -> bool {
-        self.all().any(|connection| connection.fills(slot))
+        self.all().any(|(_, connection)| connection.fills(slot))
     }
 }

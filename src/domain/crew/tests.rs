@@ -1,5 +1,6 @@
 //! The rules of a crew, given what happened.
 
+use chrono::TimeDelta;
 use cqrs_es::test::TestFramework;
 use uuid::Uuid;
 
@@ -7,7 +8,7 @@ use super::*;
 use crate::domain::{
     Name,
     contents::{Content, Digest},
-    ids::{AgentId, DocumentId, KnowledgeBaseId, PathwayId},
+    ids::{AgentId, CredentialId, DocumentId, KnowledgeBaseId, PathwayId},
     testing::{at, name, organization, workspace},
 };
 
@@ -403,4 +404,150 @@ fn a_knowledge_base_holds_so_much_and_no_more() {
         .given(made(DOCUMENTS_MAX))
         .when(create_document((1, 9_999), 1))
         .then_expect_error(Refusal::KnowledgeBaseFull);
+}
+
+fn joined(kind: ConnectionKind, number: u128) -> ConnectionId {
+    kind.id(Uuid::from_u128(number))
+}
+
+fn integration(called: &str, account: &str) -> Connection {
+    Connection::integration(name(called), "salesforce", name(account)).expect("an integration")
+}
+
+fn add(connection: ConnectionId, to: Connection) -> CrewCommand {
+    CrewCommand::Connection(ConnectionCommand::Add { connection, to })
+}
+
+fn was_added(connection: ConnectionId, to: Connection) -> CrewEvent {
+    CrewEvent::ConnectionAdded(ConnectionAdded { connection, to })
+}
+
+fn set_credential(connection: ConnectionId, number: u128, grace_seconds: u64) -> CrewCommand {
+    CrewCommand::Connection(ConnectionCommand::SetCredential {
+        connection,
+        credential: CredentialId::from_uuid(Uuid::from_u128(number)),
+        grace_seconds,
+    })
+}
+
+fn credential_set(connection: ConnectionId, from: Option<u128>, to: u128) -> CredentialSet {
+    let id = |number| CredentialId::from_uuid(Uuid::from_u128(number));
+    CredentialSet {
+        connection,
+        from: from.map(id),
+        to: id(to),
+        from_until: None,
+    }
+}
+
+#[test]
+fn a_crew_has_an_account_once_and_a_name_once() {
+    let [one, two] = [1, 2].map(|number| joined(ConnectionKind::Integration, number));
+    let there = vec![
+        created(Environment::Staging),
+        was_added(one, integration("crm", "Acme")),
+    ];
+    let what = "integration";
+    for (to, refusal) in [
+        (
+            integration("sales", "ACME"),
+            Refusal::AlreadyExists { what },
+        ),
+        (integration("crm", "Other"), Refusal::NameTaken { what }),
+    ] {
+        rules()
+            .given(there.clone())
+            .when(add(two, to))
+            .then_expect_error(refusal);
+    }
+    // Its own name and account are nobody else's.
+    let to = integration("crm", "acme");
+    let change = ConnectionCommand::Change {
+        connection: one,
+        to: to.clone(),
+    };
+    rules()
+        .given(there)
+        .when(CrewCommand::Connection(change))
+        .then_expect_events(vec![CrewEvent::ConnectionChanged(ConnectionChanged {
+            connection: one,
+            from: integration("crm", "Acme"),
+            to,
+        })]);
+}
+
+#[test]
+fn a_credential_takes_the_place_of_the_one_before() {
+    let endpoint = joined(ConnectionKind::WebhookEndpoint, 1);
+    let to = Connection::webhook_endpoint("https://example.com/", None).expect("an endpoint");
+    let there = vec![created(Environment::Staging), was_added(endpoint, to)];
+    rules()
+        .given(there.clone())
+        .when(set_credential(endpoint, 1, 60))
+        .then_expect_events(vec![CrewEvent::CredentialSet(credential_set(
+            endpoint, None, 1,
+        ))]);
+    let first = CrewEvent::CredentialSet(credential_set(endpoint, None, 1));
+    let has_one = [there, vec![first]].concat();
+    let after = |seconds: u64| Some(at(1_000).now.plus(TimeDelta::seconds(seconds as i64)));
+    for (grace_seconds, from_until) in [
+        (0, None),
+        (60, after(60)),
+        (u64::MAX, after(GRACE_SECONDS_MAX)),
+    ] {
+        rules()
+            .given(has_one.clone())
+            .when(set_credential(endpoint, 2, grace_seconds))
+            .then_expect_events(vec![CrewEvent::CredentialSet(CredentialSet {
+                from_until,
+                ..credential_set(endpoint, Some(1), 2)
+            })]);
+    }
+    let remove = CrewCommand::Connection(ConnectionCommand::RemoveCredential {
+        connection: endpoint,
+    });
+    let removed = CrewEvent::CredentialRemoved(CredentialRemoved {
+        connection: endpoint,
+        from: CredentialId::from_uuid(Uuid::from_u128(1)),
+    });
+    rules()
+        .given(has_one.clone())
+        .when(remove.clone())
+        .then_expect_events(vec![removed.clone()]);
+    rules()
+        .given([has_one, vec![removed]].concat())
+        .when(remove)
+        .then_expect_events(vec![]);
+    rules()
+        .given(vec![created(Environment::Staging)])
+        .when(set_credential(endpoint, 1, 0))
+        .then_expect_error(Refusal::NotFound {
+            what: "webhook endpoint",
+            hidden: false,
+        });
+}
+
+#[test]
+fn what_reaches_the_same_claims_the_same() {
+    let endpoint = |url| Connection::webhook_endpoint(url, None).map(|to| to.claimed());
+    assert_eq!(
+        endpoint("https://EXAMPLE.com/hooks?crew=1"),
+        endpoint("https://example.com:443/hooks/")
+    );
+    assert_eq!(
+        integration("one", "ACME").claimed(),
+        integration("two", "acme").claimed()
+    );
+    let other = Connection::integration(name("one"), "hubspot", name("acme"));
+    assert_ne!(
+        other.map(|to| to.claimed()),
+        Ok(integration("one", "acme").claimed())
+    );
+    for wrong in ["", "Call", "call.", "call ended"] {
+        let events = Some([wrong.to_owned()].into());
+        let refused = Connection::webhook_endpoint("https://example.com/", events);
+        assert_eq!(refused, Err(InvalidConnection::Events), "{wrong}");
+    }
+    let none = Connection::webhook_endpoint("https://example.com/", Some([].into()));
+    assert_eq!(none, Err(InvalidConnection::Events));
 }

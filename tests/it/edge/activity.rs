@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use super::Running;
 use super::routes::{points_at, problem};
-use super::team::{Team, number, text};
+use super::team::{Person, Team, number, text};
 use crate::support::server::{Reply, Server};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
 pub fn trials() -> Vec<Case> {
     vec![
         both("edge", "activity_is_read_back", read_back),
+        both("edge", "a_batch_is_answered_once", answered_once),
         both("edge", "activity_stays_in_its_crew", isolated),
         both("edge", "activity_is_kept_for_a_while", kept),
     ]
@@ -44,6 +45,61 @@ async fn ids(server: &Server, path: &str, token: &str, query: &str) -> Vec<Strin
             None => return all,
         }
     }
+}
+
+/// The first answer to an idempotency key is told again, whatever has become of the crew.
+async fn answered_once(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let crew = team.crew(&server, "production").await;
+    let path = team.path(&format!("/crews/{crew}/activity"));
+    let send = async |key: &str, records: &[Value], person: &Person| {
+        let call = server.post(&path).bearer(&person.token);
+        let call = call.header("Idempotency-Key", key);
+        call.json(json!({"records": records})).await
+    };
+    let batch = [record("one", 1), record("two", 1)];
+    let (member, admin) = (&team.member, &team.admin);
+    let first = send("a", &batch, member).await.expect(200);
+    assert_eq!(first.body["accepted"], 2);
+    assert_eq!(first.header("idempotent-replayed"), None);
+    // Without a key, or with another's, it is known.
+    for reply in [
+        self::send(&server, &path, &member.token, &batch).await,
+        send("a", &batch, admin).await,
+        send("b", &batch, member).await,
+    ] {
+        assert_eq!(reply.expect(200).body["known"], 2);
+    }
+    archive(&server, &team, &crew).await;
+    let again = send("a", &batch, member).await.expect(200);
+    assert_eq!(again.body, first.body);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let position = first.header("crewlog-position").map(str::to_owned);
+    assert_eq!(
+        again.header("crewlog-position").map(str::to_owned),
+        position
+    );
+    let other = send("a", &batch[..1], member).await;
+    problem(&other, 422, "idempotency_key_reused");
+    // What was refused is not kept.
+    problem(&send("c", &batch, member).await, 409, "crew_archived");
+    problem(&send("a", &batch, &team.viewer).await, 403, "not_permitted");
+    let call = server.post(&path).bearer(&member.token);
+    let call = call
+        .header("If-Match", "\"1\"")
+        .json(json!({"records": batch}));
+    problem(&call.await, 400, "invalid_request");
+    super::held(&store);
+}
+
+async fn archive(server: &Server, team: &Team, crew: &str) {
+    let path = team.path(&format!("/crews/{crew}/archive"));
+    server
+        .post(&path)
+        .bearer(&team.admin.token)
+        .await
+        .expect(200);
 }
 
 async fn read_back(store: StoreUnderTest) {

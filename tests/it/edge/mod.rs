@@ -8,6 +8,8 @@
 //!   contract without more ado, and fail where the row is missing;
 //! - a rule of the state gets its story in [`flow`] ([`account`], of an account), what the audit
 //!   log says of it goes to [`audit`], and what time alone does to [`time`];
+//! - a route below a crew is walked from everywhere else in [`isolation`], and what is claimed is
+//!   raced in [`claims`];
 //! - a way to attack it gets its trial in [`attacks`].
 //! - a rule of the state gets its story in [`flow`] or [`rules`], what the audit log says of it goes to
 //!   [`audit`], and what time alone does to [`time`].
@@ -19,9 +21,11 @@ mod addresses;
 mod answers;
 mod attacks;
 mod audit;
+mod claims;
 mod connections;
 mod crews;
 mod flow;
+mod isolation;
 mod keys;
 mod knowledge;
 mod limits;
@@ -51,9 +55,11 @@ pub fn trials() -> Vec<Case> {
         answers::trials(),
         attacks::trials(),
         audit::trials(),
+        claims::trials(),
         connections::trials(),
         crews::trials(),
         flow::trials(),
+        isolation::trials(),
         keys::trials(),
         knowledge::trials(),
         limits::trials(),

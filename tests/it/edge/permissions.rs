@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 82] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 93] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -471,6 +471,61 @@ const PRODUCT: [(&str, &str, [bool; 4]); 82] = [
         "/v1/workspaces/{ws}/audit/export",
         [true, true, false, false],
     ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}",
+        [true, true, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}/rotate",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations",
+        [true, true, true, true],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, true, true],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}",
+        [true, true, false, false],
+    ),
 ];
 
 fn row(route: &Route) -> &'static access::Route {
@@ -763,6 +818,8 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         "/phone-numbers",
         "/channels",
         "/knowledge-bases",
+        "/webhook-endpoints",
+        "/integrations",
         "/export",
         "/diff",
         "/changelog",

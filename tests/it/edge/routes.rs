@@ -484,6 +484,43 @@ const CHANGE: &[&str] = &[
     "changed",
     "removed",
 ];
+const WEBHOOK_ENDPOINT: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "url",
+    "events",
+    "secret_set_at",
+    "former_secret_until",
+];
+const NEW_WEBHOOK_ENDPOINT: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "url",
+    "events",
+    "secret_set_at",
+    "former_secret_until",
+    "secret",
+];
+const INTEGRATION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "crew",
+    "name",
+    "kind",
+    "account",
+    "credentials_set_at",
+];
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
 const PASSWORD: &str = "/v1/me/password";
@@ -529,6 +566,12 @@ const PHONE_NUMBERS: &str = "/v1/workspaces/{ws}/crews/{crew}/phone-numbers";
 const ONE_PHONE_NUMBER: &str = "/v1/workspaces/{ws}/crews/{crew}/phone-numbers/{number}";
 const CHANNELS: &str = "/v1/workspaces/{ws}/crews/{crew}/channels";
 const ONE_CHANNEL: &str = "/v1/workspaces/{ws}/crews/{crew}/channels/{channel}";
+const ENDPOINTS: &str = "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints";
+const ONE_ENDPOINT: &str = "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}";
+const ROTATE_ENDPOINT: &str =
+    "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints/{endpoint}/rotate";
+const INTEGRATIONS: &str = "/v1/workspaces/{ws}/crews/{crew}/integrations";
+const ONE_INTEGRATION: &str = "/v1/workspaces/{ws}/crews/{crew}/integrations/{integration}";
 
 pub const EXPORT: &str = "/v1/workspaces/{ws}/crews/{crew}/export";
 const COMPARE: &str = "/v1/workspaces/{ws}/crews/{crew}/diff";
@@ -651,6 +694,17 @@ pub const ROUTES: &[Route] = &[
     route("GET", ONE_CHANNEL, Resource(CHANNEL)),
     route("PUT", ONE_CHANNEL, Resource(CHANNEL)),
     route("DELETE", ONE_CHANNEL, Nothing),
+    route("POST", ENDPOINTS, Created(NEW_WEBHOOK_ENDPOINT)),
+    route("GET", ENDPOINTS, Page(WEBHOOK_ENDPOINT)),
+    route("GET", ONE_ENDPOINT, Resource(WEBHOOK_ENDPOINT)),
+    route("PUT", ONE_ENDPOINT, Resource(WEBHOOK_ENDPOINT)),
+    route("DELETE", ONE_ENDPOINT, Nothing),
+    route("POST", ROTATE_ENDPOINT, Resource(NEW_WEBHOOK_ENDPOINT)),
+    route("POST", INTEGRATIONS, Created(INTEGRATION)),
+    route("GET", INTEGRATIONS, Page(INTEGRATION)),
+    route("GET", ONE_INTEGRATION, Resource(INTEGRATION)),
+    route("PUT", ONE_INTEGRATION, Resource(INTEGRATION)),
+    route("DELETE", ONE_INTEGRATION, Nothing),
     // A bundle, whose tag is its digest.
     route("GET", EXPORT, OfServer),
     route("POST", COMPARE, Unversioned(DIFF)),
@@ -740,10 +794,9 @@ impl Route {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Whether it is a command; asking whether somebody may is none, nor is sending activity.
+    /// Whether it takes an `Idempotency-Key`; asking whether somebody may does not.
     pub fn writes(&self) -> bool {
-        self.takes_a_body()
-            && ![CAN, VERIFY_KEY, ACTIVITY, COMPARE, COSIGNATURES].contains(&self.path)
+        self.takes_a_body() && ![CAN, VERIFY_KEY, COMPARE, COSIGNATURES].contains(&self.path)
     }
 
     pub fn takes_a_body(&self) -> bool {
@@ -1035,19 +1088,30 @@ impl World {
                 }
                 (path, (method == "POST").then(new_activity))
             }
-            ("POST", PHONE_NUMBERS | CHANNELS) => {
+            ("POST", PHONE_NUMBERS | CHANNELS | ENDPOINTS | INTEGRATIONS) => {
                 let crew = self.team.crew(&self.server, "development").await;
-                let body = new_connection(route.path);
+                let body = new_connection(kind_of(route.path));
                 (path(&[("{crew}", &crew)]), Some(body))
             }
-            (method, PHONE_NUMBERS | ONE_PHONE_NUMBER | CHANNELS | ONE_CHANNEL) => {
-                let [crew, id] = &self.connections(route.path).await;
+            (
+                method,
+                PHONE_NUMBERS | ONE_PHONE_NUMBER | CHANNELS | ONE_CHANNEL | ENDPOINTS
+                | ONE_ENDPOINT | ROTATE_ENDPOINT | INTEGRATIONS | ONE_INTEGRATION,
+            ) => {
+                let kind = kind_of(route.path);
+                let [crew, id] = &self.connections(kind).await;
                 let names = [
                     ("{crew}", crew.as_str()),
                     ("{number}", id),
                     ("{channel}", id),
+                    ("{endpoint}", id),
+                    ("{integration}", id),
                 ];
-                let body = (method == "PUT").then(|| new_connection(route.path));
+                let body = match (method, route.path) {
+                    (_, ROTATE_ENDPOINT) => Some(json!({"grace_seconds": 60})),
+                    ("PUT", _) => Some(new_connection(kind)),
+                    _ => None,
+                };
                 (path(&names), body)
             }
             ("GET", EXPORT) => {
@@ -1172,17 +1236,13 @@ impl World {
     }
 
     /// A development crew with three connections of a kind: its id, and that of the last.
-    async fn connections(&self, path: &str) -> [String; 2] {
-        let kind = match path.contains("channels") {
-            true => "channels",
-            false => "phone-numbers",
-        };
+    async fn connections(&self, kind: &str) -> [String; 2] {
         let (server, token) = (&self.server, &self.team.owner.token);
         let crew = self.team.crew(server, "development").await;
         let list = self.team.path(&format!("/crews/{crew}/{kind}"));
         let mut made = Value::Null;
         for _ in 0..3 {
-            let call = server.post(&list).bearer(token).json(new_connection(path));
+            let call = server.post(&list).bearer(token).json(new_connection(kind));
             made = call.await.expect(201).body;
         }
         [crew, text(&made, "/id")]
@@ -1388,11 +1448,27 @@ fn new_activity() -> Value {
     json!({"records": (0..3).map(record).collect::<Vec<_>>()})
 }
 
-/// A phone number or a channel that nobody else has.
-fn new_connection(path: &str) -> Value {
-    match path.contains("channels") {
-        true => json!({"kind": "email", "address": format!("inbox-{}@example.com", number())}),
-        false => json!({"number": phone_number(number())}),
+/// What a route below a crew is about.
+pub fn kind_of(path: &str) -> &str {
+    let inside = path.split("/{crew}/").nth(1).expect("a route below a crew");
+    inside.split('/').next().unwrap_or(inside)
+}
+
+/// A connection that nobody else has.
+pub fn new_connection(kind: &str) -> Value {
+    let which = number();
+    match kind {
+        "phone-numbers" => json!({"number": phone_number(which)}),
+        "channels" => json!({"kind": "email", "address": format!("inbox-{which}@example.com")}),
+        "webhook-endpoints" => json!({
+            "url": format!("https://hooks.example.com/{which}"), "events": ["call.ended"],
+        }),
+        "integrations" => json!({
+            "name": format!("crm-{which}"), "kind": "salesforce",
+            "account": format!("acme-{which}"),
+            "credentials": {"token": format!("their token {which}")},
+        }),
+        kind => panic!("{kind} are no connections"),
     }
 }
 

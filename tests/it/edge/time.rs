@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crewlog::domain::api_keys::KeyScope;
 use crewlog::domain::authority::Role;
+use crewlog::domain::crew::{Connection, ConnectionId, CrewProfile};
 use crewlog::domain::environment::Environment;
-use crewlog::domain::ids::{OrganizationId, PrincipalId, WorkspaceId};
+use crewlog::domain::ids::{CrewId, OrganizationId, PrincipalId, WorkspaceId};
 use crewlog::domain::workspace::Policy;
 use crewlog::domain::{EmailAddress, Name, Refusal, Timestamp};
 use crewlog::journal::Source;
@@ -16,9 +17,9 @@ use crewlog::journal::sealing::RootKey;
 use crewlog::journal::stores::{Statement, Store};
 use crewlog::projections::audit::AuditOutcome;
 use crewlog::service::{
-    Acceptance, ApiKeyView, AuditEntry, AuditFilter, AuditScope, Caller, FirstWorkspace,
-    KeyQuestion, KeyVerdict, NewKey, Newcomer, Request, Service, ServiceError, ServiceSettings,
-    SignUp,
+    Acceptance, ApiKeyView, AuditEntry, AuditFilter, AuditScope, Caller, CredentialChange,
+    FirstWorkspace, KeyQuestion, KeyVerdict, NewKey, Newcomer, Principal, Request, Service,
+    ServiceError, ServiceSettings, SignUp,
 };
 use secrecy::SecretString;
 
@@ -44,6 +45,8 @@ pub fn trials() -> Vec<Case> {
         ),
         both("edge", "a_key_becomes_due_and_runs_out", key_is_due),
         both("edge", "a_deleted_workspace_claims_nothing", claims_nothing),
+        both("edge", "a_freed_number_rests_for_a_day", number_rests),
+        both("edge", "claims_hold_while_the_clock_moves", clock_moves),
     ]
 }
 
@@ -566,6 +569,205 @@ async fn claims_nothing(store: StoreUnderTest) {
         .collect();
     assert_eq!(scopes, [other.as_str()]);
     drop(left);
+    clocked.holds().await;
+}
+
+/// A crew of somebody's workspace, by what the service is asked with.
+#[derive(Clone)]
+struct Ground {
+    principal: Principal,
+    workspace: WorkspaceId,
+    crew: CrewId,
+}
+
+impl Ground {
+    async fn new(service: &Service, owner: &Owned, environment: Environment) -> Self {
+        let (principal, workspace) = (Principal::Person(owner.caller.clone()), owner.workspace);
+        let profile = CrewProfile {
+            name: format!("Clockwork - {environment:?}"),
+            ..CrewProfile::default()
+        };
+        let made = service
+            .create_crew(&request(), &principal, workspace, environment, profile)
+            .await;
+        let crew = made.expect("a crew").value.place.id;
+        Self {
+            principal,
+            workspace,
+            crew,
+        }
+    }
+
+    async fn add(&self, service: &Service, to: Connection) -> Result<ConnectionId, ServiceError> {
+        let (principal, at) = (&self.principal, (self.workspace, self.crew));
+        let (request, keep) = (request(), CredentialChange::Keep);
+        let added = service.add_connection(&request, principal, at, to, keep);
+        Ok(added.await?.value.connection.id)
+    }
+
+    async fn remove(&self, service: &Service, id: ConnectionId) -> Result<(), ServiceError> {
+        let (principal, at) = (&self.principal, (self.workspace, self.crew));
+        let request = request();
+        let removed = service.remove_connection(&request, principal, at, id);
+        removed.await.map(drop)
+    }
+}
+
+fn number(which: u32) -> Connection {
+    Connection::phone_number(&format!("+1202{}", 3_000_000 + which)).expect("a number")
+}
+
+/// The rows of claims that rest.
+async fn resting(clocked: &Clocked) -> usize {
+    let sql = "SELECT value FROM claims WHERE rests_until IS NOT NULL";
+    clocked.rows.query(sql, vec![]).await.expect("claims").len()
+}
+
+/// A freed number is its workspace's again at once, another's after a day; and what has rested is
+/// swept. A replaced credential is destroyed when its grace is over.
+async fn number_rests(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let service = &clocked.service;
+    let (one, other) = (clocked.owner().await, clocked.owner().await);
+    let ours = Ground::new(service, &one, Environment::Production).await;
+    let ours_too = Ground::new(service, &one, Environment::Staging).await;
+    let theirs = Ground::new(service, &other, Environment::Staging).await;
+    let id = ours.add(service, number(1)).await.expect("added");
+    let in_use = theirs.add(service, number(1)).await;
+    assert!(
+        matches!(
+            in_use,
+            Err(ServiceError::Refused(Refusal::AlreadyClaimed {
+                owner: None,
+                ..
+            }))
+        ),
+        "{in_use:?}"
+    );
+    ours.remove(service, id).await.expect("removed");
+    let id = ours_too
+        .add(service, number(1))
+        .await
+        .expect("its own again");
+    assert_eq!(resting(&clocked).await, 0);
+    ours_too.remove(service, id).await.expect("removed");
+    let freed_at = clocked.source.now();
+    let two = ours.add(service, number(2)).await.expect("added");
+    ours.remove(service, two).await.expect("removed");
+    let day = Duration::from_secs(24 * 3_600);
+    clocked.source.pass(day - Duration::from_secs(60));
+    let early = theirs.add(service, number(1)).await;
+    match early {
+        Err(ServiceError::Refused(Refusal::ClaimRests { until, .. })) => {
+            let wanted = freed_at.plus(chrono::TimeDelta::days(1));
+            assert!(
+                (until.0 - wanted.0).abs() < 60_000_000,
+                "{until:?} {wanted:?}"
+            );
+        }
+        early => panic!("{early:?}"),
+    }
+    assert_eq!(
+        service
+            .do_what_is_due()
+            .await
+            .expect("due work")
+            .rests_ended,
+        0
+    );
+    clocked.source.pass(Duration::from_secs(120));
+    theirs.add(service, number(1)).await.expect("it has rested");
+    assert_eq!(resting(&clocked).await, 1, "the other one");
+    let (a, b) = tokio::join!(service.do_what_is_due(), service.do_what_is_due());
+    let ended = a.expect("due work").rests_ended + b.expect("due work").rests_ended;
+    assert_eq!(ended, 1);
+    assert_eq!(resting(&clocked).await, 0);
+
+    let url = "https://hooks.example.com/";
+    let endpoint = Connection::webhook_endpoint(url, None).expect("an endpoint");
+    let ConnectionId::WebhookEndpoint(id) = ours.add(service, endpoint).await.expect("added")
+    else {
+        panic!("an endpoint has the id of one");
+    };
+    let rotated = service
+        .rotate_signing_secret(
+            &request(),
+            &ours.principal,
+            (ours.workspace, ours.crew),
+            id,
+            60,
+        )
+        .await;
+    rotated.expect("rotated");
+    let kept = async || {
+        let sql =
+            "SELECT c.credential FROM credentials c JOIN subject_keys k ON k.owner = c.credential";
+        clocked
+            .rows
+            .query(sql, vec![])
+            .await
+            .expect("credentials")
+            .len()
+    };
+    service.do_what_is_due().await.expect("due work");
+    assert_eq!(kept().await, 2, "in its grace");
+    clocked.source.pass(Duration::from_secs(61));
+    // The log's time decides: something has to happen in it.
+    ours.add(service, number(3)).await.expect("added");
+    service.do_what_is_due().await.expect("due work");
+    assert_eq!(kept().await, 1);
+    super::claims::judge(&clocked.store).await;
+    clocked.holds().await;
+}
+
+/// 64 callers at a time over a few numbers, in rounds of half a day, with due work among them.
+async fn clock_moves(store: StoreUnderTest) {
+    let clocked = Clocked::on(store).await;
+    let service = &clocked.service;
+    let mut grounds = Vec::new();
+    for _ in 0..2 {
+        let owner = clocked.owner().await;
+        for environment in Environment::ALL {
+            grounds.push(Ground::new(service, &owner, environment).await);
+        }
+    }
+    let (mut taken, mut told) = (Vec::new(), std::collections::BTreeMap::new());
+    for round in 0..8 {
+        let callers = (0..64).map(|caller: usize| {
+            let ground = grounds[(caller * 7 + round) % grounds.len()].clone();
+            let leaves = taken.get(caller).cloned();
+            async move {
+                if caller % 16 == 3 {
+                    service.do_what_is_due().await.expect("due work");
+                }
+                if let Some((ground, id)) = leaves {
+                    let ground: Ground = ground;
+                    // Somebody may have been faster.
+                    drop(ground.remove(service, id).await);
+                }
+                let added = ground.add(service, number(10 + (caller % 5) as u32)).await;
+                (ground, added)
+            }
+        });
+        let answers = futures::future::join_all(callers).await;
+        for (ground, answer) in answers {
+            let code = match answer {
+                Ok(id) => {
+                    taken.push((ground, id));
+                    "taken"
+                }
+                Err(ServiceError::Refused(Refusal::ClaimRests { .. })) => "rests",
+                Err(ServiceError::Refused(
+                    Refusal::AlreadyClaimed { .. } | Refusal::AlreadyExists { .. },
+                )) => "in use",
+                Err(error) => panic!("{error}"),
+            };
+            *told.entry(code).or_insert(0) += 1;
+        }
+        super::claims::judge(&clocked.store).await;
+        clocked.source.pass(Duration::from_secs(12 * 3_600));
+    }
+    assert_eq!(told.len(), 3, "{told:?}");
     clocked.holds().await;
 }
 
