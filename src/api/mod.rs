@@ -16,6 +16,7 @@ pub mod api_keys;
 mod app;
 mod as_of;
 pub mod audit;
+pub mod audit_tail;
 pub mod auditors;
 pub mod bundles;
 pub mod channels;
@@ -107,6 +108,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(bundles::routes())
         .merge(promotions::routes())
         .merge(audit::routes())
+        .merge(audit_tail::routes())
         .merge(access_report::routes())
         .merge(log::routes())
         .merge(health::routes())

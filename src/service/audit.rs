@@ -276,6 +276,27 @@ impl Service {
         Ok(())
     }
 
+    /// The same of somebody who was known a moment ago, by what the store says now; a refusal is
+    /// no attempt.
+    pub(super) async fn reads_audit_now(
+        &self,
+        principal: &Principal,
+        scope: AuditScope,
+    ) -> Result<(), ServiceError> {
+        match scope {
+            AuditScope::Workspace(id) => {
+                let place = self.present_place(id).await?;
+                self.is_allowed(principal, place, Permission::ReadAudit)
+                    .await
+            }
+            AuditScope::Organization(id) => {
+                let permission = OrganizationPermission::ReadAudit;
+                self.is_allowed_in_organization(principal, id, permission)
+                    .await
+            }
+        }
+    }
+
     pub(super) async fn audit_search(
         &self,
         scope: AuditScope,
@@ -309,8 +330,8 @@ impl Service {
             .words
             .iter()
             .flat_map(|words| words.split_whitespace());
-        let realm = self.realm_of_scope(scope).await?;
         for word in words.take(WORDS_MAX) {
+            let realm = self.realm_of_scope(scope).await?;
             let people = self.people_called(&realm, word).await?;
             search.word_or_any(word, people.iter().map(ToString::to_string).collect());
         }

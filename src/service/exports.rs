@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{
     AuditEntry, AuditFilter, AuditScope, Order, Principal, Request, Service, ServiceError,
     SignedCheckpoint, signing,
+    tails::AuditReader,
     write::{Composed, Made, Sender},
 };
 use crate::{
@@ -90,7 +91,7 @@ enum Stage {
 /// An export that is being sent.
 #[derive(Debug)]
 pub struct AuditExport {
-    request: Request,
+    reader: AuditReader,
     scope: AuditScope,
     filter: AuditFilter,
     format: ExportFormat,
@@ -166,6 +167,37 @@ fn names_of(filter: &AuditFilter) -> Vec<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
+fn export_of(
+    reader: AuditReader,
+    scope: AuditScope,
+    filter: AuditFilter,
+    format: ExportFormat,
+    checkpoint: SignedCheckpoint,
+) -> Result<AuditExport, ServiceError> {
+    let signed = checkpoint.checkpoint()?;
+    let before = filter.before.unwrap_or(u64::MAX).min(signed.size + 1);
+    Ok(AuditExport {
+        reader,
+        scope,
+        filters: names_of(&filter),
+        filter: AuditFilter {
+            order: Order::OldestFirst,
+            before: Some(before),
+            ..filter
+        },
+        format,
+        checkpoint,
+        root: signed.root,
+        origin: signed.origin,
+        stage: Stage::Beginning,
+        cursor: None,
+        first: None,
+        entries: 0,
+        digest: Sha256::new(),
+        check: [0; 32],
+    })
+}
+
 impl Service {
     /// Begins an export, which is an entry of the log itself from here on.
     ///
@@ -184,28 +216,26 @@ impl Service {
         let noted = self.note_export(request, principal, scope, format, &filters);
         let position = noted.await?;
         let checkpoint = self.checkpoint_of(position).await?;
-        let signed = checkpoint.checkpoint()?;
-        let before = filter.before.unwrap_or(u64::MAX).min(signed.size + 1);
-        Ok(AuditExport {
-            request: request.clone(),
-            scope,
-            filter: AuditFilter {
-                order: Order::OldestFirst,
-                before: Some(before),
-                ..filter
-            },
-            format,
-            filters,
-            checkpoint,
-            root: signed.root,
-            origin: signed.origin,
-            stage: Stage::Beginning,
-            cursor: None,
-            first: None,
-            entries: 0,
-            digest: Sha256::new(),
-            check: [0; 32],
-        })
+        let reader = AuditReader::caller(request, principal);
+        export_of(reader, scope, filter, format, checkpoint)
+    }
+
+    /// The same for whoever has the store, up to the newest checkpoint that there is: nothing is
+    /// written, and so it is no entry. None where no checkpoint was ever made.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn begin_operators_export(
+        &self,
+        scope: AuditScope,
+        filter: AuditFilter,
+        format: ExportFormat,
+    ) -> Result<Option<AuditExport>, ServiceError> {
+        let Some(checkpoint) = self.newest_checkpoint().await? else {
+            return Ok(None);
+        };
+        let reader = AuditReader::Operator;
+        export_of(reader, scope, filter, format, checkpoint).map(Some)
     }
 
     async fn note_export(
@@ -259,19 +289,6 @@ impl Service {
         Ok(receipt.await?.position)
     }
 
-    /// Whether whoever began something still may read this log: asked again while it lasts.
-    ///
-    /// # Errors
-    /// When the session or the key has ended, or the right is gone.
-    pub async fn still_reads_audit(
-        &self,
-        request: &Request,
-        scope: AuditScope,
-    ) -> Result<(), ServiceError> {
-        let principal = self.principal(request).await?;
-        self.may_read_audit(request, principal, scope).await
-    }
-
     /// The next part of an export; none at its end. `shown` says how an entry is shown.
     ///
     /// # Errors
@@ -295,8 +312,10 @@ impl Service {
                 Ok(Some(export.send(head)))
             }
             Stage::Entries => {
-                self.still_reads_audit(&export.request, export.scope)
-                    .await?;
+                if self.stopping.is_cancelled() {
+                    return Err(ServiceError::Unavailable("the server stops".to_owned()));
+                }
+                self.still_reads(&export.reader, export.scope).await?;
                 let search = self.audit_search(export.scope, &export.filter, export.cursor);
                 let store = &**self.journal.store();
                 let found = audit_index::positions(store, &search.await?, PAGE).await?;
