@@ -474,7 +474,8 @@ pub async fn list_audit(
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
     /// `jsonl`, where nobody says: entries with their exact bytes and proofs, which
-    /// `crewlog verify --offline` verifies with no server; `csv`: for spreadsheets.
+    /// `crewlog verify --offline` verifies with no server; `csv`: for spreadsheets;
+    /// `ocsf`: events as OCSF has them (docs/ocsf.md), for security tools.
     #[serde(default)]
     #[param(inline, required = false)]
     format: ExportFormatName,
@@ -519,6 +520,7 @@ pub enum ExportFormatName {
     #[default]
     Jsonl,
     Csv,
+    Ocsf,
 }
 
 impl ExportQuery {
@@ -526,6 +528,7 @@ impl ExportQuery {
         let format = match self.format {
             ExportFormatName::Jsonl => ExportFormat::Jsonl,
             ExportFormatName::Csv => ExportFormat::Csv,
+            ExportFormatName::Ocsf => ExportFormat::Ocsf,
         };
         let listed = AuditQuery {
             actor: self.actor,
@@ -547,7 +550,8 @@ impl ExportQuery {
     }
 }
 
-fn shown(entry: AuditEntry) -> serde_json::Value {
+/// An entry as every list shows it.
+pub fn shown_entry(entry: AuditEntry) -> serde_json::Value {
     let body = AuditEntryBody::from(entry);
     serde_json::to_value(body).expect("an entry has only names as members")
 }
@@ -570,10 +574,11 @@ async fn export(
     let (content_type, name) = match format {
         ExportFormat::Jsonl => ("application/jsonl", "audit.jsonl"),
         ExportFormat::Csv => ("text/csv; charset=utf-8", "audit.csv"),
+        ExportFormat::Ocsf => ("application/jsonl", "audit.ocsf.jsonl"),
     };
     let through = export.through();
     let parts = futures::stream::try_unfold((service, export), async |(service, mut export)| {
-        let part = service.next_of_export(&mut export, shown).await;
+        let part = service.next_of_export(&mut export, shown_entry).await;
         let part = part.inspect_err(|error| tracing::warn!(%error, "an export ended early"))?;
         Ok::<_, ServiceError>(part.map(|part| (part, (service, export))))
     });

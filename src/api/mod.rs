@@ -70,7 +70,9 @@ pub mod webhook_endpoints;
 pub mod who_may;
 pub mod workspaces;
 
+pub use access_report::shown_access;
 pub use app::{Edge, PublicUrl, app, install_metrics, openapi_json};
+pub use audit::shown_entry;
 pub use middleware::EdgeSettings;
 pub use problem::{Problem, ProblemCode};
 

@@ -141,6 +141,26 @@ impl Service {
         })
     }
 
+    /// The same for whoever has the store: nobody is asked, and no entry is written.
+    ///
+    /// # Errors
+    /// [`crate::domain::Refusal::NotFound`] where there is no such workspace; an invalid parameter
+    /// for a moment that has not come yet.
+    pub async fn operators_access(
+        &self,
+        workspace: WorkspaceId,
+        question: AccessQuestion,
+    ) -> Result<AccessReport, ServiceError> {
+        let place = self.known_place(workspace).await?;
+        let moment = self.moment("as_of", question.as_of).await?;
+        let held = self.access_at(place, moment, question).await?;
+        Ok(AccessReport {
+            at: moment.at,
+            position: moment.position,
+            principals: self.access_views(place, moment, held).await?,
+        })
+    }
+
     /// What differs in access between two moments: from before the first entry to now, where
     /// nothing is said.
     ///

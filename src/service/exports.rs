@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     AuditEntry, AuditFilter, AuditScope, Order, Principal, Request, Service, ServiceError,
-    SignedCheckpoint, signing,
+    SignedCheckpoint, ocsf, signing,
     tails::AuditReader,
     write::{Composed, Made, Sender},
 };
@@ -68,6 +68,8 @@ pub enum ExportFormat {
     Jsonl,
     /// For spreadsheets: proven as a whole, by the statement at its end.
     Csv,
+    /// For security tools, one event of OCSF a line: proven as a whole, as CSV is.
+    Ocsf,
 }
 
 impl ExportFormat {
@@ -76,6 +78,7 @@ impl ExportFormat {
         match self {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
+            Self::Ocsf => "ocsf",
         }
     }
 }
@@ -114,6 +117,19 @@ impl AuditExport {
     /// The position that it goes up to.
     pub fn through(&self) -> u64 {
         self.checkpoint.size
+    }
+
+    /// The position of the last entry that was sent.
+    pub fn position(&self) -> u64 {
+        match self.stage {
+            Stage::Beginning | Stage::Entries => self.cursor.unwrap_or(0),
+            Stage::Ended => self.through(),
+        }
+    }
+
+    /// Entries that were sent.
+    pub fn entries(&self) -> u64 {
+        self.entries
     }
 
     fn scope_id(&self) -> String {
@@ -231,6 +247,7 @@ impl Service {
         filter: AuditFilter,
         format: ExportFormat,
     ) -> Result<Option<AuditExport>, ServiceError> {
+        self.has_entries(scope).await?;
         let Some(checkpoint) = self.newest_checkpoint().await? else {
             return Ok(None);
         };
@@ -303,6 +320,8 @@ impl Service {
             Stage::Beginning => {
                 export.stage = Stage::Entries;
                 let head = match export.format {
+                    // Every line is an event, the last as well.
+                    ExportFormat::Ocsf => String::new(),
                     ExportFormat::Jsonl => line(&json!({"export": export.about()})),
                     ExportFormat::Csv => {
                         let names = COLUMNS.map(|(name, _)| name.to_owned()).into_iter();
@@ -330,6 +349,7 @@ impl Service {
                 let text = match export.format {
                     ExportFormat::Jsonl => self.proven_lines(export, entries, shown).await?,
                     ExportFormat::Csv => rows(export, entries, shown),
+                    ExportFormat::Ocsf => events(export, &entries),
                 };
                 Ok(Some(export.send(text)))
             }
@@ -419,6 +439,14 @@ impl Service {
             ExportFormat::Jsonl => line(&json!({
                 "statement": statement, "checkpoint": export.checkpoint.note,
             })),
+            ExportFormat::Ocsf => {
+                let now_ms = self.source().now().0.div_euclid(1_000);
+                line(&ocsf::statement(
+                    &statement,
+                    &export.checkpoint.note,
+                    now_ms,
+                ))
+            }
             ExportFormat::Csv => row([
                 "statement".to_owned(),
                 statement,
@@ -463,6 +491,18 @@ fn rows(
         export.check = check_after(export.check, &cells);
         let check = BASE64_STANDARD.encode(&export.check[..12]);
         text.push_str(&format!("{},{check}\r\n", cells.trim_end()));
+    }
+    text
+}
+
+/// Events of OCSF, each with a check over itself and all before it.
+fn events(export: &mut AuditExport, entries: &[AuditEntry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let mut event = ocsf::event(entry);
+        export.check = check_after(export.check, &event.to_string());
+        event["unmapped"]["check"] = json!(BASE64_STANDARD.encode(&export.check[..12]));
+        text.push_str(&line(&event));
     }
     text
 }

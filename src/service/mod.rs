@@ -35,6 +35,7 @@ mod me;
 mod members;
 mod moments;
 mod name_words;
+pub mod ocsf;
 pub mod offline;
 mod organization_members;
 mod organizations;

@@ -23,7 +23,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{AuditEntry, AuditFilter, AuditScope, Order, Principal, Request, Service, ServiceError};
+use super::{
+    AuditEntry, AuditFilter, AuditScope, Order, Principal, Request, Service, ServiceError,
+};
 use crate::{
     domain::{Refusal, Timestamp, ids::OrganizationId},
     journal::stores,
@@ -198,19 +200,21 @@ impl Service {
             self.at_least(after).await?;
         }
         let reader = AuditReader::caller(request, principal);
-        self.tail_of(reader, scope, filter, after, Some(place)).await
+        self.tail_of(reader, scope, filter, after, Some(place))
+            .await
     }
 
     /// The same for whoever has the store.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// [`Refusal::NotFound`] where there is no such log.
     pub async fn begin_operators_tail(
         &self,
         scope: AuditScope,
         filter: AuditFilter,
         after: Option<u64>,
     ) -> Result<AuditTail, ServiceError> {
+        self.has_entries(scope).await?;
         let reader = AuditReader::Operator;
         self.tail_of(reader, scope, filter, after, None).await
     }
@@ -316,7 +320,10 @@ impl Service {
 
     /// Whether nothing that is written behind a position can be asked for.
     async fn is_passed(&self, filter: &AuditFilter, position: u64) -> Result<bool, ServiceError> {
-        if filter.before.is_some_and(|before| position.saturating_add(1) >= before) {
+        if filter
+            .before
+            .is_some_and(|before| position.saturating_add(1) >= before)
+        {
             return Ok(true);
         }
         let Some(to) = filter.to else {
