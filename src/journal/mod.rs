@@ -467,6 +467,11 @@ impl Journal {
         }
     }
 
+    /// Whether nothing is written from here.
+    pub fn is_for_reading(&self) -> bool {
+        self.is_for_reading
+    }
+
     /// How many units wait.
     pub fn queue_length(&self) -> usize {
         self.queue.length()
