@@ -81,7 +81,8 @@ pub use activity::{
 };
 pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
-    AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
+    AuditEntry, AuditFilter, AuditPage, AuditScope, ContentPlace, ContentsChanged, EntryActor,
+    EntryChange, EntryTarget,
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
