@@ -1107,9 +1107,11 @@ async fn index_plans(store: StoreUnderTest) {
         |search| search.word("updated"),
         |search| search.word_or_any("ada", ["usr_7", "usr_8"].map(str::to_owned).into()),
     ];
-    let ranges: [Narrow; 3] = [
+    let ranges: [Narrow; 4] = [
         |_| {},
         |search| search.at_least(PLANNED_ROWS / 2),
+        // What a tail asks for.
+        |search| search.at_least(PLANNED_ROWS - 3),
         |search| search.at_most(PLANNED_ROWS / 2),
     ];
     for order in [Order::NewestFirst, Order::OldestFirst] {

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use reqwest::Client;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::routes::problem;
@@ -20,6 +20,7 @@ use crate::support::trials::{Case, StoreUnderTest, both};
 pub fn trials() -> Vec<Case> {
     vec![
         both("edge", "tails_tell_all_once_and_in_order", subscribers),
+        both("edge", "tails_wait_for_slow_readers", slow),
         both("edge", "tails_go_on_over_a_restart", restart),
         both("edge", "tails_end_with_access", access),
         both("edge", "tails_have_the_filters_of_lists", filters),
@@ -238,6 +239,39 @@ async fn subscribers(store: StoreUnderTest) {
         assert_eq!(positions(&seen), positions(list), "subscriber {number}");
         assert_eq!(&seen, list, "subscriber {number}");
     }
+    super::held(&store);
+}
+
+/// A reader who takes nothing until all is written gets all of it.
+async fn slow(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let owner = &team.owner;
+    let after = write(&server, &team.workspace, owner, "The first name").await;
+    let path = team.path(&format!("/audit/stream?after={after}"));
+    let mut reader = taking_nothing(&server, &path, &owner.token).await;
+    let (running, place) = (&server, &team.workspace);
+    let writing = (0..WRITERS).map(|number| async move {
+        for count in 0..WRITES {
+            write(running, place, owner, &format!("Name {number} {count}")).await;
+        }
+    });
+    join_all(writing).await;
+    let last = write(&server, place, owner, LAST).await;
+    let list = team.path(&format!("/audit?after={after}"));
+    let list = listed(&server, &list, &owner.token).await;
+
+    let mut received = Vec::new();
+    let is_last = format!("id: {last}\n");
+    while !String::from_utf8_lossy(&received).contains(&is_last) || !received.ends_with(b"\n\n") {
+        let more = reader.read_buf(&mut received).await.expect("more of it");
+        assert!(more > 0, "it does not end by itself");
+    }
+    let received = String::from_utf8(received).expect("text");
+    let (_, body) = received.split_once("\r\n\r\n").expect("a head");
+    let seen: Vec<_> = body.split("\n\n").filter_map(told).collect();
+    let seen: Vec<_> = seen.into_iter().map(|told| told.data).collect();
+    assert_eq!(positions(&seen), positions(&list));
     super::held(&store);
 }
 
@@ -483,7 +517,7 @@ async fn bounded(store: StoreUnderTest) {
     super::held(&store);
 }
 
-/// A request whose answer nobody takes.
+/// A request whose answer nobody takes, by HTTP/1.0: what comes is what was sent.
 async fn taking_nothing(server: &Server, path: &str, token: &str) -> TcpStream {
     let address = server.base_url().trim_start_matches("http://");
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -491,7 +525,7 @@ async fn taking_nothing(server: &Server, path: &str, token: &str) -> TcpStream {
     let address = address.parse().expect("an address");
     let mut stream = socket.connect(address).await.expect("it listens");
     let request =
-        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+        format!("GET {path} HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .await
