@@ -1018,9 +1018,7 @@ impl World {
                 (path(&[]), Some(json!({"token": token})))
             }
             // One that ends.
-            (_, TAIL | TAIL_OF_ORGANIZATION) => {
-                (format!("{}?after=0&before=9", path(&[])), None)
-            }
+            (_, TAIL | TAIL_OF_ORGANIZATION) => (format!("{}?after=0&before=9", path(&[])), None),
             ("GET", "/v1/workspaces/{ws}/audit/{position}") => {
                 let position = self
                     .an_entry(&self.team.path("/audit"), &self.team.owner)
