@@ -40,6 +40,7 @@ mod rules;
 mod secrets;
 pub mod team;
 mod time;
+mod usage;
 
 use std::process::Command;
 
@@ -72,6 +73,7 @@ pub fn trials() -> Vec<Case> {
         rules::trials(),
         secrets::trials(),
         time::trials(),
+        usage::trials(),
     ]
     .into_iter()
     .flatten()
