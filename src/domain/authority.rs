@@ -691,6 +691,7 @@ mod tests {
             [
                 P::SeeWorkspace,
                 P::ReadAudit,
+                P::SendUsage,
                 P::SeeMembers,
                 P::SeeKeys,
                 P::SeePolicy,
