@@ -86,6 +86,11 @@ async fn rows(store: &dyn Store, owner: &Owned) -> Vec<Row> {
 fn naive(rows: &[Row], position: u64, now: i64) -> Accesses {
     let mut held: BTreeMap<(String, String), Naive> = BTreeMap::new();
     let mut direct = false;
+    // Before it was made, nobody had access to it.
+    let is_made = |row: &Row| row.position <= position && row.name == "workspace_created";
+    if !rows.iter().any(is_made) {
+        return BTreeMap::new();
+    }
     for row in rows.iter().filter(|row| row.position <= position) {
         let body = &row.body;
         let id = |field: &str| body[field].as_str().unwrap_or_default().to_owned();

@@ -898,19 +898,22 @@ impl World {
         }
     }
 
-    /// A month that ended long ago, with its statement.
+    /// A month that ended long ago, with its statement; there are two before it.
     async fn stated(&self) -> &str {
         let made = self.stated.get_or_init(async || {
             let crew = self.team.crew(&self.server, "production").await;
-            let month = "2026-01";
-            usage_of_then(&self.server, &self.team, &crew, month, &[3]).await;
-            let path = self.team.path(&format!("/statements/{month}"));
-            super::eventually("the month to be closed", async || {
-                let reply = self.server.get(&path).bearer(&self.team.owner.token).await;
-                (reply.status == 200).then_some(())
+            let months = ["2025-11", "2025-12", "2026-01"];
+            for month in months {
+                usage_of_then(&self.server, &self.team, &crew, month, &[3]).await;
+            }
+            let path = self.team.path("/statements");
+            super::eventually("the months to be closed", async || {
+                let list = self.server.get(&path).bearer(&self.team.owner.token).await;
+                let closed = list.body["data"].as_array().map(Vec::len);
+                (closed == Some(months.len())).then_some(())
             })
             .await;
-            month.to_owned()
+            months[2].to_owned()
         });
         made.await
     }
@@ -1137,6 +1140,10 @@ impl World {
                     ("PUT", _) => (path, Some(new_base())),
                     _ => (path, None),
                 }
+            }
+            ("GET", STATEMENTS) => {
+                self.stated().await;
+                (path(&[]), None)
             }
             ("GET", ONE_STATEMENT) => (path(&[("{month}", self.stated().await)]), None),
             ("POST", USAGE) => {
