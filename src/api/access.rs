@@ -944,6 +944,11 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/workspaces/{ws}/audit/stream",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
         "/v1/workspaces/{ws}/audit/{position}",
         Workspace(InWorkspace::ReadAudit),
     ),
@@ -965,6 +970,11 @@ pub const ROUTES: &[Route] = &[
     route(
         "GET",
         "/v1/organizations/{org}/audit/export",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/stream",
         Organization(InOrganization::ReadAudit),
     ),
     route(

@@ -437,7 +437,7 @@ async fn oracle(store: StoreUnderTest) {
     };
     let (mut most, mut ended) = (0, 0);
     let mut compared = BTreeSet::new();
-    for _ in 0..60 {
+    for _ in 0..90 {
         let position = 1 + clocked.source.below(usize::try_from(head).expect("few")) as u64;
         let report = ask(Some(AsOf::Position(position)), None).await;
         let expected = naive(&rows, position, report.at.0);

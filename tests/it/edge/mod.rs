@@ -38,6 +38,7 @@ mod refusals;
 mod routes;
 mod rules;
 mod secrets;
+mod tails;
 pub mod team;
 mod time;
 mod usage;
@@ -72,6 +73,7 @@ pub fn trials() -> Vec<Case> {
         refusals::trials(),
         rules::trials(),
         secrets::trials(),
+        tails::trials(),
         time::trials(),
         usage::trials(),
     ]

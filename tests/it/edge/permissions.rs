@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 97] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 98] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -492,6 +492,11 @@ const PRODUCT: [(&str, &str, [bool; 4]); 97] = [
         [true, true, false, false],
     ),
     (
+        "GET",
+        "/v1/workspaces/{ws}/audit/stream",
+        [true, true, false, false],
+    ),
+    (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
         [true, true, false, false],
@@ -602,6 +607,7 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}/access",
         "GET /v1/workspaces/{ws}/access/diff",
         "GET /v1/workspaces/{ws}/audit/export",
+        "GET /v1/workspaces/{ws}/audit/stream",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }

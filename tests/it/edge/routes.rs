@@ -570,6 +570,8 @@ const STATEMENTS: &str = "/v1/workspaces/{ws}/statements";
 const ONE_STATEMENT: &str = "/v1/workspaces/{ws}/statements/{month}";
 const ORGANIZATION_USAGE: &str = "/v1/organizations/{org}/usage";
 const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
+const TAIL: &str = "/v1/workspaces/{ws}/audit/stream";
+const TAIL_OF_ORGANIZATION: &str = "/v1/organizations/{org}/audit/stream";
 const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
 const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
 const CAN: &str = "/v1/workspaces/{ws}/can";
@@ -806,6 +808,8 @@ pub const ROUTES: &[Route] = &[
     route("POST", CAN, Unversioned(&["allowed", "because"])),
     route("GET", "/v1/workspaces/{ws}/audit/export", Text),
     route("GET", "/v1/organizations/{org}/audit/export", Text),
+    route("GET", TAIL, Text),
+    route("GET", TAIL_OF_ORGANIZATION, Text),
     route("GET", "/v1/log/checkpoint", OfServer),
     route(
         "GET",
@@ -851,6 +855,12 @@ impl Route {
             )
             || self.path.starts_with("/v1/invitations/")
             || self.path.starts_with("/v1/log/")
+    }
+
+    /// Whether it answers in pages: a list, or a report that has one.
+    pub fn is_paged(&self) -> bool {
+        let names = |fields: &[&str]| fields.contains(&"next_cursor");
+        self.is_list() || matches!(self.answer, Unversioned(fields) if names(fields))
     }
 
     pub fn is_list(&self) -> bool {
@@ -1074,6 +1084,10 @@ impl World {
             ("POST", "/v1/invitations/decline") => {
                 let token = text(&self.invitation().await.body, "/token");
                 (path(&[]), Some(json!({"token": token})))
+            }
+            // One that ends.
+            (_, TAIL | TAIL_OF_ORGANIZATION) => {
+                (format!("{}?after=0&before=9", path(&[])), None)
             }
             ("GET", "/v1/workspaces/{ws}/audit/{position}") => {
                 let position = self
