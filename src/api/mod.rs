@@ -60,11 +60,13 @@ pub mod server;
 mod service_errors;
 pub mod sessions;
 pub mod sign_up;
+pub mod statements;
 pub mod strict_json;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod values;
 pub mod webhook_endpoints;
 pub mod who_may;
@@ -109,6 +111,8 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(connections::routes::<integrations::Integrations>())
         .merge(bundles::routes())
         .merge(promotions::routes())
+        .merge(usage::routes())
+        .merge(statements::routes())
         .merge(audit::routes())
         .merge(audit_tail::routes())
         .merge(access_report::routes())

@@ -53,10 +53,12 @@ mod secrets;
 mod sessions;
 mod sign_up;
 pub mod signing;
+mod statements;
 mod tails;
 mod throttle;
 mod transparency;
 mod tree;
+mod usage;
 mod verification;
 mod who_may;
 mod workspaces;
@@ -114,9 +116,14 @@ pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
+pub use statements::recount;
 pub use tails::{AuditTail, TailEnd, TailStep};
 pub use transparency::{
     COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
+};
+pub use usage::{
+    CrewUsage, MonthSoFar, OrganizationUsage, USAGE_RECORDS_MAX, UsageOfWorkspace, UsageReceipt,
+    WorkspaceUsage,
 };
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
@@ -132,7 +139,7 @@ use crate::{
         ApiKeys, Auditors, Changelog, Connections, CrewContents, Crews, Documents, Engine,
         EngineError, Found, Indexer, Invitations, ItemVersions, Items, KeyNames, KnowledgeBases,
         KnowledgeDocuments, Limits, Members, OrganizationMembers, Organizations, People, Policies,
-        Projection, Promotions, Users, Workspaces, audit_index,
+        Projection, Promotions, Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -414,6 +421,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn statement_documents(&self) -> Documents<Statements> {
         self.documents()
     }
 

@@ -41,6 +41,7 @@ mod secrets;
 mod tails;
 pub mod team;
 mod time;
+mod usage;
 
 use std::process::Command;
 
@@ -74,6 +75,7 @@ pub fn trials() -> Vec<Case> {
         secrets::trials(),
         tails::trials(),
         time::trials(),
+        usage::trials(),
     ]
     .into_iter()
     .flatten()
