@@ -54,6 +54,7 @@ pub mod promotions;
 pub mod query;
 pub mod request_id;
 pub mod respond;
+pub mod reviews;
 mod serde_words;
 pub mod server;
 mod service_errors;
@@ -106,6 +107,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(connections::routes::<integrations::Integrations>())
         .merge(bundles::routes())
         .merge(promotions::routes())
+        .merge(reviews::routes())
         .merge(audit::routes())
         .merge(access_report::routes())
         .merge(log::routes())

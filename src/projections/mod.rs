@@ -35,6 +35,7 @@ mod policies;
 mod promotions;
 mod query;
 mod rebuild;
+mod reviews;
 mod users;
 mod workspaces;
 
@@ -71,6 +72,7 @@ pub use promotions::{
 };
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
+pub use reviews::{ReviewClosing, ReviewDocument, ReviewEnd, Reviews};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 
@@ -254,6 +256,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Promotions>(),
         one::<Changelog>(),
         one::<Limits>(),
+        one::<Reviews>(),
     ]
 }
 

@@ -20,7 +20,10 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use super::exports::{check_after, line_check};
+use super::{
+    exports::{check_after, line_check},
+    reviews::{is_report, verify_report},
+};
 use crate::{
     domain::{Timestamp, authority::Actor, ids::EventId, sealed::Sealed},
     journal::{Recorded, entry::EventRow},
@@ -65,7 +68,7 @@ impl OfflineReport {
         self.failing == 0
     }
 
-    fn fail(&mut self, position: Option<u64>, line: Option<u64>, detail: impl Into<String>) {
+    pub(super) fn fail(&mut self, position: Option<u64>, line: Option<u64>, detail: impl Into<String>) {
         self.failing += 1;
         if self.failures.len() < FAILURES_TOLD {
             let detail = detail.into();
@@ -90,7 +93,7 @@ struct About {
     digest: String,
 }
 
-/// Verifies an export.
+/// Verifies an export, or a report on access.
 ///
 /// `checkpoint` is one that was kept, of the size that the export is of; without it, the one that
 /// the export brings must do, and `keys` alone are trusted. `open` opens the file, more than once.
@@ -102,6 +105,9 @@ pub fn verify<R: BufRead>(
     checkpoint: Option<&str>,
     keys: &[VerifierKey],
 ) -> io::Result<OfflineReport> {
+    if let Some(text) = report_on_access(open()?)? {
+        return Ok(verify_report(&text, checkpoint, keys));
+    }
     let mut report = OfflineReport::default();
     let (last, is_csv) = last_line(open()?)?;
     let ends = match is_csv {
@@ -126,6 +132,17 @@ pub fn verify<R: BufRead>(
     walk.root = root;
     walk.walk(open()?, is_csv)?;
     Ok(walk.report)
+}
+
+/// The whole of a report on access, which is held at once; none of what is another file.
+fn report_on_access<R: BufRead>(mut file: R) -> io::Result<Option<Vec<u8>>> {
+    let is_report = is_report(file.fill_buf()?);
+    if !is_report {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(Some(text))
 }
 
 fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, bool)> {
@@ -163,7 +180,7 @@ fn ends_of_csv(row: &str) -> Option<(String, String)> {
 }
 
 /// A cell up to the quote that ends it, and what comes after.
-fn quoted_cell(text: &str) -> Option<(String, &str)> {
+pub(super) fn quoted_cell(text: &str) -> Option<(String, &str)> {
     let mut cell = String::new();
     let mut rest = text;
     loop {

@@ -430,7 +430,7 @@ impl Aggregate for Workspace {
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 5;
+    const STATE_VERSION: i64 = 6;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
