@@ -563,9 +563,8 @@ impl DecisionBody {
         let empty = self.reason.trim().is_empty();
         wrong([
             (is_change && self.role.is_none()).then(|| FieldError::missing(pointer("role"))),
-            (!is_change && self.role.is_some()).then(|| {
-                FieldError::invalid(pointer("role"), "only a `change` gives a role")
-            }),
+            (!is_change && self.role.is_some())
+                .then(|| FieldError::invalid(pointer("role"), "only a `change` gives a role")),
             long.then(|| FieldError::too_long(pointer("reason"), REASON_LENGTH_MAX)),
             empty.then(|| FieldError::invalid(pointer("reason"), "say why")),
         ])
@@ -813,7 +812,13 @@ pub async fn report_review(
         ReportFormatName::Html => (ReportFormat::Html, "text/html; charset=utf-8"),
     };
     let sent = service
-        .review_report(&reader.request, &reader.principal, workspace, review, format)
+        .review_report(
+            &reader.request,
+            &reader.principal,
+            workspace,
+            review,
+            format,
+        )
         .await?;
     let name = format!("attachment; filename=\"{review}.{}\"", format.name());
     let name = HeaderValue::from_str(&name).map_err(|error| Problem::internal(&error))?;

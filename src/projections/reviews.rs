@@ -65,21 +65,32 @@ impl ReviewDocument {
     /// too late for the others.
     pub fn reminder_due(&self, now: Timestamp) -> Option<u16> {
         let left = self.reminders_left();
-        left.filter(|(_, at)| *at <= now).map(|(days, _)| days).last()
+        left.filter(|(_, at)| *at <= now)
+            .map(|(days, _)| days)
+            .last()
     }
 
     /// The reminders that are to come, with their moments. One whose time was over when the
     /// campaign opened never comes.
     fn reminders_left(&self) -> impl Iterator<Item = (u16, Timestamp)> {
-        let due = |days: u16| self.terms.due_at.plus(-chrono::TimeDelta::days(days.into()));
+        let due = |days: u16| {
+            self.terms
+                .due_at
+                .plus(-chrono::TimeDelta::days(days.into()))
+        };
         let last_told = self.reminded.iter().min().copied().unwrap_or(u16::MAX);
-        let all = REMINDERS_DAYS.into_iter().map(move |days| (days, due(days)));
+        let all = REMINDERS_DAYS
+            .into_iter()
+            .map(move |days| (days, due(days)));
         all.filter(move |(days, at)| *at > self.created_at && *days < last_told)
     }
 
     /// When the next one opens by itself.
     pub fn recurs_at(&self) -> Option<Timestamp> {
-        let days = self.terms.recurs_after_days.filter(|_| !self.has_recurred)?;
+        let days = self
+            .terms
+            .recurs_after_days
+            .filter(|_| !self.has_recurred)?;
         Some(self.created_at.plus(chrono::TimeDelta::days(days.into())))
     }
 

@@ -78,7 +78,9 @@ pub enum Decision {
     Keep,
     Revoke,
     /// A member gets another role.
-    Change { role: Role },
+    Change {
+        role: Role,
+    },
 }
 
 impl Decision {

@@ -68,7 +68,10 @@ impl Finding {
             Self::PastRotation => "older than the policy has keys rotated".to_owned(),
             Self::CreatorIsGone => "nobody who made or changed it is a member any more".to_owned(),
             Self::RoleAboveUse(role) => {
-                format!("the role {} allows all that was done in 90 days", role.name())
+                format!(
+                    "the role {} allows all that was done in 90 days",
+                    role.name()
+                )
             }
             Self::LastOwner => "the last owner, whom the workspace cannot be without".to_owned(),
         }
@@ -164,7 +167,12 @@ mod tests {
     const DAY: i64 = 24 * 3_600 * 1_000_000;
 
     fn told(through: Through, since_days: i64, evidence: Evidence) -> Vec<&'static str> {
-        let found = findings(through, Timestamp((100 - since_days) * DAY), &evidence, Timestamp(100 * DAY));
+        let found = findings(
+            through,
+            Timestamp((100 - since_days) * DAY),
+            &evidence,
+            Timestamp(100 * DAY),
+        );
         found.into_iter().map(Finding::name).collect()
     }
 
@@ -177,7 +185,10 @@ mod tests {
 
     #[test]
     fn what_is_not_used_is_found() {
-        assert_eq!(told(Through::ApiKey, 7, Evidence::default()), ["never_used"]);
+        assert_eq!(
+            told(Through::ApiKey, 7, Evidence::default()),
+            ["never_used"]
+        );
         assert!(told(Through::ApiKey, 6, Evidence::default()).is_empty());
         assert_eq!(told(Through::ApiKey, 99, used(90)), ["unused_90_days"]);
         assert!(told(Through::ApiKey, 99, used(89)).is_empty());

@@ -48,17 +48,27 @@ impl Items {
             else {
                 continue;
             };
-            if terms.environment.is_some_and(|environment| !held.reaches(environment)) {
+            if terms
+                .environment
+                .is_some_and(|environment| !held.reaches(environment))
+            {
                 continue;
             }
             let line = match held.principal {
-                PrincipalId::Key(key) => workspace.keys().get(key).and_then(|key| {
-                    key.successor.is_none().then_some(key.line)
-                }),
+                PrincipalId::Key(key) => workspace
+                    .keys()
+                    .get(key)
+                    .and_then(|key| key.successor.is_none().then_some(key.line)),
                 PrincipalId::User(_) => None,
             };
-            let item = Item { kind, mark: 0, line };
-            let mark = before.access(held.principal, &item).map_or(0, |access| access.mark);
+            let item = Item {
+                kind,
+                mark: 0,
+                line,
+            };
+            let mark = before
+                .access(held.principal, &item)
+                .map_or(0, |access| access.mark);
             items.insert(held.principal, Item { mark, ..item });
         }
         Self { pinned_at, items }
@@ -140,7 +150,9 @@ impl<'a> Newest<'a> {
     /// What access of the campaign is now; none where it is gone.
     pub fn access(&self, id: PrincipalId, item: &Item) -> Option<Access> {
         match (id, item.kind) {
-            (PrincipalId::User(user), Reviewed::Members | Reviewed::Auditors) => self.of_person(user),
+            (PrincipalId::User(user), Reviewed::Members | Reviewed::Auditors) => {
+                self.of_person(user)
+            }
             (PrincipalId::Key(key), Reviewed::ApiKeys) => self.of_key(key, item.line),
             (PrincipalId::User(_), Reviewed::ApiKeys)
             | (PrincipalId::Key(_), Reviewed::Members | Reviewed::Auditors) => None,

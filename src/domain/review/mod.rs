@@ -130,8 +130,12 @@ impl Review {
 
     /// Whether the next one is still to open by itself at `now`.
     pub fn recurs(&self, now: Timestamp) -> bool {
-        let days = self.terms.as_ref().and_then(|terms| terms.recurs_after_days);
-        let is_time = days.is_some_and(|days| self.opened_at.plus(TimeDelta::days(days.into())) <= now);
+        let days = self
+            .terms
+            .as_ref()
+            .and_then(|terms| terms.recurs_after_days);
+        let is_time =
+            days.is_some_and(|days| self.opened_at.plus(TimeDelta::days(days.into())) <= now);
         self.status == ReviewStatus::Closed && !self.has_recurred && is_time
     }
 
@@ -168,8 +172,16 @@ impl Review {
     /// Who carries out what nobody has decided: whoever closes the campaign or opened it, or a
     /// reviewer, but for whom it is about.
     fn stand_for_the_rule(&self, access: &Access) -> Vec<UserId> {
-        let reviewers = self.terms.iter().flat_map(|terms| &terms.reviewers).copied();
-        let people = self.closed_by.into_iter().chain(self.opened_by).chain(reviewers);
+        let reviewers = self
+            .terms
+            .iter()
+            .flat_map(|terms| &terms.reviewers)
+            .copied();
+        let people = self
+            .closed_by
+            .into_iter()
+            .chain(self.opened_by)
+            .chain(reviewers);
         let mut chosen = Vec::new();
         for user in people {
             if !access.subjects.contains(&user) && !chosen.contains(&user) {
@@ -226,9 +238,9 @@ impl Review {
                 }))
             }
             ReviewCommand::FinishClosing => Ok(self.finish_closing(now)),
-            ReviewCommand::Recur { next } => {
-                Ok(only(self.recurs(now), || ReviewEvent::ReviewRecurred { next }))
-            }
+            ReviewCommand::Recur { next } => Ok(only(self.recurs(now), || {
+                ReviewEvent::ReviewRecurred { next }
+            })),
             ReviewCommand::StopRecurring { actor } => {
                 let terms = self.existing()?;
                 let is_left = terms.recurs_after_days.is_some() && !self.has_recurred;
@@ -322,7 +334,9 @@ impl Review {
         };
         let of = |wanted: Settlement| {
             let settled = self.settled.iter();
-            settled.filter(move |(_, outcome)| **outcome == wanted).map(|(item, _)| *item)
+            settled
+                .filter(move |(_, outcome)| **outcome == wanted)
+                .map(|(item, _)| *item)
         };
         let decided = |item: &PrincipalId| self.decisions.contains_key(item);
         let returned: Vec<_> = of(Settlement::Changed).filter(decided).collect();
@@ -356,7 +370,10 @@ fn terms_are_right(terms: &ReviewTerms, items: u64, now: Timestamp) -> Result<()
         return wrong("scope", "name at least one kind of access to review");
     }
     if items > ITEMS_MAX {
-        return wrong("scope", "there is too much of it for one campaign; review it in parts");
+        return wrong(
+            "scope",
+            "there is too much of it for one campaign; review it in parts",
+        );
     }
     if terms.reviewers.is_empty() || terms.reviewers.len() > REVIEWERS_MAX {
         return wrong("reviewers", "1 to 50 people");
@@ -370,9 +387,10 @@ fn terms_are_right(terms: &ReviewTerms, items: u64, now: Timestamp) -> Result<()
     match terms.recurs_after_days {
         Some(0) => wrong("recurrence", "1 to 366 days"),
         Some(after) if after > DURATION_DAYS_MAX => wrong("recurrence", "1 to 366 days"),
-        Some(after) if terms.due_at > now.plus(days(after)) => {
-            wrong("recurrence", "the next one opens when this one is over, not before")
-        }
+        Some(after) if terms.due_at > now.plus(days(after)) => wrong(
+            "recurrence",
+            "the next one opens when this one is over, not before",
+        ),
         Some(_) | None => Ok(()),
     }
 }

@@ -184,7 +184,11 @@ fn a_campaign_opens_once_and_on_terms_that_can_be_met() {
         ),
         (never, "recurrence", "1 to 366 days"),
         (nobody, "reviewers", "1 to 50 people"),
-        (nothing, "scope", "name at least one kind of access to review"),
+        (
+            nothing,
+            "scope",
+            "name at least one kind of access to review",
+        ),
     ] {
         given(vec![], 0)
             .when(open(terms))
@@ -209,10 +213,7 @@ fn reviewers_alone_decide_and_only_while_it_is_open() {
     given(vec![opened()], 1)
         .when(decide(3, person(4), Decision::Keep, &[]))
         .then_expect_error(Refusal::NotReviewer);
-    for (events, now) in [
-        (vec![opened()], DUE),
-        (vec![opened(), closing(Some(1))], 1),
-    ] {
+    for (events, now) in [(vec![opened()], DUE), (vec![opened(), closing(Some(1))], 1)] {
         given(events, now)
             .when(decide(1, person(4), Decision::Keep, &[]))
             .then_expect_error(Refusal::ReviewNotOpen { status: "closing" });
@@ -516,12 +517,21 @@ fn task(events: Vec<ReviewEvent>, mark: Option<u64>) -> Option<Task> {
     let items = pinned(&team, 10);
     let item = items.get(person(4)).expect("it is in the campaign");
     let access = access(&team, &items, person(4), 11);
-    let access = access.and_then(|access| Some(super::Access { mark: mark?, ..access }));
+    let access = access.and_then(|access| {
+        Some(super::Access {
+            mark: mark?,
+            ..access
+        })
+    });
     review.task(person(4), item, access)
 }
 
 fn applied(decision: Decision, by: &[u128], position: u64) -> Option<(Decision, Vec<UserId>, u64)> {
-    Some((decision, by.iter().map(|number| user(*number)).collect(), position))
+    Some((
+        decision,
+        by.iter().map(|number| user(*number)).collect(),
+        position,
+    ))
 }
 
 fn outcome(task: Option<Task>) -> Option<Settlement> {
@@ -545,7 +555,13 @@ fn asked_of(task: Option<Task>) -> Option<(Decision, Vec<UserId>, u64)> {
 
 #[test]
 fn a_decision_is_carried_out_on_what_was_seen_and_on_nothing_else() {
-    let of = |decision| vec![opened(), decided(2, person(4), decision, false), closing(None)];
+    let of = |decision| {
+        vec![
+            opened(),
+            decided(2, person(4), decision, false),
+            closing(None),
+        ]
+    };
     // It was seen at 5.
     assert_eq!(task(of(Decision::Keep), Some(5)), None);
     assert_eq!(
@@ -553,10 +569,17 @@ fn a_decision_is_carried_out_on_what_was_seen_and_on_nothing_else() {
         applied(Decision::Revoke, &[2], 101)
     );
     for decision in [Decision::Keep, Decision::Revoke] {
-        assert_eq!(outcome(task(of(decision), Some(6))), Some(Settlement::Changed));
+        assert_eq!(
+            outcome(task(of(decision), Some(6))),
+            Some(Settlement::Changed)
+        );
         assert_eq!(outcome(task(of(decision), None)), Some(Settlement::Gone));
     }
-    let done = [of(Decision::Revoke), vec![settled(person(4), Settlement::Applied)]].concat();
+    let done = [
+        of(Decision::Revoke),
+        vec![settled(person(4), Settlement::Applied)],
+    ]
+    .concat();
     assert_eq!(task(done, Some(5)), None);
 }
 

@@ -83,7 +83,9 @@ impl Service {
         self.may_now(caller, place.workspace, permission).await?;
         let document = self.review_in(place.workspace, at.id).await?.value;
         let version = async { Ok(Some(document.version)) };
-        let sequence = self.checked_sequence(request, &at.stream(), version).await?;
+        let sequence = self
+            .checked_sequence(request, &at.stream(), version)
+            .await?;
         let actor = caller.user;
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, _| {
             unmoved(desk, &at.stream(), sequence)?;
@@ -109,7 +111,9 @@ impl Service {
             return Ok(0);
         }
         let at = ReviewAt::of(document);
-        let pinned = self.pinned(at.place, document.pinned_at, &document.terms).await?;
+        let pinned = self
+            .pinned(at.place, document.pinned_at, &document.terms)
+            .await?;
         let items = std::sync::Arc::new(pinned.items);
         loop {
             let (cause, items) = (document.closing, items.clone());
@@ -237,7 +241,9 @@ fn apply_as(
 ) -> Result<(), Refusal> {
     let (now, workspace) = (desk.now(), at.place.stream());
     let (permission, commands) = commands(item, kind, access, decision, actor);
-    let link = desk.read::<Workspace>(&workspace).authorise(actor, permission, now)?;
+    let link = desk
+        .read::<Workspace>(&workspace)
+        .authorise(actor, permission, now)?;
     desk.stand_only_on([link, review]);
     for command in commands {
         desk.execute::<Workspace>(&workspace, command, &[])?;

@@ -73,7 +73,8 @@ impl Service {
         let decisions = &decisions;
         let receipt = self
             .submit(&sender, request, Some(&aim), || {
-                self.compose_decisions(request, caller, at, decisions).boxed()
+                self.compose_decisions(request, caller, at, decisions)
+                    .boxed()
             })
             .await?;
         self.review_written(receipt).await
@@ -90,8 +91,12 @@ impl Service {
         self.may_now(caller, place.workspace, permission).await?;
         let document = self.review_in(place.workspace, at.id).await?.value;
         let version = async { Ok(Some(document.version)) };
-        let sequence = self.checked_sequence(request, &at.stream(), version).await?;
-        let pinned = self.pinned(place, document.pinned_at, &document.terms).await?;
+        let sequence = self
+            .checked_sequence(request, &at.stream(), version)
+            .await?;
+        let pinned = self
+            .pinned(place, document.pinned_at, &document.terms)
+            .await?;
         let prepared = self.prepared(&document, &pinned, decisions).await?;
         let items = pinned.items;
         let user = caller.user;
@@ -132,7 +137,10 @@ impl Service {
         let moment = self.moment("as_of", None).await?;
         let workspace = self.workspace_at(document, moment).await?;
         let evidence = self.evidence(place, moment, &workspace, &held).await?;
-        let key = self.keyring.newest(KeyOwner::Workspace(place.workspace)).await?;
+        let key = self
+            .keyring
+            .newest(KeyOwner::Workspace(place.workspace))
+            .await?;
         let key = key.ok_or_else(|| {
             ServiceError::Internal(format!("{} has no key for its texts", place.workspace))
         })?;

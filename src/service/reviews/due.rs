@@ -71,7 +71,9 @@ impl Service {
         let lasted = document.terms.due_at.0 - document.created_at.0;
         let opened_by = document.opened_by;
         let terms = document.terms.clone();
-        let opening = self.opening(next, terms, opened_by, Some(document.id)).await?;
+        let opening = self
+            .opening(next, terms, opened_by, Some(document.id))
+            .await?;
         let unit = Unit {
             lane: before.place.organization.to_string(),
             streams: vec![before.place.stream(), before.stream(), next.stream()],
@@ -104,9 +106,17 @@ fn recur_in(
     due_at: Timestamp,
 ) -> Result<(), Rejection> {
     let mut may = |user: &UserId| may_run(desk, before, *user);
-    let reviewers: BTreeSet<UserId> = opening.terms.reviewers.iter().copied().filter(&mut may).collect();
+    let reviewers: BTreeSet<UserId> = opening
+        .terms
+        .reviewers
+        .iter()
+        .copied()
+        .filter(&mut may)
+        .collect();
     let opener = Some(opening.actor).filter(&mut may);
-    let opener = opener.or(reviewers.first().copied()).filter(|_| !reviewers.is_empty());
+    let opener = opener
+        .or(reviewers.first().copied())
+        .filter(|_| !reviewers.is_empty());
     let next = opener.map(|_| opening.at.id);
     desk.execute::<Review>(&before.stream(), ReviewCommand::Recur { next }, &[])?;
     let Some(actor) = opener else {

@@ -17,7 +17,7 @@ use crate::{
         event::Event,
         ids::{PrincipalId, ReviewId, UserId, WorkspaceId},
         review::{
-            EVIDENCE_COUNTS_FOR, Decision, Evidence, Finding, Newest, Review, ReviewEvent,
+            Decision, EVIDENCE_COUNTS_FOR, Evidence, Finding, Newest, Review, ReviewEvent,
             ReviewStatus, Reviewed, Settlement, findings, needed_for, recommended,
         },
         workspace::Workspace,
@@ -228,10 +228,17 @@ impl Service {
         let found = self.review(request, principal, workspace, review).await?;
         let document = found.value;
         let place = ReviewAt::of(&document).place;
-        let pinned = self.pinned(place, document.pinned_at, &document.terms).await?;
+        let pinned = self
+            .pinned(place, document.pinned_at, &document.terms)
+            .await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let keyed = pinned.held.iter().map(|access| (access.held.principal.to_string(), access));
-        let mut rest: Vec<_> = keyed.filter(|(key, _)| Some(key.as_str()) > after).collect();
+        let keyed = pinned
+            .held
+            .iter()
+            .map(|access| (access.held.principal.to_string(), access));
+        let mut rest: Vec<_> = keyed
+            .filter(|(key, _)| Some(key.as_str()) > after)
+            .collect();
         rest.sort_by(|one, other| one.0.cmp(&other.0));
         let more = rest.len() > limit;
         rest.truncate(limit);
@@ -319,7 +326,11 @@ impl Service {
     ) -> Result<Workspace, ServiceError> {
         let place = ReviewAt::of(document).place;
         if document.closed.is_some() {
-            return Ok(self.access_fold(place, moment.position).await?.workspace().clone());
+            return Ok(self
+                .access_fold(place, moment.position)
+                .await?
+                .workspace()
+                .clone());
         }
         let store = self.journal.store();
         let (workspace, _) =

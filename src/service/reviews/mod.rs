@@ -271,7 +271,12 @@ struct Opening {
 impl Opening {
     /// Every reviewer must be one who may, on the newest state.
     fn every_reviewer_may(&self, desk: &mut Desk<'_>) -> Result<(), Rejection> {
-        match self.terms.reviewers.iter().all(|user| may_run(desk, self.at, *user)) {
+        match self
+            .terms
+            .reviewers
+            .iter()
+            .all(|user| may_run(desk, self.at, *user))
+        {
             true => Ok(()),
             false => Err(Refusal::WrongValue {
                 field: "reviewers",
@@ -300,5 +305,7 @@ impl Opening {
 fn may_run(desk: &mut Desk<'_>, at: ReviewAt, user: UserId) -> bool {
     let now = desk.now();
     let workspace = desk.read::<Workspace>(&at.place.stream());
-    workspace.authorise(user, Permission::RunReviews, now).is_ok()
+    workspace
+        .authorise(user, Permission::RunReviews, now)
+        .is_ok()
 }

@@ -8,8 +8,12 @@
 
 use serde::Serialize;
 
-use super::{ItemOutcome, ReviewAt, ReviewItemView, items::deciders, report_csv, report_html,
-    report_proof::{self, About}};
+use super::{
+    ItemOutcome, ReviewAt, ReviewItemView,
+    items::deciders,
+    report_csv, report_html,
+    report_proof::{self, About},
+};
 use crate::{
     domain::{
         api_keys::KeyScope,
@@ -141,7 +145,9 @@ impl Row {
         let (item, kind) = (view.id().to_string(), view.kind.name());
         let held = view.access.access.held;
         let (decided, outcome) = (view.decided, view.outcome);
-        let by_rule = outcome.as_ref().map(|outcome: &ItemOutcome| outcome.decision);
+        let by_rule = outcome
+            .as_ref()
+            .map(|outcome: &ItemOutcome| outcome.decision);
         let decision = decided.as_ref().map(|decided| decided.decision).or(by_rule);
         let by = decided.as_ref();
         Self {
@@ -156,7 +162,11 @@ impl Row {
             granted_by_name: view.access.granted_by_name,
             granted_at_position: view.access.access.grant.position,
             last_used_at: view.last_used_at.map(|at| at.to_rfc3339()),
-            findings: view.findings.iter().map(|finding| finding.words()).collect(),
+            findings: view
+                .findings
+                .iter()
+                .map(|finding| finding.words())
+                .collect(),
             recommended: view.recommended.map(Decision::name),
             recommended_role: role_of(view.recommended),
             decision: decision.map(Decision::name),
@@ -211,8 +221,9 @@ impl Service {
             .await?;
         let report = self.report_of(&document).await?;
         let body = match format {
-            ReportFormat::Json => to_canonical(&report)
-                .map_err(|error| ServiceError::Internal(error.to_string()))?,
+            ReportFormat::Json => {
+                to_canonical(&report).map_err(|error| ServiceError::Internal(error.to_string()))?
+            }
             ReportFormat::Csv => report_csv::body(&report),
             ReportFormat::Html => report_html::body(&report),
         };
@@ -228,7 +239,9 @@ impl Service {
 
     async fn report_of(&self, document: &ReviewDocument) -> Result<Report, ServiceError> {
         let place = ReviewAt::of(document).place;
-        let pinned = self.pinned(place, document.pinned_at, &document.terms).await?;
+        let pinned = self
+            .pinned(place, document.pinned_at, &document.terms)
+            .await?;
         let mut held = pinned.held.clone();
         held.sort_by_cached_key(|access| access.held.principal.to_string());
         let mut views = Vec::with_capacity(held.len());
@@ -273,7 +286,9 @@ impl Service {
             reviewers: terms.reviewers.iter().copied().map(named).collect(),
             closed_at: end.map(|end| end.at.to_rfc3339()),
             closed_at_position: end.map(|end| end.position),
-            closed_by: closed_by.filter(|_| document.status == ReviewStatus::Closed).map(named),
+            closed_by: closed_by
+                .filter(|_| document.status == ReviewStatus::Closed)
+                .map(named),
             timed_out: end.map(|end| end.timed_out),
             previous: document.previous,
             summary,

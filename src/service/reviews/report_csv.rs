@@ -59,7 +59,11 @@ fn cells(report: &Report, row: &Row) -> Vec<String> {
         cell(row.role),
         listed(row.scopes.iter().map(|scope| scope.name())),
         listed(&row.crews),
-        listed(row.environments.iter().map(|environment| environment.name())),
+        listed(
+            row.environments
+                .iter()
+                .map(|environment| environment.name()),
+        ),
         row.since.clone(),
         cell(row.granted_by),
         cell(row.granted_by_name.as_ref()),

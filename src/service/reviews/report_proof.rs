@@ -10,11 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use super::{
-    ReportFormat,
-    report::Report,
-    report_html,
-};
+use super::{ReportFormat, report::Report, report_html};
 use crate::{
     domain::ids::{ReviewId, WorkspaceId},
     journal::entry::to_canonical,
@@ -96,9 +92,7 @@ pub fn joined(format: ReportFormat, body: &str, checkpoint: &str, statement: &st
     match format {
         ReportFormat::Json => {
             let (checkpoint, statement) = (json!(checkpoint), json!(statement));
-            format!(
-                "{JSON_BEGINS}{body},\"checkpoint\":{checkpoint},\"statement\":{statement}}}\n"
-            )
+            format!("{JSON_BEGINS}{body},\"checkpoint\":{checkpoint},\"statement\":{statement}}}\n")
         }
         ReportFormat::Csv => {
             let end = ["statement", statement, checkpoint].map(str::to_owned);
@@ -147,7 +141,9 @@ fn format_of(text: &[u8]) -> Option<ReportFormat> {
         (CSV_BEGINS, ReportFormat::Csv),
         (HTML_BEGINS, ReportFormat::Html),
     ];
-    let found = begins.into_iter().find(|(begin, _)| text.starts_with(begin.as_bytes()));
+    let found = begins
+        .into_iter()
+        .find(|(begin, _)| text.starts_with(begin.as_bytes()));
     found.map(|(_, format)| format)
 }
 
@@ -185,12 +181,17 @@ fn verified(
     let about = String::from_utf8(signed).unwrap_or_default();
     let about = about.strip_prefix(STATEMENT).map(str::trim);
     let about: Option<Json> = about.and_then(|about| serde_json::from_str(about).ok());
-    let read: Option<About> = about.clone().and_then(|about| serde_json::from_value(about).ok());
+    let read: Option<About> = about
+        .clone()
+        .and_then(|about| serde_json::from_value(about).ok());
     let read = read.ok_or("the statement at the end is signed, and is of no report on access")?;
     report.entries = read.items;
     report.about = about;
     if read.format != format.name() {
-        return Err(format!("the statement is of a report in the form {}", read.format));
+        return Err(format!(
+            "the statement is of a report in the form {}",
+            read.format
+        ));
     }
     if read.digest != digest(body, &checkpoint) {
         return Err("the report is not what was signed: it was changed".to_owned());
@@ -199,7 +200,8 @@ fn verified(
         return Err("the report is not byte for byte what was sent: it was changed".to_owned());
     }
     for note in [Some(&*checkpoint), kept].into_iter().flatten() {
-        let held = Checkpoint::open(note, keys).map_err(|error| format!("the checkpoint: {error}"))?;
+        let held =
+            Checkpoint::open(note, keys).map_err(|error| format!("the checkpoint: {error}"))?;
         if held.size != read.tree_size {
             return Err(format!(
                 "the checkpoint is of {} entries, and the report of {}: keep the checkpoint of the \
@@ -208,9 +210,11 @@ fn verified(
             ));
         }
         if BASE64_STANDARD.encode(held.root) != read.root {
-            return Err("the checkpoint is not the one that the report is of: this log has signed \
+            return Err(
+                "the checkpoint is not the one that the report is of: this log has signed \
                         two histories"
-                .to_owned());
+                    .to_owned(),
+            );
         }
     }
     Ok(())

@@ -35,6 +35,7 @@ mod permissions;
 mod promotions;
 mod races;
 mod refusals;
+pub mod reviews;
 mod routes;
 mod rules;
 mod secrets;
@@ -69,6 +70,7 @@ pub fn trials() -> Vec<Case> {
         promotions::trials(),
         races::trials(),
         refusals::trials(),
+        reviews::trials(),
         rules::trials(),
         secrets::trials(),
         time::trials(),
