@@ -950,6 +950,11 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/workspaces/{ws}/audit/stream",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
         "/v1/workspaces/{ws}/audit/{position}",
         Workspace(InWorkspace::ReadAudit),
     ),
@@ -971,6 +976,11 @@ pub const ROUTES: &[Route] = &[
     route(
         "GET",
         "/v1/organizations/{org}/audit/export",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/stream",
         Organization(InOrganization::ReadAudit),
     ),
     route(

@@ -16,6 +16,7 @@ pub mod api_keys;
 mod app;
 mod as_of;
 pub mod audit;
+pub mod audit_tail;
 pub mod auditors;
 pub mod bundles;
 pub mod channels;
@@ -70,7 +71,9 @@ pub mod webhook_endpoints;
 pub mod who_may;
 pub mod workspaces;
 
+pub use access_report::shown_access;
 pub use app::{Edge, PublicUrl, app, install_metrics, openapi_json};
+pub use audit::shown_entry;
 pub use middleware::EdgeSettings;
 pub use problem::{Problem, ProblemCode};
 
@@ -109,6 +112,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(promotions::routes())
         .merge(reviews::routes())
         .merge(audit::routes())
+        .merge(audit_tail::routes())
         .merge(access_report::routes())
         .merge(log::routes())
         .merge(health::routes())

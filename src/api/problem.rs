@@ -201,6 +201,8 @@ problems! {
         "Wait for the seconds in `Retry-After`.";
     RateLimited = "rate_limited" TOO_MANY_REQUESTS "Too many requests to this workspace"
         "Wait for the seconds in `Retry-After`, and spread requests: `RateLimit-Policy` says how many a minute there may be, `RateLimit` how many are left.";
+    TooManyTails = "too_many_tails" TOO_MANY_REQUESTS "Too many tails of audit logs"
+        "Close some that nobody reads, or come back after the seconds in `Retry-After`; a tail goes on from its `Last-Event-ID`.";
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Too much is waiting"
         "Nothing was done. Send it again after the seconds in `Retry-After`, waiting longer each time.";
     Unavailable = "unavailable" SERVICE_UNAVAILABLE "Crewlog cannot answer right now"
@@ -241,7 +243,7 @@ impl ProblemCode {
             | Self::RateLimited
             | Self::Overloaded
             | Self::PositionNotReached => Some(Duration::from_secs(1)),
-            Self::Unavailable => Some(Duration::from_secs(5)),
+            Self::Unavailable | Self::TooManyTails => Some(Duration::from_secs(5)),
             Self::TooManyAttempts => Some(Duration::from_secs(60)),
             _ => None,
         }

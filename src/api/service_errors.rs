@@ -33,6 +33,9 @@ impl From<ServiceError> for Problem {
                 Self::new(ProblemCode::UnknownAction, error.to_string())
             }
             ServiceError::Overloaded => Self::of(ProblemCode::Overloaded),
+            ServiceError::TooManyTails { .. } => {
+                Self::new(ProblemCode::TooManyTails, error.to_string())
+            }
             ServiceError::PositionNotReached { position, .. } => Self::new(
                 ProblemCode::PositionNotReached,
                 format!(
@@ -96,6 +99,11 @@ mod tests {
                 422,
             ),
             (ServiceError::Overloaded, "overloaded", 503),
+            (
+                ServiceError::TooManyTails { most: 1 },
+                "too_many_tails",
+                429,
+            ),
             (ServiceError::Unavailable(String::new()), "unavailable", 503),
             (
                 ServiceError::PositionNotReached {
@@ -114,7 +122,7 @@ mod tests {
             let retry = response.headers().get("retry-after");
             let retries = matches!(status, 429 | 503) || code == "idempotency_in_progress";
             assert_eq!(retry.is_some(), retries, "{code}");
-            assert!(status != 429 || retry.is_some_and(|wait| wait == "7"));
+            assert!(code != "too_many_attempts" || retry.is_some_and(|wait| wait == "7"));
         }
         let invalid = ServiceError::InvalidValue {
             pointer: "/plan",

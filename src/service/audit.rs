@@ -7,7 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value as Json;
 
-use super::{Opened, Principal, Request, Service, ServiceError};
+use super::{
+    Opened, Principal, Request, Service, ServiceError,
+    ocsf::{Activity, activity_of},
+};
 use crate::{
     domain::{
         Refusal, Timestamp,
@@ -103,6 +106,8 @@ pub struct AuditEntry {
     pub id: EventId,
     pub recorded_at: Timestamp,
     pub action: String,
+    /// What it is to OCSF.
+    pub activity: Activity,
     pub outcome: AuditOutcome,
     pub actor: EntryActor,
     pub target: EntryTarget,
@@ -276,6 +281,46 @@ impl Service {
         Ok(())
     }
 
+    /// That there is such a log: what is gone has left one.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where there is none.
+    pub(super) async fn has_entries(&self, scope: AuditScope) -> Result<(), ServiceError> {
+        let search = self
+            .audit_search(scope, &AuditFilter::default(), None)
+            .await?;
+        let found = audit_index::positions(&**self.journal.store(), &search, 1).await?;
+        match found.value.is_empty() {
+            false => Ok(()),
+            true => Err(Refusal::NotFound {
+                what: "audit log",
+                hidden: false,
+            }
+            .into()),
+        }
+    }
+
+    /// The same of somebody who was known a moment ago, by what the store says now; a refusal is
+    /// no attempt.
+    pub(super) async fn reads_audit_now(
+        &self,
+        principal: &Principal,
+        scope: AuditScope,
+    ) -> Result<(), ServiceError> {
+        match scope {
+            AuditScope::Workspace(id) => {
+                let place = self.present_place(id).await?;
+                self.is_allowed(principal, place, Permission::ReadAudit)
+                    .await
+            }
+            AuditScope::Organization(id) => {
+                let permission = OrganizationPermission::ReadAudit;
+                self.is_allowed_in_organization(principal, id, permission)
+                    .await
+            }
+        }
+    }
+
     pub(super) async fn audit_search(
         &self,
         scope: AuditScope,
@@ -309,8 +354,8 @@ impl Service {
             .words
             .iter()
             .flat_map(|words| words.split_whitespace());
-        let realm = self.realm_of_scope(scope).await?;
         for word in words.take(WORDS_MAX) {
+            let realm = self.realm_of_scope(scope).await?;
             let people = self.people_called(&realm, word).await?;
             search.word_or_any(word, people.iter().map(ToString::to_string).collect());
         }
@@ -454,6 +499,7 @@ impl Service {
             id: recorded.id,
             recorded_at: recorded.recorded_at,
             action: description.action,
+            activity: activity_of(&recorded.event),
             outcome: description.outcome,
             actor: EntryActor {
                 kind: actor.kind(),

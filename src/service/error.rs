@@ -55,6 +55,9 @@ pub enum ServiceError {
     /// Too much is waiting; nothing was done.
     #[error("too many commands are waiting")]
     Overloaded,
+    /// As many tails of audit logs of this organization are open as may be.
+    #[error("{most} tails of audit logs of the organization are open, which is as many as may be")]
+    TooManyTails { most: usize },
     /// The store cannot be used now; a write may have happened or not.
     #[error("the store cannot be used now: {0}")]
     Unavailable(String),

@@ -109,10 +109,11 @@ pub fn verify<R: BufRead>(
         return Ok(verify_report(&text, checkpoint, keys));
     }
     let mut report = OfflineReport::default();
-    let (last, is_csv) = last_line(open()?)?;
-    let ends = match is_csv {
-        true => ends_of_csv(&last),
-        false => ends_of_jsonl(&last),
+    let (last, form) = last_line(open()?)?;
+    let ends = match form {
+        Form::Csv => ends_of_csv(&last),
+        Form::Jsonl => ends_of_jsonl(&last),
+        Form::Ocsf => ends_of_ocsf(&last),
     };
     let Some((statement, brought)) = ends else {
         report.fail(
@@ -121,7 +122,7 @@ pub fn verify<R: BufRead>(
             "the export ends without its signed statement: it was cut off, or not sent to its end",
         );
         let mut walk = Walk::new(report, None);
-        walk.walk(open()?, is_csv)?;
+        walk.walk(open()?, form)?;
         return Ok(walk.report);
     };
     let about = about_of(&statement, keys, &mut report);
@@ -130,7 +131,7 @@ pub fn verify<R: BufRead>(
         .and_then(|about| root_of(about, checkpoint.unwrap_or(&brought), keys, &mut report));
     let mut walk = Walk::new(report, about);
     walk.root = root;
-    walk.walk(open()?, is_csv)?;
+    walk.walk(open()?, form)?;
     Ok(walk.report)
 }
 
@@ -145,12 +146,44 @@ fn report_on_access<R: BufRead>(mut file: R) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, bool)> {
+/// The form of an export, as its first line tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Jsonl,
+    Csv,
+    Ocsf,
+}
+
+impl Form {
+    fn of(first: &str) -> Self {
+        match serde_json::from_str::<Json>(first) {
+            Ok(event) if event["class_uid"].is_u64() => Self::Ocsf,
+            Ok(_) => Self::Jsonl,
+            Err(_) if first.starts_with('{') => Self::Jsonl,
+            Err(_) => Self::Csv,
+        }
+    }
+
+    /// Whether a line is the last: the statement, and the checkpoint.
+    fn is_end(self, line: &str) -> bool {
+        match self {
+            Self::Csv => line.starts_with("statement,"),
+            Self::Jsonl => {
+                line.starts_with("{\"checkpoint\"") || line.starts_with("{\"statement\"")
+            }
+            Self::Ocsf => ends_of_ocsf(line).is_some(),
+        }
+    }
+}
+
+fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, Form)> {
     let mut beginning = Vec::new();
     file.read_until(b'\n', &mut beginning)?;
-    let is_csv = !beginning.starts_with(b"{");
+    let beginning = String::from_utf8_lossy(&beginning).into_owned();
+    let form = Form::of(&beginning);
+    let is_csv = form == Form::Csv;
     // The statement of a CSV export has lines of its own, within one cell.
-    let mut last = String::new();
+    let mut last = if is_csv { String::new() } else { beginning };
     let mut line = Vec::new();
     while file.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
@@ -163,12 +196,18 @@ fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, bool)> {
         }
         line.clear();
     }
-    Ok((last, is_csv))
+    Ok((last, form))
 }
 
 fn ends_of_jsonl(line: &str) -> Option<(String, String)> {
     let line: Json = serde_json::from_str(line).ok()?;
     let text = |name: &str| Some(line.get(name)?.as_str()?.to_owned());
+    Some((text("statement")?, text("checkpoint")?))
+}
+
+fn ends_of_ocsf(line: &str) -> Option<(String, String)> {
+    let event: Json = serde_json::from_str(line).ok()?;
+    let text = |name: &str| Some(event["unmapped"].get(name)?.as_str()?.to_owned());
     Some((text("statement")?, text("checkpoint")?))
 }
 
@@ -321,22 +360,19 @@ impl Walk {
         self.report.fail(position, Some(self.line), detail);
     }
 
-    fn walk<R: BufRead>(&mut self, mut file: R, is_csv: bool) -> io::Result<()> {
+    fn walk<R: BufRead>(&mut self, mut file: R, form: Form) -> io::Result<()> {
         let mut line = Vec::new();
         let mut ended = false;
         while file.read_until(b'\n', &mut line)? > 0 {
             self.line += 1;
             let text = String::from_utf8_lossy(&line).into_owned();
-            let is_end = match is_csv {
-                true => text.starts_with("statement,"),
-                false => text.starts_with("{\"checkpoint\"") || text.starts_with("{\"statement\""),
-            };
-            ended |= is_end;
+            ended |= form.is_end(&text);
             if !ended {
                 self.digest.update(&line);
-                match is_csv {
-                    true => self.follow_row(&text, &mut file)?,
-                    false => self.follow_line(&text),
+                match form {
+                    Form::Csv => self.follow_row(&text, &mut file)?,
+                    Form::Jsonl => self.follow_line(&text),
+                    Form::Ocsf => self.follow_event(&text),
                 }
             }
             line.clear();
@@ -579,14 +615,33 @@ impl Walk {
             self.fail(position, "this row is nothing that an export has");
             return Ok(());
         };
-        self.check = check_after(self.check, cells);
+        self.follow_check(position, cells, check);
+        Ok(())
+    }
+
+    /// An event of OCSF, whose check is among what is not mapped.
+    fn follow_event(&mut self, text: &str) {
+        self.report.entries += 1;
+        let read = serde_json::from_str::<Json>(text).ok();
+        let Some(mut event) = read.filter(|event| event["unmapped"].is_object()) else {
+            return self.fail(None, "this line is nothing that an export has");
+        };
+        let position = event["metadata"]["sequence"].as_u64();
+        let unmapped = event["unmapped"].as_object_mut();
+        let check = unmapped.and_then(|unmapped| unmapped.remove("check"));
+        let check = check.as_ref().and_then(Json::as_str).unwrap_or_default();
+        self.follow_check(position, &event.to_string(), check);
+    }
+
+    /// That what is told of an entry follows from what was told before.
+    fn follow_check(&mut self, position: Option<u64>, told: &str, check: &str) {
+        self.check = check_after(self.check, told);
         if BASE64_STANDARD.encode(&self.check[..12]) != check {
             self.fail(position, "its check does not follow from it and the rows before it: it, or one before it, was changed, added, moved or removed");
             // Go on from what is there, so that the next is judged by itself.
             self.check = [0; 32];
         }
         self.last = position.or(self.last);
-        Ok(())
     }
 
     fn end(&mut self) {

@@ -55,7 +55,7 @@ use crewlog::journal::entry::{CONTEXT, REASON};
 use crewlog::journal::sealing::{DataKey, Keyring, RootKey};
 use crewlog::journal::stores::sqlite::SqliteStore;
 use crewlog::journal::stores::{self, Statement, Store, StoreKind, Value};
-use crewlog::journal::{JournalSettings, Source, StoredEvent, StreamRef, Unit};
+use crewlog::journal::{JournalSettings, Recorded, Source, StoredEvent, StreamRef, Unit};
 use crewlog::proofs::tree::Frontier;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
@@ -110,6 +110,13 @@ fn histories() -> Vec<History> {
     histories.sort_by(|left, right| left.file.cmp(&right.file));
     assert!(!histories.is_empty(), "there is a golden log");
     histories
+}
+
+/// Every event of every golden log, as this version reads it.
+pub fn recorded_events() -> Vec<Recorded> {
+    let events = histories().into_iter().flat_map(|history| history.events);
+    let decoded = events.map(|event| event.decode().expect("an event that is known"));
+    decoded.collect()
 }
 
 fn base64(bytes: &[u8]) -> String {

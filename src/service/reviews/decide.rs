@@ -11,7 +11,7 @@ use crate::{
         authority::{Permission, Role},
         ids::{EventId, PrincipalId, ReviewId, UserId, WorkspaceId},
         review::{
-            DecideAccess, Decision, Finding, Items, Newest, Review, ReviewCommand, Reviewed,
+            Access, DecideAccess, Decision, Finding, Items, Newest, Review, ReviewCommand, Reviewed,
             findings,
         },
         sealed::{KeyOwner, Sealed},
@@ -102,8 +102,10 @@ impl Service {
         let user = caller.user;
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, _| {
             unmoved(desk, &at.stream(), sequence)?;
-            for prepared in &prepared {
-                decide_one(desk, at, &items, user, prepared)?;
+            let newest = newest(desk, at, &items, user, &prepared);
+            for (prepared, (present, carried_out)) in prepared.iter().zip(newest) {
+                decide_one(desk, at, user, prepared, present)?;
+                carried_out?;
             }
             Ok(Made::Review(at.id))
         });
@@ -163,23 +165,37 @@ impl Service {
     }
 }
 
-fn decide_one(
+/// What each decision is about, as it is now, and why it could not be carried out, where it could
+/// not: whoever decides is told so now, and not when the campaign closes.
+fn newest(
     desk: &mut Desk<'_>,
     at: ReviewAt,
     items: &Items,
     actor: UserId,
-    prepared: &Prepared,
-) -> Result<(), Rejection> {
+    prepared: &[Prepared],
+) -> Vec<(Option<Access>, Result<(), Refusal>)> {
     let now = desk.now();
-    let id = prepared.asked.item;
     let workspace = desk.read::<Workspace>(&at.place.stream());
     let newest = Newest::of(workspace, items, now);
-    let present = items.get(id).and_then(|item| newest.access(id, item));
-    // Whoever could not carry it out is told now, not when the campaign closes.
-    let carried_out = could_carry_out(workspace, actor, id, prepared.asked.decision, now);
+    let of = |prepared: &Prepared| {
+        let (id, decision) = (prepared.asked.item, prepared.asked.decision);
+        let present = items.get(id).and_then(|item| newest.access(id, item));
+        let carried_out = could_carry_out(workspace, actor, id, decision, now);
+        (present, carried_out)
+    };
+    prepared.iter().map(of).collect()
+}
+
+fn decide_one(
+    desk: &mut Desk<'_>,
+    at: ReviewAt,
+    actor: UserId,
+    prepared: &Prepared,
+    present: Option<Access>,
+) -> Result<(), Rejection> {
     let command = ReviewCommand::Decide(DecideAccess {
         actor,
-        item: id,
+        item: prepared.asked.item,
         kind: prepared.kind,
         decision: prepared.asked.decision,
         seen_at: prepared.seen_at,
@@ -189,8 +205,7 @@ fn decide_one(
         findings: prepared.findings.clone(),
         last_used_at: prepared.last_used_at,
     });
-    desk.execute::<Review>(&at.stream(), command, &[prepared.event])?;
-    Ok(carried_out?)
+    Ok(desk.execute::<Review>(&at.stream(), command, &[prepared.event])?)
 }
 
 /// Nobody decides to touch, or give, a role above their own.

@@ -39,6 +39,7 @@ pub mod reviews;
 mod routes;
 mod rules;
 mod secrets;
+mod tails;
 pub mod team;
 mod time;
 
@@ -73,6 +74,7 @@ pub fn trials() -> Vec<Case> {
         reviews::trials(),
         rules::trials(),
         secrets::trials(),
+        tails::trials(),
         time::trials(),
     ]
     .into_iter()
@@ -95,7 +97,7 @@ fn crewlog(data: &std::path::Path, database_url: Option<&str>, arguments: &[&str
 ///
 /// # Panics
 /// If not, with what the program says.
-fn held(store: &StoreUnderTest) {
+pub fn held(store: &StoreUnderTest) {
     held_at(store.data_dir(), store.database_url());
 }
 

@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 99] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 100] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -502,6 +502,11 @@ const PRODUCT: [(&str, &str, [bool; 4]); 99] = [
         [true, true, false, false],
     ),
     (
+        "GET",
+        "/v1/workspaces/{ws}/audit/stream",
+        [true, true, false, false],
+    ),
+    (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
         [true, true, false, false],
@@ -612,6 +617,7 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}/access",
         "GET /v1/workspaces/{ws}/access/diff",
         "GET /v1/workspaces/{ws}/audit/export",
+        "GET /v1/workspaces/{ws}/audit/stream",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }

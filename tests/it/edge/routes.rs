@@ -581,6 +581,8 @@ const ONE_ORGANIZATION_MEMBER: &str = "/v1/organizations/{org}/members/{user}";
 const TRANSFER: &str = "/v1/workspaces/{ws}/transfer-ownership";
 const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
 const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
+const TAIL: &str = "/v1/workspaces/{ws}/audit/stream";
+const TAIL_OF_ORGANIZATION: &str = "/v1/organizations/{org}/audit/stream";
 const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
 const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
 const CAN: &str = "/v1/workspaces/{ws}/can";
@@ -824,6 +826,8 @@ pub const ROUTES: &[Route] = &[
     route("POST", CAN, Unversioned(&["allowed", "because"])),
     route("GET", "/v1/workspaces/{ws}/audit/export", Text),
     route("GET", "/v1/organizations/{org}/audit/export", Text),
+    route("GET", TAIL, Text),
+    route("GET", TAIL_OF_ORGANIZATION, Text),
     route("GET", "/v1/log/checkpoint", OfServer),
     route(
         "GET",
@@ -1069,6 +1073,10 @@ impl World {
             ("POST", "/v1/invitations/decline") => {
                 let token = text(&self.invitation().await.body, "/token");
                 (path(&[]), Some(json!({"token": token})))
+            }
+            // One that ends.
+            (_, TAIL | TAIL_OF_ORGANIZATION) => {
+                (format!("{}?after=0&before=9", path(&[])), None)
             }
             ("GET", "/v1/workspaces/{ws}/audit/{position}") => {
                 let position = self

@@ -1,9 +1,11 @@
 //! That the log can be believed: what is signed and proven of it, verified by code that shares
 //! nothing with what made it, and what becomes of those who change it.
 
+mod by_command;
 mod exports;
 mod log;
 mod publishing;
+mod reports;
 mod tampering;
 
 use rusqlite::Connection;
@@ -13,9 +15,11 @@ use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        by_command::trials(),
         exports::trials(),
         log::trials(),
         publishing::trials(),
+        reports::trials(),
         tampering::trials(),
     ]
     .into_iter()
