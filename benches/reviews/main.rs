@@ -24,9 +24,7 @@ use crewlog::{
         workspace::{MembershipSource, WorkspaceEvent},
     },
     journal::{Source, SystemSource, sealing::RootKey, stores::Store},
-    service::{
-        DECISIONS_MAX, ItemDecision, NewReview, Principal, ReportFormat, Service,
-    },
+    service::{DECISIONS_MAX, ItemDecision, NewReview, Principal, ReportFormat, Service},
 };
 use harness::{
     Place,
@@ -62,7 +60,9 @@ fn main() {
 }
 
 async fn run(cluster: &Cluster) {
-    println!("A campaign over {MEMBERS} members and {KEYS} API keys: times of the bare query (in ms;");
+    println!(
+        "A campaign over {MEMBERS} members and {KEYS} API keys: times of the bare query (in ms;"
+    );
     println!("memory beyond what there was, in MiB).");
     println!();
     println!("| | SQLite | PostgreSQL |");
@@ -155,7 +155,10 @@ impl Bench {
                 .await;
             let (_, page) = page.expect("a page");
             after = page.items.last().map(|(key, _)| key.clone());
-            let seen = page.items.iter().filter_map(|(_, item)| Some((item.id(), item.seen_at?)));
+            let seen = page
+                .items
+                .iter()
+                .filter_map(|(_, item)| Some((item.id(), item.seen_at?)));
             all.extend(seen);
             if !page.more {
                 return all;
@@ -179,7 +182,13 @@ impl Bench {
             let decisions = some.iter().enumerate().map(decision).collect();
             let service = &self.owner.service;
             let decided = service
-                .decide_access(&request(), &self.owner.caller, self.workspace, review, decisions)
+                .decide_access(
+                    &request(),
+                    &self.owner.caller,
+                    self.workspace,
+                    review,
+                    decisions,
+                )
                 .await;
             decided.expect("it is decided");
         }
@@ -188,7 +197,13 @@ impl Bench {
     async fn close(&self, review: ReviewId) {
         let service = &self.owner.service;
         let closed = service
-            .close_review(&request(), &self.owner.caller, self.workspace, review, false)
+            .close_review(
+                &request(),
+                &self.owner.caller,
+                self.workspace,
+                review,
+                false,
+            )
             .await;
         let closed = closed.expect("it is closed").value;
         assert_eq!(closed.status, ReviewStatus::Closed);
@@ -207,9 +222,14 @@ impl Bench {
     async fn bare_read(&self) -> usize {
         let sql = "SELECT CAST(payload AS TEXT) FROM events
                     WHERE aggregate_type = 'workspace' AND aggregate_id = $1 ORDER BY sequence";
-        let rows = self.store.query(sql, vec![self.workspace.to_string().into()]).await;
+        let rows = self
+            .store
+            .query(sql, vec![self.workspace.to_string().into()])
+            .await;
         let rows = rows.expect("the events");
-        rows.iter().map(|row| row.text(0).expect("text").len()).sum()
+        rows.iter()
+            .map(|row| row.text(0).expect("text").len())
+            .sum()
     }
 }
 
@@ -265,7 +285,11 @@ async fn measure(place: &Place) -> Vec<String> {
         let (time, items) = taken(bench.read(review)).await;
         note(1, before, time.seconds);
         let before = begin();
-        note(2, before, taken(bench.decide(review, &items)).await.0.seconds);
+        note(
+            2,
+            before,
+            taken(bench.decide(review, &items)).await.0.seconds,
+        );
         let before = begin();
         note(3, before, taken(bench.close(review)).await.0.seconds);
         let before = begin();

@@ -180,23 +180,26 @@ fn time(time: &str) -> Markup {
 const STYLE: &str = "
 :root { color-scheme: light; }
 body { font: 14px/1.45 system-ui, sans-serif; color: #1c2430; background: #fff; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
-h1 { margin: 0 0 .8rem; font-size: 1.7rem; }
+h1 { margin: 0 0 .5em; font-size: 1.9em; }
 h2 { font-size: 1.1rem; } h3 { font-size: .9rem; margin-bottom: .2rem; }
 .kind { margin: 0; color: #5b6675; text-transform: uppercase; letter-spacing: .06em; font-size: .75rem; }
 dl { display: grid; grid-template-columns: 8rem 1fr; gap: .2rem 1rem; margin: 0; }
 dt { color: #5b6675; } dd { margin: 0; }
 .summary { display: flex; flex-wrap: wrap; gap: 1.6rem; list-style: none; padding: .8rem 0; margin: 1rem 0 0; border-top: 2px solid #1c2430; }
-.summary b { font-size: 1.3rem; }
-table { border-collapse: collapse; width: 100%; }
+.summary b { font-size: 1.5em; }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; }
+th:nth-child(1) { width: 15%; } th:nth-child(2) { width: 13%; } th:nth-child(3) { width: 16%; }
+th:nth-child(4) { width: 11%; } th:nth-child(5) { width: 15%; } th:nth-child(6) { width: 20%; }
 thead { display: table-header-group; }
-th { text-align: left; color: #5b6675; font-weight: 600; }
-th, td { border-bottom: 1px solid #d4dae2; padding: .45rem .6rem .45rem 0; vertical-align: top; overflow-wrap: anywhere; }
+th { text-align: left; overflow-wrap: normal; color: #5b6675; font-weight: 600; }
+th, td { border-bottom: 1px solid #d4dae2; padding: .5em .6em .5em 0; vertical-align: top; }
+td { overflow-wrap: anywhere; }
 tr { break-inside: avoid; }
-code, time, small { color: #5b6675; font-size: .78rem; }
+code, time, small { color: #5b6675; font-size: .85em; }
 code { overflow-wrap: anywhere; }
 .applied { color: #0b6b3a; } .refused, .changed { color: #a6280f; }
 #proof { margin-top: 2rem; border-top: 2px solid #1c2430; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .72rem; background: #f4f6f9; padding: .6rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85em; background: #f4f6f9; padding: .6rem; }
 @page { size: A4 landscape; margin: 12mm; }
 @media print {
   body { margin: 0; max-width: none; padding: 0; font-size: 9.5px; }

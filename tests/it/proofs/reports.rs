@@ -197,16 +197,14 @@ async fn tampered(store: StoreUnderTest) {
         // Everywhere near the end, where what proves it stands, and here and there before.
         let proof = report.len().saturating_sub(1_500);
         let places = (0..proof)
-            .step_by(1 + proof / 150)
-            .chain(proof..report.len());
-        for at in places {
-            for change in [0x01_u8, 0x20] {
-                let mut changed = report.to_vec();
-                changed[at] ^= change;
-                let found = verify(&changed, None, key);
-                let word = String::from_utf8_lossy(&report[at.saturating_sub(20)..at]);
-                assert!(!found.holds(), "{form}: byte {at}, after {word:?}");
-            }
+            .step_by(1 + proof / 60)
+            .chain((proof..report.len()).step_by(5));
+        for (turn, at) in places.enumerate() {
+            let mut changed = report.to_vec();
+            changed[at] ^= [0x01, 0x20][turn % 2];
+            let found = verify(&changed, None, key);
+            let word = String::from_utf8_lossy(&report[at.saturating_sub(20)..at]);
+            assert!(!found.holds(), "{form}: byte {at}, after {word:?}");
         }
         for cut in [1, 2, 200, report.len() / 2, report.len() - 30] {
             assert!(

@@ -231,7 +231,7 @@ async fn run(world: &mut World, campaign: usize) {
             2 => Undecided::Revoke,
             _ => Undecided::Keep,
         },
-        ..new_review(&world.clocked, 10, &reviewers)
+        ..new_review(&world.clocked, 2, &reviewers)
     };
     let id = open(&world.clocked, &world.owner, new).await;
     let mut looked: BTreeMap<PrincipalId, Looked> = BTreeMap::new();
@@ -242,11 +242,15 @@ async fn run(world: &mut World, campaign: usize) {
         }
     }
     if campaign % 2 == 0 {
+        // Often something changes that was decided about already.
+        for _ in 0..world.below(3) {
+            move_decided(world, &looked).await;
+        }
         close(world, id, &mut looked).await;
     }
     while shown(&world.clocked, &world.owner, id).await.status != ReviewStatus::Closed {
         // Time closes what nobody did.
-        world.clocked.source.pass(10 * DAY + Duration::from_secs(1));
+        world.clocked.source.pass(2 * DAY + Duration::from_secs(1));
         let service = &world.clocked.service;
         let (one, two) = tokio::join!(service.do_what_is_due(), service.do_what_is_due());
         one.expect("due work");
@@ -301,6 +305,23 @@ async fn decide(world: &mut World, id: ReviewId, looked: &mut BTreeMap<Principal
         Err(ServiceError::Refused(Refusal::NotReviewer)) => world.note("not a reviewer"),
         Err(ServiceError::Refused(_)) => {}
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Somebody who was decided about gets another role.
+async fn move_decided(world: &mut World, looked: &BTreeMap<PrincipalId, Looked>) {
+    for item in looked.keys() {
+        let PrincipalId::User(user) = item else {
+            continue;
+        };
+        for role in [Role::Member, Role::Admin] {
+            let (service, owner) = (&world.clocked.service, &world.owner);
+            let asked = &request();
+            let moved =
+                service.change_role(asked, &owner.caller, owner.workspace, *user, role, None);
+            drop(moved.await);
+        }
+        return;
     }
 }
 

@@ -178,7 +178,7 @@ async fn recurs(store: StoreUnderTest) {
     let owner = clocked.owner().await;
     let admin = joined(&clocked, &owner, Role::Admin).await;
     let new = NewReview {
-        recurs_after_days: Some(30),
+        recurs_after_days: Some(20),
         ..new_review(&clocked, 10, &[owner.caller.user, admin.user])
     };
     let first = open(&clocked, &owner, new).await;
@@ -199,7 +199,7 @@ async fn recurs(store: StoreUnderTest) {
         None,
     );
     demoted.await.expect("another role");
-    clocked.source.pass(19 * DAY);
+    clocked.source.pass(9 * DAY);
     due(&clocked).await;
     assert_eq!(shown(&clocked, &owner, first).await.next, None);
     clocked.source.pass(DAY + Duration::from_secs(60));
