@@ -905,6 +905,34 @@ pub const ROUTES: &[Route] = &[
         "/v1/workspaces/{ws}/promotions/{promotion}/rollback",
         Workspace(InWorkspace::DecidePromotions),
     ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/usage",
+            Workspace(InWorkspace::SendUsage),
+        ),
+        WITHIN_REACH,
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/usage",
+        Workspace(InWorkspace::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/usage",
+        Organization(InOrganization::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/statements",
+        Workspace(InWorkspace::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/statements/{month}",
+        Workspace(InWorkspace::SeeUsage),
+    ),
     route(
         "POST",
         "/v1/workspaces/{ws}/access-reviews",

@@ -36,14 +36,13 @@ use super::{
 use crate::{
     domain::{
         Timestamp,
-        contents::Difference,
         environment::Environment,
         ids::{CrewId, EventId, OrganizationId, WorkspaceId},
     },
     projections::audit::AuditOutcome,
     service::{
-        AuditEntry, AuditFilter, AuditScope, EntryActor, EntryChange, EntryTarget, ExportFormat,
-        Order, Service, ServiceError,
+        AuditEntry, AuditFilter, AuditScope, ContentPlace, EntryActor, EntryChange, EntryTarget,
+        ExportFormat, Order, Service, ServiceError,
     },
 };
 
@@ -103,12 +102,18 @@ pub struct AuditEntryBody {
     /// in the answer of one entry only.
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<Vec<ContentChangeBody>>,
+    /// There, and true, where `contents` is not all of it, as it would be too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents_cut: Option<bool>,
 }
 
 /// One place where a content differs from what it was.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditContentChange)]
 pub struct ContentChangeBody {
+    /// Whose content, in an entry that changes many: of `crew.promoted` and `crew.rolled_back`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<TargetBody>,
     /// `added`, `removed` or `changed`.
     change: &'static str,
     /// A JSON pointer (RFC 6901); empty for the document as a whole.
@@ -119,14 +124,16 @@ pub struct ContentChangeBody {
     to: serde_json::Value,
 }
 
-impl From<Difference> for ContentChangeBody {
-    fn from(difference: Difference) -> Self {
+impl From<ContentPlace> for ContentChangeBody {
+    fn from(place: ContentPlace) -> Self {
+        let difference = place.difference;
         let change = match (&difference.from, &difference.to) {
             (None, _) => "added",
             (_, None) => "removed",
             (Some(_), Some(_)) => "changed",
         };
         Self {
+            item: place.item.map(Into::into),
             change,
             path: difference.path,
             from: difference.from.unwrap_or_default(),
@@ -193,6 +200,7 @@ impl From<AuditEntry> for AuditEntryBody {
             leaf: BASE64_STANDARD.encode(entry.leaf),
             canonical: None,
             contents: None,
+            contents_cut: None,
         }
     }
 }
@@ -446,9 +454,11 @@ async fn entry(
         .await?;
     let canonical = Some(found.value.canonical.clone());
     let contents = found.value.contents.clone();
+    let is_cut = contents.as_ref().is_some_and(|changed| changed.is_cut);
     let entry = AuditEntryBody {
         canonical,
-        contents: contents.map(|places| places.into_iter().map(Into::into).collect()),
+        contents: contents.map(|changed| changed.places.into_iter().map(Into::into).collect()),
+        contents_cut: is_cut.then_some(true),
         ..found.value.into()
     };
     Ok(Resource::unversioned(found.position, entry))

@@ -61,11 +61,13 @@ pub mod server;
 mod service_errors;
 pub mod sessions;
 pub mod sign_up;
+pub mod statements;
 pub mod strict_json;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod values;
 pub mod webhook_endpoints;
 pub mod who_may;
@@ -111,6 +113,8 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(bundles::routes())
         .merge(promotions::routes())
         .merge(reviews::routes())
+        .merge(usage::routes())
+        .merge(statements::routes())
         .merge(audit::routes())
         .merge(audit_tail::routes())
         .merge(access_report::routes())

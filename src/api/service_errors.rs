@@ -1,7 +1,7 @@
 //! What the service could not do, as a problem. The one place that joins the two.
 
 use super::{
-    fields::FieldError,
+    fields::{FieldCode, FieldError},
     problem::{Problem, ProblemCode},
 };
 use crate::service::ServiceError;
@@ -29,6 +29,28 @@ impl From<ServiceError> for Problem {
                 FieldError::invalid(pointer, detail).into()
             }
             ServiceError::InvalidParameter { .. } => Self::invalid_request(error.to_string()),
+            ServiceError::MonthClosed { records } => {
+                let errors = records.iter().map(|(place, month)| {
+                    let detail = format!("{month} is closed and takes no more records");
+                    FieldError::new(
+                        FieldCode::MonthClosed,
+                        format!("/records/{place}/at"),
+                        detail,
+                    )
+                });
+                Self::of(ProblemCode::MonthClosed).with_errors(errors.collect())
+            }
+            ServiceError::UsageConflict { records } => {
+                let errors = records.iter().map(|place| {
+                    let detail = "another record has this id, and says something else";
+                    FieldError::new(
+                        FieldCode::UsageConflict,
+                        format!("/records/{place}/id"),
+                        detail,
+                    )
+                });
+                Self::of(ProblemCode::UsageConflict).with_errors(errors.collect())
+            }
             ServiceError::UnknownAction { .. } => {
                 Self::new(ProblemCode::UnknownAction, error.to_string())
             }

@@ -123,6 +123,10 @@ pub enum Permission {
     SeeLimits,
     /// Set limits below the plan's.
     ChangeLimits,
+    /// See what the workspace used, and its statements.
+    SeeUsage,
+    /// Send what crews have used.
+    SendUsage,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
     /// See promotions, and what crews were promoted.
@@ -137,7 +141,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -149,6 +153,8 @@ impl Permission {
         Self::SelectPlan,
         Self::SeeLimits,
         Self::ChangeLimits,
+        Self::SeeUsage,
+        Self::SendUsage,
         Self::SeeMembers,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -203,6 +209,8 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
+            | Self::SendUsage
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace => &[Owner],
@@ -222,6 +230,8 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
+            | Self::SendUsage
             | Self::SeeMembers
             | Self::SeePolicy
             | Self::AskWhoMay
@@ -260,6 +270,7 @@ impl Permission {
             | Self::SendActivity
             | Self::ManageConnections
             | Self::SeePromotions
+            | Self::SendUsage
             | Self::ProposePromotions
             | Self::DecidePromotions
             | Self::BreakGlass => true,
@@ -283,7 +294,8 @@ impl Permission {
             | Self::TransferOwnership
             | Self::DeleteWorkspace
             | Self::SeeLimits
-            | Self::ChangeLimits => false,
+            | Self::ChangeLimits
+            | Self::SeeUsage => false,
         }
     }
 
@@ -299,6 +311,7 @@ impl Permission {
             Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
             Self::SeePromotions => KeyRight::Scope(KeyScope::PromotionsRead),
             Self::ProposePromotions => KeyRight::Scope(KeyScope::PromotionsPropose),
+            Self::SendUsage => KeyRight::Scope(KeyScope::UsageWrite),
             Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
@@ -310,6 +323,7 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
@@ -337,6 +351,8 @@ impl Permission {
             Self::SelectPlan => "plan.select",
             Self::SeeLimits => "limits.read",
             Self::ChangeLimits => "limits.change",
+            Self::SeeUsage => "usage.read",
+            Self::SendUsage => "usage.send",
             Self::SeeMembers => "member.read",
             Self::SeeKeys => "api_key.read",
             Self::ManageKeys => "api_key.manage",
@@ -380,6 +396,8 @@ pub enum OrganizationPermission {
     CreateWorkspaces,
     /// Read its audit log, which leaves out what changed inside crews.
     ReadAudit,
+    /// See what its workspaces used.
+    SeeUsage,
     /// See the workspaces in it: for its keys; people see those that they are in.
     SeeWorkspaces,
     /// See which keys the organization has.
@@ -396,11 +414,12 @@ pub enum OrganizationPermission {
 
 impl OrganizationPermission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::See,
         Self::Rename,
         Self::CreateWorkspaces,
         Self::ReadAudit,
+        Self::SeeUsage,
         Self::SeeWorkspaces,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -420,6 +439,7 @@ impl OrganizationPermission {
             | Self::SeeKeys
             | Self::ManageKeys => &[Owner],
             Self::ReadAudit => &[Owner, Auditor],
+            Self::SeeUsage => &[Owner, Billing],
             Self::SeeWorkspaces => &[],
         }
     }
@@ -429,6 +449,7 @@ impl OrganizationPermission {
         match self {
             Self::See => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
+            Self::SeeUsage => KeyRight::Scope(KeyScope::UsageRead),
             Self::SeeWorkspaces => KeyRight::Scope(KeyScope::WorkspacesRead),
             Self::CreateWorkspaces => KeyRight::Scope(KeyScope::WorkspacesCreate),
             Self::Rename
@@ -452,6 +473,7 @@ impl OrganizationPermission {
             Self::Rename => "organization.rename",
             Self::CreateWorkspaces => "workspace.create",
             Self::ReadAudit => "organization_audit.read",
+            Self::SeeUsage => "organization_usage.read",
             Self::SeeWorkspaces => "organization_workspace.read",
             Self::SeeKeys => "organization_key.read",
             Self::ManageKeys => "organization_key.manage",
@@ -618,6 +640,8 @@ mod tests {
                 P::ChangePolicy,
                 P::SeeLimits,
                 P::ChangeLimits,
+                P::SeeUsage,
+                P::SendUsage,
             ],
             [YES, NO, NO, NO],
         ),
@@ -678,6 +702,7 @@ mod tests {
             [
                 P::SeeWorkspace,
                 P::ReadAudit,
+                P::SendUsage,
                 P::SeeMembers,
                 P::SeeKeys,
                 P::SeePolicy,

@@ -36,6 +36,7 @@ mod promotions;
 mod query;
 mod rebuild;
 mod reviews;
+mod statements;
 mod users;
 mod workspaces;
 
@@ -73,6 +74,7 @@ pub use promotions::{
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use reviews::{ReviewClosing, ReviewDocument, ReviewEnd, Reviews};
+pub use statements::{StatementDocument, Statements};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 
@@ -257,6 +259,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Changelog>(),
         one::<Limits>(),
         one::<Reviews>(),
+        one::<Statements>(),
     ]
 }
 

@@ -54,10 +54,12 @@ mod secrets;
 mod sessions;
 mod sign_up;
 pub mod signing;
+mod statements;
 mod tails;
 mod throttle;
 mod transparency;
 mod tree;
+mod usage;
 mod verification;
 mod who_may;
 mod workspaces;
@@ -82,7 +84,8 @@ pub use activity::{
 };
 pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
-    AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
+    AuditEntry, AuditFilter, AuditPage, AuditScope, ContentPlace, ContentsChanged, EntryActor,
+    EntryChange, EntryTarget,
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
@@ -118,9 +121,14 @@ pub use reviews::{
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
+pub use statements::recount;
 pub use tails::{AuditTail, TailEnd, TailStep};
 pub use transparency::{
     COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
+};
+pub use usage::{
+    CrewUsage, MonthSoFar, OrganizationUsage, USAGE_RECORDS_MAX, UsageOfWorkspace, UsageReceipt,
+    WorkspaceUsage,
 };
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
@@ -136,7 +144,7 @@ use crate::{
         ApiKeys, Auditors, Changelog, Connections, CrewContents, Crews, Documents, Engine,
         EngineError, Found, Indexer, Invitations, ItemVersions, Items, KeyNames, KnowledgeBases,
         KnowledgeDocuments, Limits, Members, OrganizationMembers, Organizations, People, Policies,
-        Projection, Promotions, Reviews, Users, Workspaces, audit_index,
+        Projection, Promotions, Reviews, Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -424,6 +432,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn statement_documents(&self) -> Documents<Statements> {
         self.documents()
     }
 

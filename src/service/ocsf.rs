@@ -183,7 +183,8 @@ fn of_workspace(happened: &WorkspaceEvent) -> Activity {
         | E::ApiKeyRotated(_)
         | E::OwnershipTransferred { .. }
         | E::PolicyChanged { .. }
-        | E::LimitsChanged { .. } => Activity::EntityUpdate,
+        | E::LimitsChanged { .. }
+        | E::UsageMonthClosed { .. } => Activity::EntityUpdate,
         E::InvitationDeclined { .. }
         | E::InvitationRevoked { .. }
         | E::InvitationExpired { .. }

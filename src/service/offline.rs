@@ -30,7 +30,7 @@ use crate::{
     projections::audit::{Shown, describe},
     proofs::{
         note::{self, Checkpoint, STATEMENT, VerifierKey},
-        tiles::root_of_set,
+        tiles::{is_consistent, root_of_set},
         tree::{Hash, leaf_hash},
     },
 };
@@ -93,20 +93,37 @@ struct About {
     digest: String,
 }
 
+/// A checkpoint that somebody kept, to hold an export to.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    pub checkpoint: &'a str,
+    /// Where it is of another size than the export: that the log of the smaller is the beginning
+    /// of the log of the larger, as `GET /v1/log/proof/consistency` answers it.
+    pub consistency: Option<&'a str>,
+}
+
+/// A proof of consistency, as it is answered.
+#[derive(Debug, Deserialize)]
+struct ConsistencyProof {
+    from: u64,
+    to: u64,
+    hashes: Vec<String>,
+}
+
 /// Verifies an export, or a report on access.
 ///
-/// `checkpoint` is one that was kept, of the size that the export is of; without it, the one that
-/// the export brings must do, and `keys` alone are trusted. `open` opens the file, more than once.
+/// Without a checkpoint that was kept, the one that the export brings must do, and `keys` alone
+/// are trusted. `open` opens the file, more than once.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn verify<R: BufRead>(
     open: impl Fn() -> io::Result<R>,
-    checkpoint: Option<&str>,
+    kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
 ) -> io::Result<OfflineReport> {
     if let Some(text) = report_on_access(open()?)? {
-        return Ok(verify_report(&text, checkpoint, keys));
+        return Ok(verify_report(&text, kept, keys));
     }
     let mut report = OfflineReport::default();
     let (last, form) = last_line(open()?)?;
@@ -128,7 +145,7 @@ pub fn verify<R: BufRead>(
     let about = about_of(&statement, keys, &mut report);
     let root = about
         .as_ref()
-        .and_then(|about| root_of(about, checkpoint.unwrap_or(&brought), keys, &mut report));
+        .and_then(|about| root_of(about, &brought, kept, keys, &mut report));
     let mut walk = Walk::new(report, about);
     walk.root = root;
     walk.walk(open()?, form)?;
@@ -259,41 +276,85 @@ fn about_of(statement: &str, keys: &[VerifierKey], report: &mut OfflineReport) -
     read
 }
 
-/// The root that everything must lead to: of the checkpoint, which the statement must be of.
+/// The root that everything must lead to: of the checkpoint that the export is of, to which one
+/// that was kept must be as well, or be proven to belong.
 fn root_of(
     about: &About,
-    checkpoint: &str,
+    brought: &str,
+    kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
     report: &mut OfflineReport,
 ) -> Option<Hash> {
-    let checkpoint = match Checkpoint::open(checkpoint, keys) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => {
-            report.fail(None, None, format!("the checkpoint: {error}"));
-            return None;
-        }
+    let of = (about.tree_size, &*about.root);
+    let root = held_to(of, brought, kept, keys);
+    root.map_err(|detail| report.fail(None, None, detail)).ok()
+}
+
+/// The root of a checkpoint of this size and root, which what is brought must be, and which what
+/// was kept must be or be proven to belong to.
+pub(super) fn held_to(
+    (tree_size, root): (u64, &str),
+    brought: &str,
+    kept: Option<Kept<'_>>,
+    keys: &[VerifierKey],
+) -> Result<Hash, String> {
+    let open = |checkpoint: &str| {
+        let opened = Checkpoint::open(checkpoint, keys);
+        opened.map_err(|error| format!("the checkpoint: {error}"))
     };
-    if checkpoint.size != about.tree_size {
-        report.fail(
-            None,
-            None,
-            format!(
-                "the checkpoint is of {} entries, and the export of {}: keep the checkpoint of the \
-                 export's size, or have the two compared (GET /v1/log/proof/consistency)",
-                checkpoint.size, about.tree_size
-            ),
+    let first = open(kept.map_or(brought, |kept| kept.checkpoint))?;
+    let own = match first.size == tree_size {
+        true => first.clone(),
+        false => open(brought)?,
+    };
+    if own.size != tree_size || BASE64_STANDARD.encode(own.root) != root {
+        return Err(
+            "the checkpoint is not the one that the export is of: this log has signed two histories"
+                .to_owned(),
         );
-        return None;
     }
-    if BASE64_STANDARD.encode(checkpoint.root) != about.root {
-        report.fail(
-            None,
-            None,
-            "the checkpoint is not the one that the export is of: this log has signed two histories",
-        );
-        return None;
+    if first.size != own.size {
+        let (smaller, larger) = match first.size < own.size {
+            true => (&first, &own),
+            false => (&own, &first),
+        };
+        is_extended(smaller, larger, kept.and_then(|kept| kept.consistency))?;
     }
-    Some(checkpoint.root)
+    Ok(own.root)
+}
+
+/// That the log of one checkpoint is the beginning of the log of another.
+fn is_extended(
+    smaller: &Checkpoint,
+    larger: &Checkpoint,
+    proof: Option<&str>,
+) -> Result<(), String> {
+    let (from, to) = (smaller.size, larger.size);
+    let wanted = format!(
+        "the checkpoint that was kept and the one of the export are of {from} and {to} entries: give \
+         what GET /v1/log/proof/consistency?from={from}&to={to} answers (--consistency)"
+    );
+    let Some(proof) = proof else {
+        return Err(wanted);
+    };
+    let read: ConsistencyProof = serde_json::from_str(proof)
+        .map_err(|error| format!("the proof of consistency cannot be read ({error}); {wanted}"))?;
+    if (read.from, read.to) != (from, to) {
+        return Err(format!(
+            "the proof of consistency is from {} to {}; {wanted}",
+            read.from, read.to
+        ));
+    }
+    let hash = |text: &String| BASE64_STANDARD.decode(text).ok()?.try_into().ok();
+    let hashes: Option<Vec<Hash>> = read.hashes.iter().map(hash).collect();
+    let hashes = hashes.ok_or_else(|| format!("the proof has what is no hash; {wanted}"))?;
+    match is_consistent(&hashes, (from, smaller.root), (to, larger.root)) {
+        true => Ok(()),
+        false => Err(format!(
+            "the log of {from} entries is not proven to be the beginning of the log of {to}: the \
+             proof was changed, or this log has signed two histories"
+        )),
+    }
 }
 
 /// An entry's bytes, read back.

@@ -42,8 +42,12 @@ const PAGE: u64 = 64;
 const ASK_AFTER: Duration = Duration::from_millis(500);
 /// How long ago a process may have known where the head is, to go by that.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
-/// How long what is written meanwhile is gathered, where much is.
-const GATHERS: Duration = Duration::from_millis(50);
+/// How long what is written meanwhile is gathered at least, and at most.
+const GATHERS_MIN: Duration = Duration::from_millis(50);
+const GATHERS_MAX: Duration = Duration::from_millis(400);
+/// How many times as long as a look took the next is put off: where the store is busy, tails leave
+/// most of it to others, and read more at once.
+const PUT_OFF_TIMES: u32 = 5;
 
 /// Who reads a log for a while.
 #[derive(Debug, Clone)]
@@ -163,7 +167,8 @@ pub struct AuditTail {
     is_over: bool,
     /// When the reader was last asked after.
     asked_at: Instant,
-    looked_at: Option<Instant>,
+    /// When the next look is worth its while.
+    look_at: Instant,
     head: watch::Receiver<u64>,
     _place: Option<TailPlace>,
 }
@@ -241,7 +246,7 @@ impl Service {
             page: VecDeque::new(),
             is_over: false,
             asked_at: Instant::now(),
-            looked_at: None,
+            look_at: Instant::now(),
             head: self.journal.head(),
             _place: place,
         })
@@ -266,8 +271,9 @@ impl Service {
             if self.stopping.is_cancelled() {
                 return Ok(TailStep::End(TailEnd::Stopping));
             }
-            let mut is_fresh = false;
-            if tail.page.is_empty() && !tail.is_over && self.may_have_more(tail) {
+            let (mut is_fresh, began) = (false, Instant::now());
+            let looks = tail.page.is_empty() && !tail.is_over && self.may_have_more(tail);
+            if looks {
                 self.look(tail).await?;
                 is_fresh = !tail.page.is_empty();
             }
@@ -275,6 +281,10 @@ impl Service {
             if is_fresh || tail.asked_at.elapsed() >= ASK_AFTER {
                 self.still_reads(&tail.reader, tail.scope).await?;
                 tail.asked_at = Instant::now();
+            }
+            if looks {
+                let put_off = began.elapsed() * PUT_OFF_TIMES;
+                tail.look_at = Instant::now() + put_off.clamp(GATHERS_MIN, GATHERS_MAX);
             }
             if let Some(entry) = tail.page.pop_front() {
                 return Ok(TailStep::Entry(Box::new(entry)));
@@ -296,7 +306,6 @@ impl Service {
     /// Reads on, one page at most.
     async fn look(&self, tail: &mut AuditTail) -> Result<(), ServiceError> {
         tail.head.mark_unchanged();
-        tail.looked_at = Some(Instant::now());
         let store = &**self.journal.store();
         let search = self
             .audit_search(tail.scope, &tail.filter, Some(tail.position))
@@ -336,16 +345,13 @@ impl Service {
 
     /// Waits until there may be more, the reader is to be asked after, or the server stops.
     async fn wait_for_more(&self, tail: &mut AuditTail) {
-        let gathered = tail.looked_at.map(|looked_at| looked_at + GATHERS);
-        let ask_at = tail.asked_at + ASK_AFTER;
+        let (look_at, ask_at) = (tail.look_at, tail.asked_at + ASK_AFTER);
         let moved = async {
             if tail.head.changed().await.is_err() {
                 // Nobody writes here; others may.
                 sleep(ASK_AFTER).await;
             }
-            if let Some(gathered) = gathered {
-                sleep_until(gathered).await;
-            }
+            sleep_until(look_at).await;
         };
         let within = ask_at.saturating_duration_since(Instant::now());
         tokio::select! {

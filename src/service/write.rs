@@ -148,6 +148,11 @@ pub(super) enum Made {
     },
     Promotion(PromotionId),
     Review(ReviewId),
+    /// What became of a batch of usage records, which are no events.
+    Usage {
+        accepted: u64,
+        known: u64,
+    },
 }
 
 impl Made {

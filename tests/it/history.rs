@@ -47,6 +47,9 @@ use crewlog::domain::review::{
     ReviewTerms, Reviewed, Settlement, Undecided,
 };
 use crewlog::domain::sealed::{KeyOwner, Sealed};
+use crewlog::domain::usage::{
+    MeterTotal, Price, Recount, Statement as MonthStatement, UsedQuantity,
+};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{
     MembershipSource, Policy, ProductionChanges, Workspace, WorkspaceCommand, WorkspaceEvent,
@@ -492,6 +495,22 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
         key_rotation_days: Some(90),
         ..Policy::default()
     };
+    let price = Price {
+        currency: "EUR".to_owned(),
+        amount_minor: 50,
+        per_quantity: 1_000,
+    };
+    let used = UsedQuantity {
+        quantity: 12_345,
+        records: 7,
+    };
+    let messages = MeterTotal::at(used, Some(price)).expect("it fits");
+    let statement = MonthStatement {
+        month: "1999-12".parse().expect("a month"),
+        plan: Some("team".parse().expect("a plan")),
+        meters: [("messages".to_owned(), messages)].into(),
+        records_digest: Recount::default().finish().1,
+    };
     let limits = Quotas {
         members: Some(20),
         requests_per_minute: Some(60),
@@ -505,6 +524,7 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
     let changes = vec![
         WorkspaceCommand::ChangePolicy { actor, policy },
         WorkspaceCommand::ChangeLimits { actor, limits },
+        WorkspaceCommand::CloseMonth { statement },
         limit(bob.user, Role::Admin),
         lasting,
         limit(bob.user, Role::Member),

@@ -145,7 +145,7 @@ pub fn needed_for(action: &str) -> Role {
     match (thing, done) {
         // What anybody does to come and go.
         ("member", "joined" | "left") | ("invitation", _) | ("session" | "user", _) => Role::Viewer,
-        ("workspace" | "plan" | "policy" | "limits" | "ownership", _) => Role::Owner,
+        ("workspace" | "plan" | "policy" | "limits" | "ownership" | "statement", _) => Role::Owner,
         ("crew", "created" | "archived" | "listed" | "unlisted" | "promoted" | "rolled_back")
         | ("promotion", "approved" | "rejected" | "applied" | "scheduled" | "rolled_back") => {
             Role::Admin

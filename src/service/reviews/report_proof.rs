@@ -18,7 +18,7 @@ use crate::{
     service::{
         ServiceError,
         exports::row,
-        offline::{OfflineReport, quoted_cell},
+        offline::{Kept, OfflineReport, held_to, quoted_cell},
     },
 };
 
@@ -152,9 +152,8 @@ pub fn is_report(beginning: &[u8]) -> bool {
     format_of(beginning).is_some()
 }
 
-/// Verifies a report by the keys of the log; with `kept`, a checkpoint of the same size that
-/// somebody kept, against that too.
-pub fn verify(text: &[u8], kept: Option<&str>, keys: &[VerifierKey]) -> OfflineReport {
+/// Verifies a report by the keys of the log, and against a checkpoint that somebody kept.
+pub fn verify(text: &[u8], kept: Option<Kept<'_>>, keys: &[VerifierKey]) -> OfflineReport {
     let mut report = OfflineReport::default();
     if let Err(why) = verified(text, kept, keys, &mut report) {
         report.fail(None, None, why);
@@ -164,7 +163,7 @@ pub fn verify(text: &[u8], kept: Option<&str>, keys: &[VerifierKey]) -> OfflineR
 
 fn verified(
     text: &[u8],
-    kept: Option<&str>,
+    kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
     report: &mut OfflineReport,
 ) -> Result<(), String> {
@@ -199,23 +198,6 @@ fn verified(
     if joined(format, body, &checkpoint, &statement) != text {
         return Err("the report is not byte for byte what was sent: it was changed".to_owned());
     }
-    for note in [Some(&*checkpoint), kept].into_iter().flatten() {
-        let held =
-            Checkpoint::open(note, keys).map_err(|error| format!("the checkpoint: {error}"))?;
-        if held.size != read.tree_size {
-            return Err(format!(
-                "the checkpoint is of {} entries, and the report of {}: keep the checkpoint of the \
-                 report's size, or have the two compared (GET /v1/log/proof/consistency)",
-                held.size, read.tree_size
-            ));
-        }
-        if BASE64_STANDARD.encode(held.root) != read.root {
-            return Err(
-                "the checkpoint is not the one that the report is of: this log has signed \
-                        two histories"
-                    .to_owned(),
-            );
-        }
-    }
+    held_to((read.tree_size, &read.root), &checkpoint, kept, keys)?;
     Ok(())
 }

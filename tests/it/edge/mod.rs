@@ -42,6 +42,7 @@ mod secrets;
 mod tails;
 pub mod team;
 mod time;
+mod usage;
 
 use std::process::Command;
 
@@ -76,6 +77,7 @@ pub fn trials() -> Vec<Case> {
         secrets::trials(),
         tails::trials(),
         time::trials(),
+        usage::trials(),
     ]
     .into_iter()
     .flatten()

@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 100] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 104] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -311,6 +311,26 @@ const PRODUCT: [(&str, &str, [bool; 4]); 100] = [
     (
         "PUT",
         "/v1/workspaces/{ws}/limits",
+        [true, false, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/usage",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/usage",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/statements",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/statements/{month}",
         [true, false, false, false],
     ),
     ("POST", "/v1/workspaces/{ws}/can", [true, true, true, true]),

@@ -349,6 +349,47 @@ async fn way(store: StoreUnderTest) {
         .find(|entry| entry["action"] == "crew.promoted");
     let changes = promoted.expect("an entry")["changes"].as_array().cloned();
     assert!(changes.is_some_and(|changes| changes.iter().any(|it| it["path"] == "pathways")));
+    // One entry tells what of them differs, item by item, and a rollback the way back.
+    let differing = async |action: &str| {
+        let entry = entries.iter().find(|entry| entry["action"] == action);
+        let position = &entry.expect("an entry")["position"];
+        let path = team.path(&format!("/audit/{position}"));
+        let one = server.get(&path).bearer(&team.owner.token).await;
+        let one = one.expect(200).body;
+        assert!(one.get("contents_cut").is_none(), "all of it is told");
+        let mut told: Vec<_> = one["contents"]
+            .as_array()
+            .expect("contents")
+            .iter()
+            .map(|place| {
+                let (kind, name) = (text(place, "/item/type"), text(place, "/item/name"));
+                let (change, at) = (text(place, "/change"), text(place, "/path"));
+                let (from, to) = (&place["from"], &place["to"]);
+                format!("{kind}/{name} {change} {at}: {from} {to}")
+            })
+            .collect();
+        told.sort();
+        told
+    };
+    let promoted = differing("crew.promoted").await;
+    assert_eq!(
+        promoted,
+        [
+            r#"agent/Greeter added /n: null 1"#,
+            r#"agent/Greeter changed /steps/0/id: "ask" "greet""#,
+            r#"agent/Greeter changed /steps/0/text: "How?" "Hello""#,
+            r#"agent/Greeter changed /steps/1/id: "greet" "ask""#,
+            r#"agent/Greeter changed /steps/1/text: "Hi" "How?""#,
+            r#"agent/Old removed : {} null"#,
+            r#"pathway/Intake added : null {"first":{"$slot":"agent/Greeter"}}"#,
+        ]
+    );
+    let back = differing("crew.rolled_back").await;
+    assert_eq!(back.len(), promoted.len());
+    assert!(
+        back.contains(&"agent/Greeter removed /n: 1 null".to_owned()),
+        "{back:?}"
+    );
     super::held(&store);
 }
 
