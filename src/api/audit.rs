@@ -24,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::PrincipalReader,
+    exchange::{PrincipalReader, ReadQuery},
     headers::{CREWLOG_POSITION, MinimumPosition},
     paging::{Cursor, CursorKey, Limit},
     problem::Problem,
@@ -334,6 +334,8 @@ pub struct AuditQuery {
     cursor: Option<EndOfPage>,
 }
 
+impl ReadQuery for AuditQuery {}
+
 impl AuditQuery {
     fn into_filter(self) -> AuditFilter {
         let text = |text: Option<FilterText>| text.map(|FilterText(text)| text);
@@ -509,6 +511,8 @@ pub struct ExportQuery {
     #[param(inline)]
     outcome: Option<Outcome>,
 }
+
+impl ReadQuery for ExportQuery {}
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
