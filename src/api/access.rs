@@ -904,6 +904,34 @@ pub const ROUTES: &[Route] = &[
         "/v1/workspaces/{ws}/promotions/{promotion}/rollback",
         Workspace(InWorkspace::DecidePromotions),
     ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/usage",
+            Workspace(InWorkspace::SendUsage),
+        ),
+        WITHIN_REACH,
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/usage",
+        Workspace(InWorkspace::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/usage",
+        Organization(InOrganization::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/statements",
+        Workspace(InWorkspace::SeeUsage),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/statements/{month}",
+        Workspace(InWorkspace::SeeUsage),
+    ),
     route(
         "GET",
         "/v1/workspaces/{ws}/audit",
@@ -912,6 +940,11 @@ pub const ROUTES: &[Route] = &[
     route(
         "GET",
         "/v1/workspaces/{ws}/audit/export",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/audit/stream",
         Workspace(InWorkspace::ReadAudit),
     ),
     route(
@@ -937,6 +970,11 @@ pub const ROUTES: &[Route] = &[
     route(
         "GET",
         "/v1/organizations/{org}/audit/export",
+        Organization(InOrganization::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/organizations/{org}/audit/stream",
         Organization(InOrganization::ReadAudit),
     ),
     route(

@@ -140,6 +140,12 @@ impl From<AccessReport> for AccessReportBody {
     }
 }
 
+/// A report as it is answered.
+pub fn shown_access(report: AccessReport) -> serde_json::Value {
+    let body = AccessReportBody::from(report);
+    serde_json::to_value(body).expect("a report has only names as members")
+}
+
 /// A moment of the log.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MomentInLog)]

@@ -30,19 +30,19 @@ use super::{
     problem::Problem,
     query::Path,
     respond::{Page, Resource},
+    server::LastsLong,
     values::{Position, Time},
 };
 use crate::{
     domain::{
         Timestamp,
-        contents::Difference,
         environment::Environment,
         ids::{CrewId, EventId, OrganizationId, WorkspaceId},
     },
     projections::audit::AuditOutcome,
     service::{
-        AuditEntry, AuditFilter, AuditScope, EntryActor, EntryChange, EntryTarget, ExportFormat,
-        Order, Service, ServiceError,
+        AuditEntry, AuditFilter, AuditScope, ContentPlace, EntryActor, EntryChange, EntryTarget,
+        ExportFormat, Order, Service, ServiceError,
     },
 };
 
@@ -102,12 +102,18 @@ pub struct AuditEntryBody {
     /// in the answer of one entry only.
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<Vec<ContentChangeBody>>,
+    /// There, and true, where `contents` is not all of it, as it would be too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents_cut: Option<bool>,
 }
 
 /// One place where a content differs from what it was.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditContentChange)]
 pub struct ContentChangeBody {
+    /// Whose content, in an entry that changes many: of `crew.promoted` and `crew.rolled_back`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<TargetBody>,
     /// `added`, `removed` or `changed`.
     change: &'static str,
     /// A JSON pointer (RFC 6901); empty for the document as a whole.
@@ -118,14 +124,16 @@ pub struct ContentChangeBody {
     to: serde_json::Value,
 }
 
-impl From<Difference> for ContentChangeBody {
-    fn from(difference: Difference) -> Self {
+impl From<ContentPlace> for ContentChangeBody {
+    fn from(place: ContentPlace) -> Self {
+        let difference = place.difference;
         let change = match (&difference.from, &difference.to) {
             (None, _) => "added",
             (_, None) => "removed",
             (Some(_), Some(_)) => "changed",
         };
         Self {
+            item: place.item.map(Into::into),
             change,
             path: difference.path,
             from: difference.from.unwrap_or_default(),
@@ -192,6 +200,7 @@ impl From<AuditEntry> for AuditEntryBody {
             leaf: BASE64_STANDARD.encode(entry.leaf),
             canonical: None,
             contents: None,
+            contents_cut: None,
         }
     }
 }
@@ -281,7 +290,7 @@ impl CursorKey for AuditCursor {
     const LIST: &'static str = "audit";
 }
 
-type EndOfPage = Cursor<AuditCursor>;
+pub(super) type EndOfPage = Cursor<AuditCursor>;
 
 /// What an entry must be to be listed; each condition that is given must hold.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -290,54 +299,54 @@ type EndOfPage = Cursor<AuditCursor>;
 pub struct AuditQuery {
     /// The id of who acted.
     #[param(inline)]
-    actor: Option<FilterText>,
+    pub(super) actor: Option<FilterText>,
     /// As entries have it, `member.invited`.
     #[param(inline)]
-    action: Option<FilterText>,
+    pub(super) action: Option<FilterText>,
     /// The id of what was made or changed.
     #[param(inline)]
-    target: Option<FilterText>,
+    pub(super) target: Option<FilterText>,
     /// The id of a crew.
     #[param(inline)]
-    crew: Option<FilterText>,
+    pub(super) crew: Option<FilterText>,
     #[param(inline)]
-    environment: Option<Environment>,
+    pub(super) environment: Option<Environment>,
     /// Recorded at this time or later.
     #[param(inline)]
-    from: Option<QueryTime>,
+    pub(super) from: Option<QueryTime>,
     /// Recorded before this time.
     #[param(inline)]
-    to: Option<QueryTime>,
+    pub(super) to: Option<QueryTime>,
     /// Positions after this one.
     #[param(inline)]
-    after: Option<Position>,
+    pub(super) after: Option<Position>,
     /// Positions before this one.
     #[param(inline)]
-    before: Option<Position>,
+    pub(super) before: Option<Position>,
     /// Words that must all occur in what was done, in open names, or, as whole words, in a name
     /// that who acted or whom it is about ever had; an address finds who has it now. The first
     /// eight count.
     #[param(inline)]
-    q: Option<FilterText>,
+    pub(super) q: Option<FilterText>,
     #[param(inline)]
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
     /// Newest first (`desc`) where nobody says.
     #[serde(default)]
     #[param(inline, required = false)]
-    order: AuditOrder,
+    pub(super) order: AuditOrder,
     /// How many items at most.
     #[serde(default)]
     #[param(inline, required = false)]
-    limit: Limit,
+    pub(super) limit: Limit,
     /// `next_cursor` of the page before.
     #[param(inline)]
-    cursor: Option<EndOfPage>,
+    pub(super) cursor: Option<EndOfPage>,
 }
 
 impl ReadQuery for AuditQuery {}
 
 impl AuditQuery {
-    fn into_filter(self) -> AuditFilter {
+    pub(super) fn into_filter(self) -> AuditFilter {
         let text = |text: Option<FilterText>| text.map(|FilterText(text)| text);
         AuditFilter {
             actor: text(self.actor),
@@ -447,9 +456,11 @@ async fn entry(
         .await?;
     let canonical = Some(found.value.canonical.clone());
     let contents = found.value.contents.clone();
+    let is_cut = contents.as_ref().is_some_and(|changed| changed.is_cut);
     let entry = AuditEntryBody {
         canonical,
-        contents: contents.map(|places| places.into_iter().map(Into::into).collect()),
+        contents: contents.map(|changed| changed.places.into_iter().map(Into::into).collect()),
+        contents_cut: is_cut.then_some(true),
         ..found.value.into()
     };
     Ok(Resource::unversioned(found.position, entry))
@@ -475,7 +486,8 @@ pub async fn list_audit(
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
     /// `jsonl`, where nobody says: entries with their exact bytes and proofs, which
-    /// `crewlog verify --offline` verifies with no server; `csv`: for spreadsheets.
+    /// `crewlog verify --offline` verifies with no server; `csv`: for spreadsheets;
+    /// `ocsf`: events as OCSF has them (docs/ocsf.md), for security tools.
     #[serde(default)]
     #[param(inline, required = false)]
     format: ExportFormatName,
@@ -522,6 +534,7 @@ pub enum ExportFormatName {
     #[default]
     Jsonl,
     Csv,
+    Ocsf,
 }
 
 impl ExportQuery {
@@ -529,6 +542,7 @@ impl ExportQuery {
         let format = match self.format {
             ExportFormatName::Jsonl => ExportFormat::Jsonl,
             ExportFormatName::Csv => ExportFormat::Csv,
+            ExportFormatName::Ocsf => ExportFormat::Ocsf,
         };
         let listed = AuditQuery {
             actor: self.actor,
@@ -550,7 +564,8 @@ impl ExportQuery {
     }
 }
 
-fn shown(entry: AuditEntry) -> serde_json::Value {
+/// An entry as every list shows it.
+pub fn shown_entry(entry: AuditEntry) -> serde_json::Value {
     let body = AuditEntryBody::from(entry);
     serde_json::to_value(body).expect("an entry has only names as members")
 }
@@ -573,10 +588,11 @@ async fn export(
     let (content_type, name) = match format {
         ExportFormat::Jsonl => ("application/jsonl", "audit.jsonl"),
         ExportFormat::Csv => ("text/csv; charset=utf-8", "audit.csv"),
+        ExportFormat::Ocsf => ("application/jsonl", "audit.ocsf.jsonl"),
     };
     let through = export.through();
     let parts = futures::stream::try_unfold((service, export), async |(service, mut export)| {
-        let part = service.next_of_export(&mut export, shown).await;
+        let part = service.next_of_export(&mut export, shown_entry).await;
         let part = part.inspect_err(|error| tracing::warn!(%error, "an export ended early"))?;
         Ok::<_, ServiceError>(part.map(|part| (part, (service, export))))
     });
@@ -589,7 +605,9 @@ async fn export(
                 .map_err(|error| Problem::internal(&error))?,
         ),
     ];
-    Ok((headers, Body::from_stream(parts)).into_response())
+    let mut response = (headers, Body::from_stream(parts)).into_response();
+    response.extensions_mut().insert(LastsLong);
+    Ok(response)
 }
 
 /// Exports the audit log of a workspace, oldest first, up to a signed checkpoint. The export is

@@ -36,6 +36,10 @@ pub enum FieldCode {
     SecretFound,
     /// More than would be allowed.
     LimitExceeded,
+    /// Of a month that takes no more records.
+    MonthClosed,
+    /// The id of another record.
+    UsageConflict,
 }
 
 /// One mistake in a body.

@@ -30,6 +30,8 @@ use super::{
 
 /// The position of a request or an answer in the log.
 pub const CREWLOG_POSITION: HeaderName = HeaderName::from_static("crewlog-position");
+/// Where a reader of Server-Sent Events goes on.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Makes a write safe to repeat.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -250,20 +252,52 @@ impl<S: Sync> FromRequestParts<S> for MinimumPosition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(text) = single(&parts.headers, &CREWLOG_POSITION)? else {
-            return Ok(Self(None));
-        };
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        match text
-            .parse::<u64>()
-            .ok()
-            .filter(|position| digits && i64::try_from(*position).is_ok())
-        {
-            Some(position) => Ok(Self(Some(position))),
-            None => Err(Problem::invalid_request(
-                "`Crewlog-Position` must be a whole number, as an answer's header has it",
-            )),
-        }
+        let wrong = "`Crewlog-Position` must be a whole number, as an answer's header has it";
+        position_in(&parts.headers, &CREWLOG_POSITION, wrong).map(Self)
+    }
+}
+
+/// The position in a header, where it is there.
+fn position_in(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    wrong: &'static str,
+) -> Result<Option<u64>, Problem> {
+    let Some(text) = single(headers, name)? else {
+        return Ok(None);
+    };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let position = text.parse::<u64>().ok();
+    let position = position.filter(|position| digits && i64::try_from(*position).is_ok());
+    match position {
+        Some(position) => Ok(Some(position)),
+        None => Err(Problem::invalid_request(wrong)),
+    }
+}
+
+/// The last event that a reader of Server-Sent Events has seen: a position of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LastEventId(pub Option<u64>);
+
+impl<S: Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let wrong = "`Last-Event-ID` must be the `id` of an event: a position of the log";
+        position_in(&parts.headers, &LAST_EVENT_ID, wrong).map(Self)
+    }
+}
+
+impl IntoParams for LastEventId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        parameter(
+            "Last-Event-ID",
+            "Goes on after this position, whatever `after` says.",
+            ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                .minimum(Some(0)),
+        )
     }
 }
 
@@ -431,6 +465,15 @@ mod tests {
         assert_eq!(read(&[]).await, Ok(MinimumPosition(None)));
         let wrong = ["", "-1", "+1", "1.0", "9223372036854775808", "x"];
         refused::<MinimumPosition>(CREWLOG_POSITION, &wrong, ProblemCode::InvalidRequest).await;
+    }
+
+    #[tokio::test]
+    async fn the_last_event_is_a_position() {
+        let sent = [(LAST_EVENT_ID, "42")];
+        assert_eq!(read(&sent).await, Ok(LastEventId(Some(42))));
+        assert_eq!(read(&[]).await, Ok(LastEventId(None)));
+        let wrong = ["", "-1", "evt_1"];
+        refused::<LastEventId>(LAST_EVENT_ID, &wrong, ProblemCode::InvalidRequest).await;
     }
 
     #[test]

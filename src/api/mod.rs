@@ -16,6 +16,7 @@ pub mod api_keys;
 mod app;
 mod as_of;
 pub mod audit;
+pub mod audit_tail;
 pub mod auditors;
 pub mod bundles;
 pub mod channels;
@@ -59,17 +60,21 @@ pub mod server;
 mod service_errors;
 pub mod sessions;
 pub mod sign_up;
+pub mod statements;
 pub mod strict_json;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod values;
 pub mod webhook_endpoints;
 pub mod who_may;
 pub mod workspaces;
 
+pub use access_report::shown_access;
 pub use app::{Edge, PublicUrl, app, install_metrics, openapi_json};
+pub use audit::shown_entry;
 pub use middleware::EdgeSettings;
 pub use problem::{Problem, ProblemCode};
 
@@ -106,7 +111,10 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(connections::routes::<integrations::Integrations>())
         .merge(bundles::routes())
         .merge(promotions::routes())
+        .merge(usage::routes())
+        .merge(statements::routes())
         .merge(audit::routes())
+        .merge(audit_tail::routes())
         .merge(access_report::routes())
         .merge(log::routes())
         .merge(health::routes())

@@ -173,6 +173,10 @@ problems! {
         "`GET …/limits` shows what is allowed and what there is. Remove something, raise the limit where it is the workspace's own, or choose a larger plan.";
     LimitExceeded = "limit_exceeded" CONFLICT "The workspace already exceeds it"
         "Each entry of `errors` names something that there is too much of. Remove that first, or choose a larger plan or limit.";
+    MonthClosed = "month_closed" CONFLICT "A month takes no more usage"
+        "Each entry of `errors` names a record of a month that is closed. None of the batch was kept: send the others without them.";
+    UsageConflict = "usage_conflict" CONFLICT "Another record has this id"
+        "Each entry of `errors` names a record whose id another one has, with something else in it. Those that were new were kept; give the named ones ids of their own.";
     IdempotencyInProgress = "idempotency_in_progress" CONFLICT "The first request with this key is still running"
         "Send the same request again after the seconds in `Retry-After`.";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed since you read it"
@@ -191,6 +195,8 @@ problems! {
         "Wait for the seconds in `Retry-After`.";
     RateLimited = "rate_limited" TOO_MANY_REQUESTS "Too many requests to this workspace"
         "Wait for the seconds in `Retry-After`, and spread requests: `RateLimit-Policy` says how many a minute there may be, `RateLimit` how many are left.";
+    TooManyTails = "too_many_tails" TOO_MANY_REQUESTS "Too many tails of audit logs"
+        "Close some that nobody reads, or come back after the seconds in `Retry-After`; a tail goes on from its `Last-Event-ID`.";
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Too much is waiting"
         "Nothing was done. Send it again after the seconds in `Retry-After`, waiting longer each time.";
     Unavailable = "unavailable" SERVICE_UNAVAILABLE "Crewlog cannot answer right now"
@@ -231,7 +237,7 @@ impl ProblemCode {
             | Self::RateLimited
             | Self::Overloaded
             | Self::PositionNotReached => Some(Duration::from_secs(1)),
-            Self::Unavailable => Some(Duration::from_secs(5)),
+            Self::Unavailable | Self::TooManyTails => Some(Duration::from_secs(5)),
             Self::TooManyAttempts => Some(Duration::from_secs(60)),
             _ => None,
         }
@@ -398,6 +404,13 @@ impl Problem {
     pub fn unavailable(error: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = %Chain(error), "a request could not be served");
         Self::of(ProblemCode::Unavailable)
+    }
+
+    /// The same with what is wrong where; the first twenty are kept.
+    pub fn with_errors(mut self, mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(ERRORS_MAX);
+        self.errors = errors;
+        self
     }
 
     /// The same, to be repeated after `wait`, rounded up to whole seconds.

@@ -5,7 +5,16 @@
 //! nothing of its answer for as long. What comes between is bounded by
 //! [`super::EdgeSettings::timeout`]. So many connections are served at once; more wait.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -18,6 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,8 +37,16 @@ use tower::ServiceExt;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// The most connections at once; what waits beyond is the operating system's to keep.
 const CONNECTIONS_MAX: usize = 10_000;
+/// How long an answer that lasts as long as its reader likes may take to end when the server stops:
+/// it has been told, so that what does not end is a reader who takes nothing of it.
+const LONG_ANSWERS_END_WITHIN: Duration = Duration::from_secs(1);
 /// How long to wait where no connection can be accepted, as there are too many.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Marks an answer that lasts as long as its reader likes, and that ends by itself when the server
+/// stops: stopping waits for a moment only.
+#[derive(Debug, Clone, Copy)]
+pub struct LastsLong;
 
 /// Serves `app` until it is told to stop, and then until every request that was begun is
 /// answered. Each request knows its peer's address. `timeout` is how long a client may take to
@@ -86,28 +104,41 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     app: Router,
-    timeout: Duration,
+    quiet_max: Duration,
     stopping: CancellationToken,
 ) {
     // Small answers must not wait for more to be sent.
     let _ = stream.set_nodelay(true);
+    let lasts_long = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        answer(app.clone(), peer, request.map(Body::new))
+        let (app, lasts_long) = (app.clone(), lasts_long.clone());
+        async move {
+            let answered = answer(app, peer, request.map(Body::new)).await;
+            let is_long = |response: &Response| response.extensions().get::<LastsLong>().is_some();
+            lasts_long.store(answered.as_ref().is_ok_and(is_long), Ordering::Relaxed);
+            answered
+        }
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(timeout)
+        .header_read_timeout(quiet_max)
         .max_buf_size(HEADER_BYTES_MAX);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(timeout));
+    stream.set_write_timeout(Some(quiet_max));
     let stream = TokioIo::new(Box::pin(stream));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match lasts_long.load(Ordering::Relaxed) {
+                false => connection.await,
+                true => {
+                    let ended = timeout(LONG_ANSWERS_END_WITHIN, connection).await;
+                    ended.unwrap_or(Ok(()))
+                }
+            }
         }
     };
     if let Err(error) = ended {

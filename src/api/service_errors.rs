@@ -1,7 +1,7 @@
 //! What the service could not do, as a problem. The one place that joins the two.
 
 use super::{
-    fields::FieldError,
+    fields::{FieldCode, FieldError},
     problem::{Problem, ProblemCode},
 };
 use crate::service::ServiceError;
@@ -29,10 +29,35 @@ impl From<ServiceError> for Problem {
                 FieldError::invalid(pointer, detail).into()
             }
             ServiceError::InvalidParameter { .. } => Self::invalid_request(error.to_string()),
+            ServiceError::MonthClosed { records } => {
+                let errors = records.iter().map(|(place, month)| {
+                    let detail = format!("{month} is closed and takes no more records");
+                    FieldError::new(
+                        FieldCode::MonthClosed,
+                        format!("/records/{place}/at"),
+                        detail,
+                    )
+                });
+                Self::of(ProblemCode::MonthClosed).with_errors(errors.collect())
+            }
+            ServiceError::UsageConflict { records } => {
+                let errors = records.iter().map(|place| {
+                    let detail = "another record has this id, and says something else";
+                    FieldError::new(
+                        FieldCode::UsageConflict,
+                        format!("/records/{place}/id"),
+                        detail,
+                    )
+                });
+                Self::of(ProblemCode::UsageConflict).with_errors(errors.collect())
+            }
             ServiceError::UnknownAction { .. } => {
                 Self::new(ProblemCode::UnknownAction, error.to_string())
             }
             ServiceError::Overloaded => Self::of(ProblemCode::Overloaded),
+            ServiceError::TooManyTails { .. } => {
+                Self::new(ProblemCode::TooManyTails, error.to_string())
+            }
             ServiceError::PositionNotReached { position, .. } => Self::new(
                 ProblemCode::PositionNotReached,
                 format!(
@@ -96,6 +121,11 @@ mod tests {
                 422,
             ),
             (ServiceError::Overloaded, "overloaded", 503),
+            (
+                ServiceError::TooManyTails { most: 1 },
+                "too_many_tails",
+                429,
+            ),
             (ServiceError::Unavailable(String::new()), "unavailable", 503),
             (
                 ServiceError::PositionNotReached {
@@ -114,7 +144,7 @@ mod tests {
             let retry = response.headers().get("retry-after");
             let retries = matches!(status, 429 | 503) || code == "idempotency_in_progress";
             assert_eq!(retry.is_some(), retries, "{code}");
-            assert!(status != 429 || retry.is_some_and(|wait| wait == "7"));
+            assert!(code != "too_many_attempts" || retry.is_some_and(|wait| wait == "7"));
         }
         let invalid = ServiceError::InvalidValue {
             pointer: "/plan",

@@ -6,6 +6,7 @@
 //! To add a command: a file with its arguments and `run`, a line in [`Command`], and one in
 //! [`run`].
 
+mod audit;
 mod completions;
 mod demo;
 mod environment;
@@ -106,6 +107,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Recompute every leaf, every chain and the root of the log; or verify an export offline
     Verify(verify::Arguments),
+    /// Follow or export the audit log of a workspace or an organization, or show who has access
+    Audit(audit::Arguments),
     /// Show the keys that checkpoints of the log are verified with, or rotate them
     Keys(keys::Arguments),
     /// Print the OpenAPI document
@@ -165,6 +168,7 @@ async fn run(line: CommandLine) -> Result<Outcome, Failure> {
             Some(offline) => verify::run_offline(offline, output),
             None => verify::run(place()?, output).await,
         },
+        Command::Audit(arguments) => audit::run(arguments, place()?, output).await,
         Command::Keys(arguments) => keys::run(arguments, place()?, output).await,
         Command::Openapi => openapi::run(output),
         Command::Completions(arguments) => completions::run(arguments, output),

@@ -1,7 +1,7 @@
 //! `crewlog serve`: opens the store, serves the API, and stops in order.
 //!
 //! Stopping (SIGTERM, SIGINT): no new connections, requests that are being answered are
-//! finished, what was accepted is written. A second signal ends it at once.
+//! finished, tails and exports end, what was accepted is written. A second signal ends it at once.
 
 use std::{
     net::SocketAddr,
@@ -335,6 +335,7 @@ impl Serving {
     async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
         let started = Instant::now();
         self.stopping.cancel();
+        self.service.end_long_answers();
         let finished = tokio::time::timeout(limit * 3 / 4, &mut self.server).await;
         if finished.is_err() {
             tracing::warn!("some requests did not end in time; they are not waited for any more");

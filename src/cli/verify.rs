@@ -22,7 +22,7 @@ use crate::{
     proofs::note::VerifierKey,
     service::{
         VerifyReport,
-        offline::{self, OfflineReport},
+        offline::{self, Kept, OfflineReport},
         verify,
     },
 };
@@ -32,9 +32,13 @@ pub struct Arguments {
     /// Verify this export, with no store and no server
     #[arg(long, value_name = "EXPORT", requires = "key")]
     offline: Option<PathBuf>,
-    /// With --offline: a checkpoint that was kept, of the size that the export is of
+    /// With --offline: a checkpoint that was kept
     #[arg(long, value_name = "FILE", requires = "offline")]
     checkpoint: Option<PathBuf>,
+    /// With --checkpoint: what proves that one of another size is of the same log, as
+    /// GET /v1/log/proof/consistency answers it
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    consistency: Option<PathBuf>,
     /// With --offline: a key of the log, as `crewlog keys` shows it; may be given several times
     #[arg(long, value_name = "VERIFIER", requires = "offline")]
     #[arg(value_parser = VerifierKey::of_log)]
@@ -47,11 +51,13 @@ impl Arguments {
         let Self {
             offline,
             checkpoint,
+            consistency,
             key,
         } = self;
         offline.map(|export| Offline {
             export,
             checkpoint,
+            consistency,
             keys: key,
         })
     }
@@ -62,6 +68,7 @@ impl Arguments {
 pub struct Offline {
     export: PathBuf,
     checkpoint: Option<PathBuf>,
+    consistency: Option<PathBuf>,
     keys: Vec<VerifierKey>,
 }
 
@@ -76,12 +83,20 @@ pub fn run_offline(offline: Offline, output: Output) -> Result<Outcome, Failure>
             file.display()
         ))
     };
-    let checkpoint = match &offline.checkpoint {
-        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| cannot(file, error))?),
-        None => None,
+    let text = |file: &Option<PathBuf>| match file {
+        Some(file) => match std::fs::read_to_string(file) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) => Err(cannot(file, error)),
+        },
+        None => Ok(None),
     };
+    let (checkpoint, consistency) = (text(&offline.checkpoint)?, text(&offline.consistency)?);
+    let kept = checkpoint.as_deref().map(|checkpoint| Kept {
+        checkpoint,
+        consistency: consistency.as_deref(),
+    });
     let open = || std::fs::File::open(&offline.export).map(std::io::BufReader::new);
-    let report = offline::verify(open, checkpoint.as_deref(), &offline.keys);
+    let report = offline::verify(open, kept, &offline.keys);
     let report = report.map_err(|error| cannot(&offline.export, error))?;
     output.result(&offline_as_json(&report), &offline_as_text(&report))?;
     Ok(match report.holds() {

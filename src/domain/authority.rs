@@ -123,6 +123,10 @@ pub enum Permission {
     SeeLimits,
     /// Set limits below the plan's.
     ChangeLimits,
+    /// See what the workspace used, and its statements.
+    SeeUsage,
+    /// Send what crews have used.
+    SendUsage,
     /// Edit what is in a production crew against the workspace's policy, with a reason.
     BreakGlass,
     /// See promotions, and what crews were promoted.
@@ -135,7 +139,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -146,6 +150,8 @@ impl Permission {
         Self::SelectPlan,
         Self::SeeLimits,
         Self::ChangeLimits,
+        Self::SeeUsage,
+        Self::SendUsage,
         Self::SeeMembers,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -199,6 +205,8 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
+            | Self::SendUsage
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace => &[Owner],
@@ -218,6 +226,8 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
+            | Self::SendUsage
             | Self::SeeMembers
             | Self::SeePolicy
             | Self::AskWhoMay
@@ -255,6 +265,7 @@ impl Permission {
             | Self::SendActivity
             | Self::ManageConnections
             | Self::SeePromotions
+            | Self::SendUsage
             | Self::ProposePromotions
             | Self::DecidePromotions
             | Self::BreakGlass => true,
@@ -277,7 +288,8 @@ impl Permission {
             | Self::TransferOwnership
             | Self::DeleteWorkspace
             | Self::SeeLimits
-            | Self::ChangeLimits => false,
+            | Self::ChangeLimits
+            | Self::SeeUsage => false,
         }
     }
 
@@ -293,6 +305,7 @@ impl Permission {
             Self::SendActivity => KeyRight::Scope(KeyScope::ActivityWrite),
             Self::SeePromotions => KeyRight::Scope(KeyScope::PromotionsRead),
             Self::ProposePromotions => KeyRight::Scope(KeyScope::PromotionsPropose),
+            Self::SendUsage => KeyRight::Scope(KeyScope::UsageWrite),
             Self::DescribeCrews | Self::ManageCrews | Self::EditCrews | Self::ManageConnections => {
                 KeyRight::Scope(KeyScope::CrewsWrite)
             }
@@ -304,6 +317,7 @@ impl Permission {
             | Self::SelectPlan
             | Self::SeeLimits
             | Self::ChangeLimits
+            | Self::SeeUsage
             | Self::ManageKeys
             | Self::AskWhoMay
             | Self::ManageAuditors
@@ -330,6 +344,8 @@ impl Permission {
             Self::SelectPlan => "plan.select",
             Self::SeeLimits => "limits.read",
             Self::ChangeLimits => "limits.change",
+            Self::SeeUsage => "usage.read",
+            Self::SendUsage => "usage.send",
             Self::SeeMembers => "member.read",
             Self::SeeKeys => "api_key.read",
             Self::ManageKeys => "api_key.manage",
@@ -372,6 +388,8 @@ pub enum OrganizationPermission {
     CreateWorkspaces,
     /// Read its audit log, which leaves out what changed inside crews.
     ReadAudit,
+    /// See what its workspaces used.
+    SeeUsage,
     /// See the workspaces in it: for its keys; people see those that they are in.
     SeeWorkspaces,
     /// See which keys the organization has.
@@ -388,11 +406,12 @@ pub enum OrganizationPermission {
 
 impl OrganizationPermission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::See,
         Self::Rename,
         Self::CreateWorkspaces,
         Self::ReadAudit,
+        Self::SeeUsage,
         Self::SeeWorkspaces,
         Self::SeeKeys,
         Self::ManageKeys,
@@ -412,6 +431,7 @@ impl OrganizationPermission {
             | Self::SeeKeys
             | Self::ManageKeys => &[Owner],
             Self::ReadAudit => &[Owner, Auditor],
+            Self::SeeUsage => &[Owner, Billing],
             Self::SeeWorkspaces => &[],
         }
     }
@@ -421,6 +441,7 @@ impl OrganizationPermission {
         match self {
             Self::See => KeyRight::Every,
             Self::ReadAudit => KeyRight::Scope(KeyScope::AuditRead),
+            Self::SeeUsage => KeyRight::Scope(KeyScope::UsageRead),
             Self::SeeWorkspaces => KeyRight::Scope(KeyScope::WorkspacesRead),
             Self::CreateWorkspaces => KeyRight::Scope(KeyScope::WorkspacesCreate),
             Self::Rename
@@ -444,6 +465,7 @@ impl OrganizationPermission {
             Self::Rename => "organization.rename",
             Self::CreateWorkspaces => "workspace.create",
             Self::ReadAudit => "organization_audit.read",
+            Self::SeeUsage => "organization_usage.read",
             Self::SeeWorkspaces => "organization_workspace.read",
             Self::SeeKeys => "organization_key.read",
             Self::ManageKeys => "organization_key.manage",
@@ -607,6 +629,8 @@ mod tests {
                 P::ChangePolicy,
                 P::SeeLimits,
                 P::ChangeLimits,
+                P::SeeUsage,
+                P::SendUsage,
             ],
             [YES, NO, NO, NO],
         ),
@@ -667,6 +691,7 @@ mod tests {
             [
                 P::SeeWorkspace,
                 P::ReadAudit,
+                P::SendUsage,
                 P::SeeMembers,
                 P::SeeKeys,
                 P::SeePolicy,

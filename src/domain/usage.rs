@@ -3,14 +3,18 @@
 //! Records are kept beside the log. What is here is how they are counted: a record belongs to the
 //! month, in UTC, of its own time; quantities are whole numbers and are summed first; money is a
 //! whole number of the currency's minor unit, and is rounded once for each meter of a month,
-//! half a unit upwards. No floating point comes near either.
+//! half a unit upwards. No floating point comes near either, and what would not fit is refused.
+//!
+//! A statement names its records by a digest. Whoever has them, by their ids, counts them with a
+//! [`Recount`] and comes to the same sums and the same digest, or they are not the records.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::{Datelike, NaiveDate, TimeDelta};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use super::{Timestamp, plans::PlanName};
+use super::{Timestamp, contents::Digest, ids::CrewId, plans::PlanName};
 
 /// The most that one record may say.
 pub const QUANTITY_MAX: u64 = 1_000_000_000;
@@ -20,6 +24,8 @@ pub const TOTAL_MAX: u64 = 1_000_000_000_000;
 pub const METERS_MAX: usize = 100;
 /// How long a month stays open for records that are late.
 pub const OPEN_FOR: TimeDelta = TimeDelta::days(3);
+/// The largest whole number that every reader of JSON keeps exactly, 2^53 - 1.
+const EXACT_MAX: u64 = (1 << 53) - 1;
 /// The most minor units that one unit of a meter costs: with it, and [`TOTAL_MAX`], no amount is
 /// larger than what JSON keeps exactly.
 const PRICE_OF_ONE_MAX: u64 = 9_000;
@@ -159,11 +165,93 @@ impl Price {
     }
 
     /// What a quantity costs, half a minor unit rounded upwards.
-    pub fn amount_minor(&self, quantity: u64) -> u64 {
+    ///
+    /// # Errors
+    /// [`TooMuch`] where that is more than JSON keeps exactly: never for a price that is not
+    /// [`wrong`](Self::wrong), and a quantity up to [`TOTAL_MAX`].
+    pub fn amount_minor(&self, quantity: u64) -> Result<u64, TooMuch> {
         let per = u128::from(self.per_quantity.max(1));
         let exact = u128::from(quantity) * u128::from(self.amount_minor);
-        let rounded = (exact * 2 + per) / (per * 2);
-        u64::try_from(rounded).unwrap_or(u64::MAX)
+        // Halves are told from what is left over: doubling `exact` could not be.
+        let rounded = exact / per + u128::from(exact % per >= per.div_ceil(2));
+        u64::try_from(rounded)
+            .ok()
+            .filter(|amount| *amount <= EXACT_MAX)
+            .ok_or(TooMuch)
+    }
+}
+
+/// More than can be stated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is more than can be stated")]
+pub struct TooMuch;
+
+/// So much of a meter, used by a crew.
+///
+/// Its fields stand in the order that RFC 8785 writes them in: see [`Recount`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsageRecord {
+    pub at: Timestamp,
+    pub crew: CrewId,
+    /// The sender's: the first record of an id in a workspace stays.
+    pub id: String,
+    pub meter: String,
+    pub quantity: u64,
+}
+
+/// What was used of a meter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UsedQuantity {
+    pub quantity: u64,
+    /// How many records say so.
+    pub records: u64,
+}
+
+/// The records of a workspace's month, counted one after the other in order of their ids.
+///
+/// Their digest is the SHA-256 of each record's canonical JSON (RFC 8785), each followed by a line
+/// feed: `{"at":1767225600000000,"crew":"crw_…","id":"call-1","meter":"messages","quantity":3}`,
+/// the time in microseconds, the ids compared byte by byte.
+#[derive(Debug, Clone, Default)]
+pub struct Recount {
+    meters: BTreeMap<String, UsedQuantity>,
+    digest: Sha256,
+    last: Option<String>,
+}
+
+impl Recount {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// [`TooMuch`] where its meter comes to more than [`TOTAL_MAX`].
+    ///
+    /// # Panics
+    /// When the ids do not come in their order: the digest would name other records.
+    pub fn count(&mut self, record: &UsageRecord) -> Result<(), TooMuch> {
+        let in_order = self.last.as_deref().is_none_or(|last| last < &*record.id);
+        assert!(in_order, "records are counted in order of their ids");
+        let line = serde_json::to_vec(record).expect("a record is JSON");
+        self.digest.update(line);
+        self.digest.update(b"\n");
+        if !self.meters.contains_key(&record.meter) {
+            self.meters
+                .insert(record.meter.clone(), UsedQuantity::default());
+        }
+        let used = self.meters.get_mut(&record.meter).ok_or(TooMuch)?;
+        used.quantity = used
+            .quantity
+            .checked_add(record.quantity)
+            .filter(|quantity| *quantity <= TOTAL_MAX)
+            .ok_or(TooMuch)?;
+        used.records += 1;
+        let last = self.last.get_or_insert_default();
+        last.clone_from(&record.id);
+        Ok(())
+    }
+
+    /// What they come to, and their digest.
+    pub fn finish(self) -> (BTreeMap<String, UsedQuantity>, Digest) {
+        (self.meters, Digest(self.digest.finalize().into()))
     }
 }
 
@@ -182,16 +270,29 @@ pub struct MeterTotal {
 
 impl MeterTotal {
     /// A meter's month at a price.
-    pub fn at(quantity: u64, records: u64, price: Option<Price>) -> Self {
-        let amount_minor = price
-            .as_ref()
-            .map_or(0, |price| price.amount_minor(quantity));
-        Self {
-            quantity,
-            records,
+    ///
+    /// # Errors
+    /// [`TooMuch`] where it would cost more than can be stated.
+    pub fn at(used: UsedQuantity, price: Option<Price>) -> Result<Self, TooMuch> {
+        let amount_minor = match &price {
+            Some(price) => price.amount_minor(used.quantity)?,
+            None => 0,
+        };
+        Ok(Self {
+            quantity: used.quantity,
+            records: used.records,
             price,
             amount_minor,
-        }
+        })
+    }
+
+    /// Whether the amount is what the quantity costs.
+    fn adds_up(&self) -> bool {
+        let used = UsedQuantity {
+            quantity: self.quantity,
+            records: self.records,
+        };
+        Self::at(used, self.price.clone()).as_ref() == Ok(self)
     }
 }
 
@@ -201,9 +302,11 @@ impl MeterTotal {
 pub struct Statement {
     pub month: Month,
     /// The plan whose prices it was charged by: the one that the workspace was on when the
-    /// month was closed.
+    /// month ended, whatever it has chosen since.
     pub plan: Option<PlanName>,
     pub meters: BTreeMap<String, MeterTotal>,
+    /// Of the records; see [`Recount`].
+    pub records_digest: Digest,
 }
 
 impl Statement {
@@ -211,15 +314,34 @@ impl Statement {
     pub fn amounts(&self) -> BTreeMap<String, u64> {
         amounts(self.meters.values())
     }
+
+    /// What was used of each meter.
+    pub fn used(&self) -> BTreeMap<String, UsedQuantity> {
+        let meters = self.meters.iter();
+        let used = meters.map(|(meter, total)| {
+            let used = UsedQuantity {
+                quantity: total.quantity,
+                records: total.records,
+            };
+            (meter.clone(), used)
+        });
+        used.collect()
+    }
+
+    /// Whether every amount is what its quantity costs.
+    pub fn adds_up(&self) -> bool {
+        self.meters.len() <= METERS_MAX && self.meters.values().all(MeterTotal::adds_up)
+    }
 }
 
-/// What meters come to in each currency.
+/// What meters come to in each currency: far below 2^64, as [`METERS_MAX`] of them at most are
+/// summed, none above 2^53.
 pub fn amounts<'a>(meters: impl IntoIterator<Item = &'a MeterTotal>) -> BTreeMap<String, u64> {
     let mut amounts = BTreeMap::new();
     for meter in meters {
         if let Some(price) = &meter.price {
             let amount: &mut u64 = amounts.entry(price.currency.clone()).or_default();
-            *amount = amount.saturating_add(meter.amount_minor);
+            *amount += meter.amount_minor;
         }
     }
     amounts
@@ -244,12 +366,12 @@ mod tests {
         for (quantity, amount) in [(0, 0), (49, 2), (50, 3), (51, 3), (149, 7), (150, 8)] {
             assert_eq!(
                 price(50, 1_000).amount_minor(quantity),
-                amount,
+                Ok(amount),
                 "{quantity}"
             );
         }
-        assert_eq!(price(1, 3).amount_minor(1), 0);
-        assert_eq!(price(1, 3).amount_minor(2), 1);
+        assert_eq!(price(1, 3).amount_minor(1), Ok(0));
+        assert_eq!(price(1, 3).amount_minor(2), Ok(1));
     }
 
     #[test]
@@ -257,8 +379,7 @@ mod tests {
         let dearest = price(PRICE_OF_ONE_MAX, 1);
         assert_eq!(dearest.wrong(), None);
         let amount = dearest.amount_minor(TOTAL_MAX);
-        assert_eq!(amount, PRICE_OF_ONE_MAX * TOTAL_MAX);
-        assert!(amount < 1 << 53);
+        assert_eq!(amount, Ok(PRICE_OF_ONE_MAX * TOTAL_MAX));
         assert!(price(PRICE_OF_ONE_MAX + 1, 1).wrong().is_some());
     }
 
@@ -287,6 +408,83 @@ mod tests {
         }
     }
 
+    fn crew() -> CrewId {
+        CrewId::from_uuid(uuid::Uuid::from_u128(1))
+    }
+
+    fn record(id: &str, meter: &str, quantity: u64) -> UsageRecord {
+        UsageRecord {
+            at: Timestamp(1_767_225_600_000_000),
+            crew: crew(),
+            id: id.to_owned(),
+            meter: meter.to_owned(),
+            quantity,
+        }
+    }
+
+    #[test]
+    fn records_are_counted_and_named_by_their_digest() {
+        let mut recount = Recount::default();
+        let records = [record("a\"1", "calls", 3), record("b", "calls", 4)];
+        for record in &records {
+            recount.count(record).expect("it fits");
+        }
+        let (meters, digest) = recount.finish();
+        let used = UsedQuantity {
+            quantity: 7,
+            records: 2,
+        };
+        assert_eq!(meters, BTreeMap::from([("calls".to_owned(), used)]));
+        let crew = crew();
+        let lines = format!(
+            "{{\"at\":1767225600000000,\"crew\":\"{crew}\",\"id\":\"a\\\"1\",\
+             \"meter\":\"calls\",\"quantity\":3}}\n\
+             {{\"at\":1767225600000000,\"crew\":\"{crew}\",\"id\":\"b\",\
+             \"meter\":\"calls\",\"quantity\":4}}\n"
+        );
+        assert_eq!(digest, Digest(Sha256::digest(lines).into()));
+    }
+
+    #[test]
+    fn more_than_can_be_stated_is_refused() {
+        let mut recount = Recount::default();
+        let full = record("a", "calls", TOTAL_MAX);
+        assert_eq!(recount.count(&full), Ok(()));
+        assert_eq!(recount.count(&record("b", "calls", 1)), Err(TooMuch));
+        for (amount, per, quantity) in [(u64::MAX, 1, 2), (1 << 53, 1, 1), (u64::MAX, 2, u64::MAX)]
+        {
+            assert_eq!(price(amount, per).amount_minor(quantity), Err(TooMuch));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "in order of their ids")]
+    fn records_out_of_order_are_not_counted() {
+        let mut recount = Recount::default();
+        for id in ["b", "a"] {
+            let _ = recount.count(&record(id, "calls", 1));
+        }
+    }
+
+    #[test]
+    fn a_statement_with_another_amount_does_not_add_up() {
+        let used = UsedQuantity {
+            quantity: 150,
+            records: 2,
+        };
+        let total = MeterTotal::at(used, Some(price(50, 1_000))).expect("it fits");
+        let mut statement = Statement {
+            month: "2026-10".parse().expect("a month"),
+            plan: None,
+            meters: BTreeMap::from([("calls".to_owned(), total)]),
+            records_digest: Recount::default().finish().1,
+        };
+        assert!(statement.adds_up());
+        let calls = statement.meters.get_mut("calls").expect("calls");
+        calls.amount_minor += 1;
+        assert!(!statement.adds_up());
+    }
+
     proptest! {
         /// Never more than half a minor unit away from the exact price.
         #[test]
@@ -295,7 +493,8 @@ mod tests {
             amount in 0..=1_000_000u64,
             per in 1..=1_000_000u64,
         ) {
-            let rounded = u128::from(price(amount, per).amount_minor(quantity));
+            let rounded = price(amount, per).amount_minor(quantity);
+            let rounded = u128::from(rounded.expect("an amount that fits"));
             let (exact, per) = (u128::from(quantity) * u128::from(amount), u128::from(per));
             prop_assert!((rounded * per).abs_diff(exact) * 2 <= per);
         }
@@ -309,7 +508,8 @@ mod tests {
             per in 1..=1_000_000u64,
         ) {
             let price = price(amount, per);
-            prop_assert!(price.amount_minor(quantity) <= price.amount_minor(quantity + more));
+            let [one, other] = [quantity, quantity + more].map(|much| price.amount_minor(much));
+            prop_assert!(one.expect("it fits") <= other.expect("it fits"));
         }
 
         /// Every moment lies in exactly one month, which is written and read back.

@@ -315,6 +315,8 @@ pub struct Journal {
     status: Arc<Status>,
     head: watch::Receiver<u64>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// That it has no writer, and learns of nothing by itself.
+    is_for_reading: bool,
 }
 
 impl std::fmt::Debug for Job {
@@ -357,7 +359,24 @@ impl Journal {
             status,
             head: head_watch,
             writer: Mutex::new(Some(tokio::spawn(writer.run()))),
+            is_for_reading: false,
         })
+    }
+
+    /// The log as it can be read beside whoever writes it. It knows of no head, and a unit is
+    /// refused.
+    pub fn for_reading(store: Arc<dyn Store>, source: Arc<dyn Source>) -> Self {
+        let queue = FairQueue::new(QueueLimits { capacity: 0 });
+        queue.close();
+        Self {
+            store,
+            source,
+            queue: Arc::new(queue),
+            status: Arc::default(),
+            head: watch::channel(0).1,
+            writer: Mutex::default(),
+            is_for_reading: true,
+        }
     }
 
     /// Submits a unit and waits until it is in the log, or refused.
@@ -443,9 +462,14 @@ impl Journal {
             *heard.unwrap_or_else(PoisonError::into_inner)
         };
         match self.store.kind() {
-            StoreKind::Sqlite => true,
+            StoreKind::Sqlite => !self.is_for_reading,
             StoreKind::Postgres => heard().is_some_and(|at| at.elapsed() <= within),
         }
+    }
+
+    /// Whether nothing is written from here.
+    pub fn is_for_reading(&self) -> bool {
+        self.is_for_reading
     }
 
     /// How many units wait.

@@ -136,7 +136,8 @@ impl AccessFold {
             | WorkspaceEvent::AuditorExpired { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
-            | WorkspaceEvent::LimitsChanged { .. } => {}
+            | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. } => {}
         }
     }
 

@@ -317,6 +317,13 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
         WorkspaceEvent::ApiKeyRevoked(revoked) => key_revoked(event, revoked),
         WorkspaceEvent::ApiKeyExpired(expired) => key_expired(event, expired),
         WorkspaceEvent::PolicyChanged { .. } => describe_policy(event, happened),
+        WorkspaceEvent::UsageMonthClosed { statement } => {
+            let month = statement.month.to_string();
+            Description::of(event, "usage_month.closed", workspace)
+                .changed("month", Json::Null, month.as_str())
+                .changed("amounts", Json::Null, json!(statement.amounts()))
+                .named(&[&month])
+        }
         WorkspaceEvent::LimitsChanged { from, to } => {
             let changed = from.named().into_iter().zip(to.named());
             let changed = changed.filter(|((_, from), (_, to))| from != to);
@@ -408,6 +415,7 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         | WorkspaceEvent::CrewListed { .. }
         | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::LimitsChanged { .. }
+        | WorkspaceEvent::UsageMonthClosed { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }
@@ -507,6 +515,7 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::CrewListed { .. }
         | WorkspaceEvent::CrewUnlisted { .. }
         | WorkspaceEvent::LimitsChanged { .. }
+        | WorkspaceEvent::UsageMonthClosed { .. }
         | WorkspaceEvent::MemberJoined { .. }
         | WorkspaceEvent::MemberRoleChanged { .. }
         | WorkspaceEvent::MemberRemoved { .. }

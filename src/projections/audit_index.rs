@@ -605,6 +605,40 @@ pub async fn last_acted(
     Ok(acted)
 }
 
+/// The same of what the index had not come to at `behind`: looked for in the log itself, for who
+/// cannot bring the index on.
+///
+/// # Errors
+/// When the store cannot be read, or holds an event that this version cannot.
+pub async fn acted_behind(
+    store: &dyn Store,
+    workspace: &str,
+    actors: &BTreeSet<String>,
+    behind: u64,
+    through: u64,
+) -> Result<Vec<(String, Timestamp)>, EngineError> {
+    let (mut acted, mut after) = (Vec::new(), behind);
+    while after < through {
+        let page = through.min(after + TAIL_PAGE);
+        let scan = Scan::Between {
+            after,
+            through: page,
+            scope: None,
+        };
+        for event in &store.scan(scan).await? {
+            let row = row(event);
+            let counts =
+                row.workspace.as_deref() == Some(workspace) || row.action == "session.started";
+            let actor = row.actor.filter(|actor| actors.contains(actor));
+            if let (Some(actor), true) = (actor, counts && row.outcome == "ok") {
+                acted.push((actor, event.recorded_at));
+            }
+        }
+        after = page;
+    }
+    Ok(acted)
+}
+
 /// Takes the row for this transaction, so that of several processes one brings it on, and
 /// none while a rebuild replaces it.
 const ADVANCE: &str = "

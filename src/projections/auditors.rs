@@ -81,6 +81,7 @@ impl Projection for Auditors {
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

@@ -100,6 +100,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -163,6 +164,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

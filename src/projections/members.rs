@@ -103,6 +103,7 @@ impl Projection for Members {
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. }
             | WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::InvitationResent { .. }
             | WorkspaceEvent::InvitationAccepted { .. }
@@ -173,6 +174,7 @@ impl Projection for Members {
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. }
             | WorkspaceEvent::MemberInvited { .. }
             | WorkspaceEvent::InvitationResent { .. }
             | WorkspaceEvent::InvitationAccepted { .. }

@@ -36,6 +36,7 @@ mod policies;
 mod promotions;
 mod query;
 mod rebuild;
+mod statements;
 mod users;
 mod workspaces;
 
@@ -73,6 +74,7 @@ pub use promotions::{
 };
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
+pub use statements::{StatementDocument, Statements};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 
@@ -256,6 +258,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Promotions>(),
         one::<Changelog>(),
         one::<Limits>(),
+        one::<Statements>(),
     ]
 }
 

@@ -240,11 +240,35 @@ impl<P: Projection> Documents<P> {
         limit: u64,
         keep: impl Fn(P::Document) -> Option<P::Document>,
     ) -> Result<Page<P::Document>, StoreError> {
+        self.page_where(By::Parent(parent), after, limit, keep)
+            .await
+    }
+
+    /// [`Documents::page_of_lookup`] of those that `keep` lets through, as it leaves them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page_of_lookup_where(
+        &self,
+        lookup: &str,
+        after: Option<&str>,
+        limit: u64,
+        keep: impl Fn(P::Document) -> Option<P::Document>,
+    ) -> Result<Page<P::Document>, StoreError> {
+        self.page_where(By::Lookup(lookup), after, limit, keep)
+            .await
+    }
+
+    async fn page_where(
+        &self,
+        by: By<'_>,
+        after: Option<&str>,
+        limit: u64,
+        keep: impl Fn(P::Document) -> Option<P::Document>,
+    ) -> Result<Page<P::Document>, StoreError> {
         let mut after = after.map(str::to_owned);
         loop {
-            let page = self
-                .page(By::Parent(parent), after.as_deref(), limit)
-                .await?;
+            let page = self.page(by, after.as_deref(), limit).await?;
             after = page.items.last().map(|(key, _)| key.clone());
             let kept = page
                 .items

@@ -111,7 +111,8 @@ impl Projection for Workspaces {
             | WorkspaceEvent::MembershipLimitReached { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
-            | WorkspaceEvent::LimitsChanged { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

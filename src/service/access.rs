@@ -141,6 +141,26 @@ impl Service {
         })
     }
 
+    /// The same for whoever has the store: nobody is asked, and no entry is written.
+    ///
+    /// # Errors
+    /// [`crate::domain::Refusal::NotFound`] where there is no such workspace; an invalid parameter
+    /// for a moment that has not come yet.
+    pub async fn operators_access(
+        &self,
+        workspace: WorkspaceId,
+        question: AccessQuestion,
+    ) -> Result<AccessReport, ServiceError> {
+        let place = self.known_place(workspace).await?;
+        let moment = self.moment("as_of", question.as_of).await?;
+        let held = self.access_at(place, moment, question).await?;
+        Ok(AccessReport {
+            at: moment.at,
+            position: moment.position,
+            principals: self.access_views(place, moment, held).await?,
+        })
+    }
+
     /// What differs in access between two moments: from before the first entry to now, where
     /// nothing is said.
     ///
@@ -320,14 +340,23 @@ impl Service {
         held: &[AccessHeld],
     ) -> Result<HashMap<PrincipalId, Timestamp>, ServiceError> {
         let store = &**self.journal.store();
-        audit_index::catch_up(store).await?;
+        let indexed = match self.journal.is_for_reading() {
+            false => audit_index::catch_up(store).await?,
+            true => audit_index::state(store).await?,
+        };
         let mut by_id = HashMap::new();
         for access in held {
             by_id.insert(access.held.principal.to_string(), access.held.principal);
         }
         let ids: Vec<String> = by_id.keys().cloned().collect();
         let workspace = workspace.to_string();
-        let acted = audit_index::last_acted(store, &workspace, &ids, moment.position).await?;
+        let mut acted = audit_index::last_acted(store, &workspace, &ids, moment.position).await?;
+        let ids = ids.into_iter().collect();
+        let behind = indexed.position;
+        // Later than what the index has, and in order.
+        acted.extend(
+            audit_index::acted_behind(store, &workspace, &ids, behind, moment.position).await?,
+        );
         let mut uses: HashMap<PrincipalId, Timestamp> = HashMap::new();
         for (id, at) in acted {
             uses.extend(by_id.get(&id).map(|principal| (*principal, at)));

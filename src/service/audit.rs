@@ -7,13 +7,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value as Json;
 
-use super::{Opened, Principal, Request, Service, ServiceError};
+use super::{
+    Opened, Principal, Request, Service, ServiceError,
+    ocsf::{Activity, activity_of},
+};
 use crate::{
     domain::{
         Refusal, Timestamp,
         authority::{Actor, OrganizationPermission, Permission},
         contents::{Content, Difference, differences},
-        crew::Item,
+        crew::{CrewEvent, Item},
         environment::Environment,
         event::Event,
         ids::{CrewId, EventId, OrganizationId, UserId, WorkspaceId},
@@ -37,6 +40,16 @@ const KEY: &str = "api_key";
 
 /// Words of a free-text search that are looked at.
 const WORDS_MAX: usize = 8;
+
+/// Contents of one entry that are compared at once.
+const CONTENTS_AT_ONCE: usize = 32;
+/// How much is read of the contents that one entry names, in bytes.
+const CONTENTS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The most places that are told of one entry.
+const PLACES_MAX: usize = 10_000;
+
+/// A content that was changed: whose, where there are many, and from what to what.
+type ContentChange = (Option<EntryTarget>, Option<Content>, Option<Content>);
 
 /// Whose log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +116,8 @@ pub struct AuditEntry {
     pub id: EventId,
     pub recorded_at: Timestamp,
     pub action: String,
+    /// What it is to OCSF.
+    pub activity: Activity,
     pub outcome: AuditOutcome,
     pub actor: EntryActor,
     pub target: EntryTarget,
@@ -123,7 +138,23 @@ pub struct AuditEntry {
     /// What of it is sealed: each with the field that it was sealed for.
     pub sealed: Vec<(String, Sealed)>,
     /// Of one entry that names contents: where these differ. None where they cannot be read.
-    pub contents: Option<Vec<Difference>>,
+    pub contents: Option<ContentsChanged>,
+}
+
+/// Where the contents differ that an entry names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ContentsChanged {
+    pub places: Vec<ContentPlace>,
+    /// Whether there is more than is told.
+    pub is_cut: bool,
+}
+
+/// One place where a content differs from what it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContentPlace {
+    /// Whose content, where an entry names those of many.
+    pub item: Option<EntryTarget>,
+    pub difference: Difference,
 }
 
 /// A page of entries.
@@ -216,37 +247,65 @@ impl Service {
     async fn contents_changed(
         &self,
         position: u64,
-    ) -> Result<Option<Vec<Difference>>, ServiceError> {
+    ) -> Result<Option<ContentsChanged>, ServiceError> {
         let stored = stores::events_at(&**self.journal.store(), &[position]).await?;
         let Some(recorded) = stored.first().map(StoredEvent::decode).transpose()? else {
             return Ok(None);
         };
-        let Event::Crew(happened) = &recorded.event else {
+        let (Event::Crew(happened), Ok(workspace)) = (&recorded.event, recorded.scope.parse())
+        else {
             return Ok(None);
         };
-        let (Some(item), Ok(workspace)) = (happened.of_item(), recorded.scope.parse()) else {
+        let named = contents_named(happened);
+        if named.is_empty() {
             return Ok(None);
-        };
-        let of = async |item: Option<&Item>| match item {
-            Some(item) => self.json_of(workspace, item.content).await.map(Some),
-            None => Ok(None),
-        };
-        match (of(item.from()).await, of(item.to()).await) {
-            (Ok(from), Ok(to)) => Ok(Some(differences(from.as_ref(), to.as_ref()))),
-            (Err(error), _) | (_, Err(error)) => {
+        }
+        match self.compared_contents(workspace, &named).await {
+            Ok(changed) => Ok(Some(changed)),
+            Err(error) => {
                 tracing::error!(%error, position, "the contents of an entry cannot be read");
                 Ok(None)
             }
         }
     }
 
-    async fn json_of(
+    /// Where contents differ, as far as so much of it is told.
+    async fn compared_contents(
         &self,
         workspace: WorkspaceId,
-        content: Content,
-    ) -> Result<Json, ServiceError> {
-        let text = self.content(workspace, content).await?;
-        serde_json::from_str(&text).map_err(|error| ServiceError::Internal(error.to_string()))
+        named: &[ContentChange],
+    ) -> Result<ContentsChanged, ServiceError> {
+        let (mut changed, mut bytes) = (ContentsChanged::default(), 0);
+        for some in named.chunks(CONTENTS_AT_ONCE) {
+            let contents = some.iter().flat_map(|(_, from, to)| [*from, *to]).flatten();
+            let contents: Vec<Content> = contents.collect();
+            bytes += contents.iter().map(|content| content.size).sum::<u64>();
+            if named.len() > 1 && bytes > CONTENTS_BYTES_MAX {
+                changed.is_cut = true;
+                break;
+            }
+            let mut texts = self.contents_of(workspace, &contents).await?.into_iter();
+            let mut said = |content: &Option<Content>| match content {
+                Some(_) => texts
+                    .next()
+                    .map(|text| serde_json::from_str(&text))
+                    .transpose(),
+                None => Ok(None),
+            };
+            for (item, from, to) in some {
+                let sides = said(from).and_then(|from| Ok((from, said(to)?)));
+                let (from, to): (Option<Json>, Option<Json>) =
+                    sides.map_err(|error| ServiceError::Internal(error.to_string()))?;
+                let places = differences(from.as_ref(), to.as_ref()).into_iter();
+                changed.places.extend(places.map(|difference| ContentPlace {
+                    item: item.clone(),
+                    difference,
+                }));
+            }
+        }
+        changed.is_cut |= changed.places.len() > PLACES_MAX;
+        changed.places.truncate(PLACES_MAX);
+        Ok(changed)
     }
 
     pub(super) async fn may_read_audit(
@@ -274,6 +333,46 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// That there is such a log: what is gone has left one.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where there is none.
+    pub(super) async fn has_entries(&self, scope: AuditScope) -> Result<(), ServiceError> {
+        let search = self
+            .audit_search(scope, &AuditFilter::default(), None)
+            .await?;
+        let found = audit_index::positions(&**self.journal.store(), &search, 1).await?;
+        match found.value.is_empty() {
+            false => Ok(()),
+            true => Err(Refusal::NotFound {
+                what: "audit log",
+                hidden: false,
+            }
+            .into()),
+        }
+    }
+
+    /// The same of somebody who was known a moment ago, by what the store says now; a refusal is
+    /// no attempt.
+    pub(super) async fn reads_audit_now(
+        &self,
+        principal: &Principal,
+        scope: AuditScope,
+    ) -> Result<(), ServiceError> {
+        match scope {
+            AuditScope::Workspace(id) => {
+                let place = self.present_place(id).await?;
+                self.is_allowed(principal, place, Permission::ReadAudit)
+                    .await
+            }
+            AuditScope::Organization(id) => {
+                let permission = OrganizationPermission::ReadAudit;
+                self.is_allowed_in_organization(principal, id, permission)
+                    .await
+            }
+        }
     }
 
     pub(super) async fn audit_search(
@@ -309,8 +408,8 @@ impl Service {
             .words
             .iter()
             .flat_map(|words| words.split_whitespace());
-        let realm = self.realm_of_scope(scope).await?;
         for word in words.take(WORDS_MAX) {
+            let realm = self.realm_of_scope(scope).await?;
             let people = self.people_called(&realm, word).await?;
             search.word_or_any(word, people.iter().map(ToString::to_string).collect());
         }
@@ -454,6 +553,7 @@ impl Service {
             id: recorded.id,
             recorded_at: recorded.recorded_at,
             action: description.action,
+            activity: activity_of(&recorded.event),
             outcome: description.outcome,
             actor: EntryActor {
                 kind: actor.kind(),
@@ -521,6 +621,26 @@ impl Service {
             None => Ok(None),
         }
     }
+}
+
+/// The contents that an event of a crew changes.
+fn contents_named(happened: &CrewEvent) -> Vec<ContentChange> {
+    let content = |item: &Option<Item>| item.as_ref().map(|item| item.content);
+    if let Some(one) = happened.of_item() {
+        let (from, to) = (one.from().cloned(), one.to().cloned());
+        return vec![(None, content(&from), content(&to))];
+    }
+    let changes = happened.promoted().map(|promoted| promoted.changes.iter());
+    let named = changes.into_iter().flatten().map(|change| {
+        let item = change.to.as_ref().or(change.from.as_ref());
+        let target = EntryTarget {
+            kind: change.item.kind().name(),
+            id: change.item.to_string(),
+            name: item.map(|item| item.name.clone()),
+        };
+        (Some(target), content(&change.from), content(&change.to))
+    });
+    named.collect()
 }
 
 fn sealed_in(recorded: &Recorded, description: &Description) -> Vec<(String, Sealed)> {

@@ -88,17 +88,14 @@ pub(super) fn pin_all(staged: &[Staged], desk: &mut Desk<'_>) -> Result<(), Reje
         return Err(Rejection::Recompose);
     }
     for some in staged.chunks(PINNED_AT_ONCE) {
-        let digests: Vec<Value> = some
-            .iter()
-            .map(|staged| staged.content.digest.0.as_slice().into())
-            .collect();
-        let (placeholders, digests) = padded(&digests, 2);
+        let digests: Vec<_> = some.iter().map(|staged| staged.content.digest).collect();
+        let (wanted, values) = wanted(&digests);
         let sql = format!(
             "UPDATE blobs SET pinned = 1
-              WHERE workspace = $1 AND pinned = 0 AND digest IN ({placeholders})"
+              WHERE workspace = $1 AND pinned = 0 AND digest IN ({wanted})"
         );
         let mut parameters: Vec<Value> = vec![some[0].workspace.to_string().into()];
-        parameters.extend(digests);
+        parameters.extend(values);
         desk.write_beside(Statement::new(sql, parameters));
     }
     Ok(())
@@ -110,14 +107,21 @@ async fn present(
     workspace: &str,
     digests: &[Digest],
 ) -> Result<BTreeSet<Digest>, StoreError> {
-    let values: Vec<Value> = digests.iter().map(|it| it.0.as_slice().into()).collect();
-    let (placeholders, values) = padded(&values, 2);
-    let sql =
-        format!("SELECT digest FROM blobs WHERE workspace = $1 AND digest IN ({placeholders})");
+    let (wanted, values) = wanted(digests);
+    let sql = format!("SELECT digest FROM blobs WHERE workspace = $1 AND digest IN ({wanted})");
     let mut parameters: Vec<Value> = vec![workspace.into()];
     parameters.extend(values);
     let rows = store.query(&sql, parameters).await?;
     rows.iter().map(|row| Ok(Digest(row.hash(0)?))).collect()
+}
+
+/// The rows of some digests, from the second parameter on. Not a list: in a plan for all parameters
+/// PostgreSQL would look none of a list up, but compare each of the workspace's with all of it.
+fn wanted(digests: &[Digest]) -> (String, Vec<Value>) {
+    let values: Vec<Value> = digests.iter().map(|it| it.0.as_slice().into()).collect();
+    let (placeholders, values) = padded(&values, 2);
+    let rows = placeholders.replace(", ", "), (");
+    (format!("VALUES ({rows})"), values)
 }
 
 fn at(workspace: WorkspaceId, digest: Digest) -> [Value; 2] {
@@ -381,15 +385,13 @@ async fn kept(
     workspace: &str,
     digests: &[Digest],
 ) -> Result<Vec<((String, Digest), Kept)>, StoreError> {
-    let texts: Vec<_> = digests.iter().map(|digest| digest.0.as_slice()).collect();
-    let placeholders: Vec<_> = (2..texts.len() + 2).map(|at| format!("${at}")).collect();
+    let (wanted, values) = wanted(digests);
     let sql = format!(
         "SELECT digest, size, key_version, sealed FROM blobs
-          WHERE workspace = $1 AND digest IN ({})",
-        placeholders.join(", ")
+          WHERE workspace = $1 AND digest IN ({wanted})"
     );
     let mut parameters: Vec<Value> = vec![workspace.into()];
-    parameters.extend(texts.into_iter().map(Value::from));
+    parameters.extend(values);
     let rows = store.query(&sql, parameters).await?;
     let row = |row: &crate::journal::stores::Row| {
         let kept = Kept {

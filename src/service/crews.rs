@@ -494,11 +494,22 @@ impl Service {
             let shown = reaches(principal, crew.place) && filter.lets_through(&crew);
             shown.then_some(crew)
         };
-        let parent = workspace.to_string();
         let crews = state.documents::<Crews>();
-        Ok(crews
-            .page_of_parent_where(&parent, after, limit, keep)
-            .await?)
+        let page = match &filter.client {
+            Some(client) => {
+                let lookup = Crews::of_client(&workspace, client);
+                crews
+                    .page_of_lookup_where(&lookup, after, limit, keep)
+                    .await
+            }
+            None => {
+                let parent = workspace.to_string();
+                crews
+                    .page_of_parent_where(&parent, after, limit, keep)
+                    .await
+            }
+        };
+        Ok(page?)
     }
 
     /// The crew of a workspace that a body names.

@@ -42,6 +42,8 @@ pub struct DueReport {
     pub auditors_expired: u64,
     /// Scheduled promotions that were applied, or whose schedules ended.
     pub promotions_due: u64,
+    /// Months of usage that were closed.
+    pub months_closed: u64,
     /// Contents that were staged and never pinned.
     pub contents_collected: u64,
     /// Names of an older store by which people can be found now.
@@ -119,6 +121,7 @@ impl Service {
             }
         }
         report.names_caught_up = self.catch_up_with_words().await?;
+        report.months_closed = self.close_due_months().await?;
         report.contents_collected = self.collect_contents().await?;
         report.activity_deleted = self.delete_old_activity().await?;
         report.rests_ended = self.end_what_is_over().await?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    domain::Refusal,
+    domain::{Refusal, usage::Month},
     journal::{
         SubmitError, entry::DecodeError, loading::LoadError, sealing::KeyringError,
         stores::StoreError,
@@ -49,12 +49,27 @@ pub enum ServiceError {
     /// A query parameter that only the service could judge.
     #[error("{name}: {detail}")]
     InvalidParameter { name: &'static str, detail: String },
+    /// Records of months that take none any more; none was kept.
+    #[error("{} records are of a month that is closed", records.len())]
+    MonthClosed {
+        /// Places in the batch, with the month of each.
+        records: Vec<(usize, Month)>,
+    },
+    /// Records whose id another record has, which says something else.
+    #[error("{} records have the id of another record", records.len())]
+    UsageConflict {
+        /// Places in the batch.
+        records: Vec<usize>,
+    },
     /// No permission has this name.
     #[error("there is no action of this name; there are: {}", known.join(", "))]
     UnknownAction { known: Vec<&'static str> },
     /// Too much is waiting; nothing was done.
     #[error("too many commands are waiting")]
     Overloaded,
+    /// As many tails of audit logs of this organization are open as may be.
+    #[error("{most} tails of audit logs of the organization are open, which is as many as may be")]
+    TooManyTails { most: usize },
     /// The store cannot be used now; a write may have happened or not.
     #[error("the store cannot be used now: {0}")]
     Unavailable(String),

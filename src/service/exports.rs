@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     AuditEntry, AuditFilter, AuditScope, Order, Principal, Request, Service, ServiceError,
-    SignedCheckpoint, signing,
+    SignedCheckpoint, ocsf, signing,
+    tails::AuditReader,
     write::{Composed, Made, Sender},
 };
 use crate::{
@@ -67,6 +68,8 @@ pub enum ExportFormat {
     Jsonl,
     /// For spreadsheets: proven as a whole, by the statement at its end.
     Csv,
+    /// For security tools, one event of OCSF a line: proven as a whole, as CSV is.
+    Ocsf,
 }
 
 impl ExportFormat {
@@ -75,6 +78,7 @@ impl ExportFormat {
         match self {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
+            Self::Ocsf => "ocsf",
         }
     }
 }
@@ -90,7 +94,7 @@ enum Stage {
 /// An export that is being sent.
 #[derive(Debug)]
 pub struct AuditExport {
-    request: Request,
+    reader: AuditReader,
     scope: AuditScope,
     filter: AuditFilter,
     format: ExportFormat,
@@ -113,6 +117,19 @@ impl AuditExport {
     /// The position that it goes up to.
     pub fn through(&self) -> u64 {
         self.checkpoint.size
+    }
+
+    /// The position of the last entry that was sent.
+    pub fn position(&self) -> u64 {
+        match self.stage {
+            Stage::Beginning | Stage::Entries => self.cursor.unwrap_or(0),
+            Stage::Ended => self.through(),
+        }
+    }
+
+    /// Entries that were sent.
+    pub fn entries(&self) -> u64 {
+        self.entries
     }
 
     fn scope_id(&self) -> String {
@@ -166,6 +183,37 @@ fn names_of(filter: &AuditFilter) -> Vec<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
+fn export_of(
+    reader: AuditReader,
+    scope: AuditScope,
+    filter: AuditFilter,
+    format: ExportFormat,
+    checkpoint: SignedCheckpoint,
+) -> Result<AuditExport, ServiceError> {
+    let signed = checkpoint.checkpoint()?;
+    let before = filter.before.unwrap_or(u64::MAX).min(signed.size + 1);
+    Ok(AuditExport {
+        reader,
+        scope,
+        filters: names_of(&filter),
+        filter: AuditFilter {
+            order: Order::OldestFirst,
+            before: Some(before),
+            ..filter
+        },
+        format,
+        checkpoint,
+        root: signed.root,
+        origin: signed.origin,
+        stage: Stage::Beginning,
+        cursor: None,
+        first: None,
+        entries: 0,
+        digest: Sha256::new(),
+        check: [0; 32],
+    })
+}
+
 impl Service {
     /// Begins an export, which is an entry of the log itself from here on.
     ///
@@ -184,28 +232,27 @@ impl Service {
         let noted = self.note_export(request, principal, scope, format, &filters);
         let position = noted.await?;
         let checkpoint = self.checkpoint_of(position).await?;
-        let signed = checkpoint.checkpoint()?;
-        let before = filter.before.unwrap_or(u64::MAX).min(signed.size + 1);
-        Ok(AuditExport {
-            request: request.clone(),
-            scope,
-            filter: AuditFilter {
-                order: Order::OldestFirst,
-                before: Some(before),
-                ..filter
-            },
-            format,
-            filters,
-            checkpoint,
-            root: signed.root,
-            origin: signed.origin,
-            stage: Stage::Beginning,
-            cursor: None,
-            first: None,
-            entries: 0,
-            digest: Sha256::new(),
-            check: [0; 32],
-        })
+        let reader = AuditReader::caller(request, principal);
+        export_of(reader, scope, filter, format, checkpoint)
+    }
+
+    /// The same for whoever has the store, up to the newest checkpoint that there is: nothing is
+    /// written, and so it is no entry. None where no checkpoint was ever made.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn begin_operators_export(
+        &self,
+        scope: AuditScope,
+        filter: AuditFilter,
+        format: ExportFormat,
+    ) -> Result<Option<AuditExport>, ServiceError> {
+        self.has_entries(scope).await?;
+        let Some(checkpoint) = self.newest_checkpoint().await? else {
+            return Ok(None);
+        };
+        let reader = AuditReader::Operator;
+        export_of(reader, scope, filter, format, checkpoint).map(Some)
     }
 
     async fn note_export(
@@ -259,19 +306,6 @@ impl Service {
         Ok(receipt.await?.position)
     }
 
-    /// Whether whoever began something still may read this log: asked again while it lasts.
-    ///
-    /// # Errors
-    /// When the session or the key has ended, or the right is gone.
-    pub async fn still_reads_audit(
-        &self,
-        request: &Request,
-        scope: AuditScope,
-    ) -> Result<(), ServiceError> {
-        let principal = self.principal(request).await?;
-        self.may_read_audit(request, principal, scope).await
-    }
-
     /// The next part of an export; none at its end. `shown` says how an entry is shown.
     ///
     /// # Errors
@@ -286,6 +320,8 @@ impl Service {
             Stage::Beginning => {
                 export.stage = Stage::Entries;
                 let head = match export.format {
+                    // Every line is an event, the last as well.
+                    ExportFormat::Ocsf => String::new(),
                     ExportFormat::Jsonl => line(&json!({"export": export.about()})),
                     ExportFormat::Csv => {
                         let names = COLUMNS.map(|(name, _)| name.to_owned()).into_iter();
@@ -295,8 +331,10 @@ impl Service {
                 Ok(Some(export.send(head)))
             }
             Stage::Entries => {
-                self.still_reads_audit(&export.request, export.scope)
-                    .await?;
+                if self.stopping.is_cancelled() {
+                    return Err(ServiceError::Unavailable("the server stops".to_owned()));
+                }
+                self.still_reads(&export.reader, export.scope).await?;
                 let search = self.audit_search(export.scope, &export.filter, export.cursor);
                 let store = &**self.journal.store();
                 let found = audit_index::positions(store, &search.await?, PAGE).await?;
@@ -311,6 +349,7 @@ impl Service {
                 let text = match export.format {
                     ExportFormat::Jsonl => self.proven_lines(export, entries, shown).await?,
                     ExportFormat::Csv => rows(export, entries, shown),
+                    ExportFormat::Ocsf => events(export, &entries),
                 };
                 Ok(Some(export.send(text)))
             }
@@ -400,6 +439,14 @@ impl Service {
             ExportFormat::Jsonl => line(&json!({
                 "statement": statement, "checkpoint": export.checkpoint.note,
             })),
+            ExportFormat::Ocsf => {
+                let now_ms = self.source().now().0.div_euclid(1_000);
+                line(&ocsf::statement(
+                    &statement,
+                    &export.checkpoint.note,
+                    now_ms,
+                ))
+            }
             ExportFormat::Csv => row([
                 "statement".to_owned(),
                 statement,
@@ -444,6 +491,18 @@ fn rows(
         export.check = check_after(export.check, &cells);
         let check = BASE64_STANDARD.encode(&export.check[..12]);
         text.push_str(&format!("{},{check}\r\n", cells.trim_end()));
+    }
+    text
+}
+
+/// Events of OCSF, each with a check over itself and all before it.
+fn events(export: &mut AuditExport, entries: &[AuditEntry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let mut event = ocsf::event(entry);
+        export.check = check_after(export.check, &event.to_string());
+        event["unmapped"]["check"] = json!(BASE64_STANDARD.encode(&export.check[..12]));
+        text.push_str(&line(&event));
     }
     text
 }

@@ -35,6 +35,7 @@ mod me;
 mod members;
 mod moments;
 mod name_words;
+pub mod ocsf;
 pub mod offline;
 mod organization_members;
 mod organizations;
@@ -53,9 +54,12 @@ mod secrets;
 mod sessions;
 mod sign_up;
 pub mod signing;
+mod statements;
+mod tails;
 mod throttle;
 mod transparency;
 mod tree;
+mod usage;
 mod verification;
 mod who_may;
 mod workspaces;
@@ -69,6 +73,7 @@ use std::{
 
 use lru::LruCache;
 use std::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::projections::audit_index::Order;
 pub use acceptance::{Acceptance, Accepted, Newcomer};
@@ -79,7 +84,8 @@ pub use activity::{
 };
 pub use api_keys::{ApiKeyView, KeyCheck, KeyQuestion, KeyVerdict, NewKey};
 pub use audit::{
-    AuditEntry, AuditFilter, AuditPage, AuditScope, EntryActor, EntryChange, EntryTarget,
+    AuditEntry, AuditFilter, AuditPage, AuditScope, ContentPlace, ContentsChanged, EntryActor,
+    EntryChange, EntryTarget,
 };
 pub use auditors::AuditorView;
 pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
@@ -112,8 +118,14 @@ pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
+pub use statements::recount;
+pub use tails::{AuditTail, TailEnd, TailStep};
 pub use transparency::{
     COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
+};
+pub use usage::{
+    CrewUsage, MonthSoFar, OrganizationUsage, USAGE_RECORDS_MAX, UsageOfWorkspace, UsageReceipt,
+    WorkspaceUsage,
 };
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
@@ -128,8 +140,8 @@ use crate::{
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
         Invitations, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Limits, Members,
-        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Users,
-        Workspaces, audit_index,
+        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Statements,
+        Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -142,6 +154,7 @@ use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
 use signing::SigningError;
+use tails::Tails;
 use throttle::SignUpLimit;
 use transparency::Transparency;
 
@@ -228,6 +241,9 @@ pub struct Service {
     word_index: WordIndex,
     paces: Paces,
     transparency: Transparency,
+    tails: Arc<Tails>,
+    /// Cancelled when the server stops: what lasts as long as its reader likes ends then.
+    stopping: CancellationToken,
     settings: ServiceSettings,
     places: Mutex<LruCache<WorkspaceId, OrganizationId>>,
 }
@@ -271,7 +287,40 @@ impl Service {
             settings.journal,
         )
         .await?;
-        let service = Arc::new(Self {
+        let indexer = Indexer::start(journal.store().clone(), journal.head());
+        let service = Self::of(journal, engine, indexer, keyring, settings)?;
+        service.extends_what_was_published().await?;
+        Ok(service)
+    }
+
+    /// What there is to be read in a store that was opened for reading, beside whoever writes it:
+    /// for the operator, whom nobody keeps from anything. It is not ready for anything else.
+    ///
+    /// # Errors
+    /// When the root key is not the store's, or the store cannot be used.
+    pub async fn for_reading(
+        store: Arc<dyn Store>,
+        source: Arc<dyn Source>,
+        root: &RootKey,
+    ) -> Result<Arc<Self>, StartError> {
+        let keyring = Keyring::open(store.clone(), source.clone(), root, false).await?;
+        let engine = Arc::new(Engine::open_for_reading(&*store).await?);
+        let journal = Journal::for_reading(store.clone(), source);
+        // Nobody tells it of a head, so it ends at once.
+        let indexer = Indexer::start(store, journal.head());
+        let settings = ServiceSettings::default();
+        Self::of(journal, engine, indexer, keyring, settings)
+    }
+
+    fn of(
+        journal: Journal,
+        engine: Arc<Engine>,
+        indexer: Indexer,
+        keyring: Keyring,
+        settings: ServiceSettings,
+    ) -> Result<Arc<Self>, StartError> {
+        let (store, source) = (journal.store().clone(), journal.source().clone());
+        Ok(Arc::new(Self {
             transparency: Transparency::new(store.clone()),
             subjects: Subjects::new(store),
             passwords: Passwords::new(source)?,
@@ -284,15 +333,15 @@ impl Service {
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
             paces: Paces::default(),
-            indexer: Indexer::start(journal.store().clone(), journal.head()),
+            tails: Arc::default(),
+            stopping: CancellationToken::new(),
+            indexer,
             journal,
             engine,
             keyring,
             settings,
             places: Mutex::new(LruCache::new(PLACES_IN_MEMORY)),
-        });
-        service.extends_what_was_published().await?;
-        Ok(service)
+        }))
     }
 
     fn documents<P: Projection>(&self) -> Documents<P> {
@@ -364,6 +413,10 @@ impl Service {
     }
 
     fn policies(&self) -> Documents<Policies> {
+        self.documents()
+    }
+
+    fn statement_documents(&self) -> Documents<Statements> {
         self.documents()
     }
 

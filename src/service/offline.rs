@@ -27,7 +27,7 @@ use crate::{
     projections::audit::{Shown, describe},
     proofs::{
         note::{self, Checkpoint, STATEMENT, VerifierKey},
-        tiles::root_of_set,
+        tiles::{is_consistent, root_of_set},
         tree::{Hash, leaf_hash},
     },
 };
@@ -90,23 +90,41 @@ struct About {
     digest: String,
 }
 
+/// A checkpoint that somebody kept, to hold an export to.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    pub checkpoint: &'a str,
+    /// Where it is of another size than the export: that the log of the smaller is the beginning
+    /// of the log of the larger, as `GET /v1/log/proof/consistency` answers it.
+    pub consistency: Option<&'a str>,
+}
+
+/// A proof of consistency, as it is answered.
+#[derive(Debug, Deserialize)]
+struct ConsistencyProof {
+    from: u64,
+    to: u64,
+    hashes: Vec<String>,
+}
+
 /// Verifies an export.
 ///
-/// `checkpoint` is one that was kept, of the size that the export is of; without it, the one that
-/// the export brings must do, and `keys` alone are trusted. `open` opens the file, more than once.
+/// Without a checkpoint that was kept, the one that the export brings must do, and `keys` alone
+/// are trusted. `open` opens the file, more than once.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn verify<R: BufRead>(
     open: impl Fn() -> io::Result<R>,
-    checkpoint: Option<&str>,
+    kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
 ) -> io::Result<OfflineReport> {
     let mut report = OfflineReport::default();
-    let (last, is_csv) = last_line(open()?)?;
-    let ends = match is_csv {
-        true => ends_of_csv(&last),
-        false => ends_of_jsonl(&last),
+    let (last, form) = last_line(open()?)?;
+    let ends = match form {
+        Form::Csv => ends_of_csv(&last),
+        Form::Jsonl => ends_of_jsonl(&last),
+        Form::Ocsf => ends_of_ocsf(&last),
     };
     let Some((statement, brought)) = ends else {
         report.fail(
@@ -115,25 +133,57 @@ pub fn verify<R: BufRead>(
             "the export ends without its signed statement: it was cut off, or not sent to its end",
         );
         let mut walk = Walk::new(report, None);
-        walk.walk(open()?, is_csv)?;
+        walk.walk(open()?, form)?;
         return Ok(walk.report);
     };
     let about = about_of(&statement, keys, &mut report);
     let root = about
         .as_ref()
-        .and_then(|about| root_of(about, checkpoint.unwrap_or(&brought), keys, &mut report));
+        .and_then(|about| root_of(about, &brought, kept, keys, &mut report));
     let mut walk = Walk::new(report, about);
     walk.root = root;
-    walk.walk(open()?, is_csv)?;
+    walk.walk(open()?, form)?;
     Ok(walk.report)
 }
 
-fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, bool)> {
+/// The form of an export, as its first line tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Jsonl,
+    Csv,
+    Ocsf,
+}
+
+impl Form {
+    fn of(first: &str) -> Self {
+        match serde_json::from_str::<Json>(first) {
+            Ok(event) if event["class_uid"].is_u64() => Self::Ocsf,
+            Ok(_) => Self::Jsonl,
+            Err(_) if first.starts_with('{') => Self::Jsonl,
+            Err(_) => Self::Csv,
+        }
+    }
+
+    /// Whether a line is the last: the statement, and the checkpoint.
+    fn is_end(self, line: &str) -> bool {
+        match self {
+            Self::Csv => line.starts_with("statement,"),
+            Self::Jsonl => {
+                line.starts_with("{\"checkpoint\"") || line.starts_with("{\"statement\"")
+            }
+            Self::Ocsf => ends_of_ocsf(line).is_some(),
+        }
+    }
+}
+
+fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, Form)> {
     let mut beginning = Vec::new();
     file.read_until(b'\n', &mut beginning)?;
-    let is_csv = !beginning.starts_with(b"{");
+    let beginning = String::from_utf8_lossy(&beginning).into_owned();
+    let form = Form::of(&beginning);
+    let is_csv = form == Form::Csv;
     // The statement of a CSV export has lines of its own, within one cell.
-    let mut last = String::new();
+    let mut last = if is_csv { String::new() } else { beginning };
     let mut line = Vec::new();
     while file.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
@@ -146,12 +196,18 @@ fn last_line<R: BufRead>(mut file: R) -> io::Result<(String, bool)> {
         }
         line.clear();
     }
-    Ok((last, is_csv))
+    Ok((last, form))
 }
 
 fn ends_of_jsonl(line: &str) -> Option<(String, String)> {
     let line: Json = serde_json::from_str(line).ok()?;
     let text = |name: &str| Some(line.get(name)?.as_str()?.to_owned());
+    Some((text("statement")?, text("checkpoint")?))
+}
+
+fn ends_of_ocsf(line: &str) -> Option<(String, String)> {
+    let event: Json = serde_json::from_str(line).ok()?;
+    let text = |name: &str| Some(event["unmapped"].get(name)?.as_str()?.to_owned());
     Some((text("statement")?, text("checkpoint")?))
 }
 
@@ -203,41 +259,82 @@ fn about_of(statement: &str, keys: &[VerifierKey], report: &mut OfflineReport) -
     read
 }
 
-/// The root that everything must lead to: of the checkpoint, which the statement must be of.
+/// The root that everything must lead to: of the checkpoint that the export is of, to which one
+/// that was kept must be as well, or be proven to belong.
 fn root_of(
     about: &About,
-    checkpoint: &str,
+    brought: &str,
+    kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
     report: &mut OfflineReport,
 ) -> Option<Hash> {
-    let checkpoint = match Checkpoint::open(checkpoint, keys) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => {
-            report.fail(None, None, format!("the checkpoint: {error}"));
-            return None;
-        }
+    let root = held_to(about, brought, kept, keys);
+    root.map_err(|detail| report.fail(None, None, detail)).ok()
+}
+
+fn held_to(
+    about: &About,
+    brought: &str,
+    kept: Option<Kept<'_>>,
+    keys: &[VerifierKey],
+) -> Result<Hash, String> {
+    let open = |checkpoint: &str| {
+        let opened = Checkpoint::open(checkpoint, keys);
+        opened.map_err(|error| format!("the checkpoint: {error}"))
     };
-    if checkpoint.size != about.tree_size {
-        report.fail(
-            None,
-            None,
-            format!(
-                "the checkpoint is of {} entries, and the export of {}: keep the checkpoint of the \
-                 export's size, or have the two compared (GET /v1/log/proof/consistency)",
-                checkpoint.size, about.tree_size
-            ),
+    let first = open(kept.map_or(brought, |kept| kept.checkpoint))?;
+    let own = match first.size == about.tree_size {
+        true => first.clone(),
+        false => open(brought)?,
+    };
+    if own.size != about.tree_size || BASE64_STANDARD.encode(own.root) != about.root {
+        return Err(
+            "the checkpoint is not the one that the export is of: this log has signed two histories"
+                .to_owned(),
         );
-        return None;
     }
-    if BASE64_STANDARD.encode(checkpoint.root) != about.root {
-        report.fail(
-            None,
-            None,
-            "the checkpoint is not the one that the export is of: this log has signed two histories",
-        );
-        return None;
+    if first.size != own.size {
+        let (smaller, larger) = match first.size < own.size {
+            true => (&first, &own),
+            false => (&own, &first),
+        };
+        is_extended(smaller, larger, kept.and_then(|kept| kept.consistency))?;
     }
-    Some(checkpoint.root)
+    Ok(own.root)
+}
+
+/// That the log of one checkpoint is the beginning of the log of another.
+fn is_extended(
+    smaller: &Checkpoint,
+    larger: &Checkpoint,
+    proof: Option<&str>,
+) -> Result<(), String> {
+    let (from, to) = (smaller.size, larger.size);
+    let wanted = format!(
+        "the checkpoint that was kept and the one of the export are of {from} and {to} entries: give \
+         what GET /v1/log/proof/consistency?from={from}&to={to} answers (--consistency)"
+    );
+    let Some(proof) = proof else {
+        return Err(wanted);
+    };
+    let read: ConsistencyProof = serde_json::from_str(proof)
+        .map_err(|error| format!("the proof of consistency cannot be read ({error}); {wanted}"))?;
+    if (read.from, read.to) != (from, to) {
+        return Err(format!(
+            "the proof of consistency is from {} to {}; {wanted}",
+            read.from, read.to
+        ));
+    }
+    let hash = |text: &String| BASE64_STANDARD.decode(text).ok()?.try_into().ok();
+    let hashes: Option<Vec<Hash>> = read.hashes.iter().map(hash).collect();
+    let hashes = hashes.ok_or_else(|| format!("the proof has what is no hash; {wanted}"))?;
+    match is_consistent(&hashes, (from, smaller.root), (to, larger.root)) {
+        true => Ok(()),
+        false => Err(format!(
+            "the log of {from} entries is not proven to be the beginning of the log of {to}: the \
+             proof was changed, or this log has signed two histories"
+        )),
+    }
 }
 
 /// An entry's bytes, read back.
@@ -304,22 +401,19 @@ impl Walk {
         self.report.fail(position, Some(self.line), detail);
     }
 
-    fn walk<R: BufRead>(&mut self, mut file: R, is_csv: bool) -> io::Result<()> {
+    fn walk<R: BufRead>(&mut self, mut file: R, form: Form) -> io::Result<()> {
         let mut line = Vec::new();
         let mut ended = false;
         while file.read_until(b'\n', &mut line)? > 0 {
             self.line += 1;
             let text = String::from_utf8_lossy(&line).into_owned();
-            let is_end = match is_csv {
-                true => text.starts_with("statement,"),
-                false => text.starts_with("{\"checkpoint\"") || text.starts_with("{\"statement\""),
-            };
-            ended |= is_end;
+            ended |= form.is_end(&text);
             if !ended {
                 self.digest.update(&line);
-                match is_csv {
-                    true => self.follow_row(&text, &mut file)?,
-                    false => self.follow_line(&text),
+                match form {
+                    Form::Csv => self.follow_row(&text, &mut file)?,
+                    Form::Jsonl => self.follow_line(&text),
+                    Form::Ocsf => self.follow_event(&text),
                 }
             }
             line.clear();
@@ -562,14 +656,33 @@ impl Walk {
             self.fail(position, "this row is nothing that an export has");
             return Ok(());
         };
-        self.check = check_after(self.check, cells);
+        self.follow_check(position, cells, check);
+        Ok(())
+    }
+
+    /// An event of OCSF, whose check is among what is not mapped.
+    fn follow_event(&mut self, text: &str) {
+        self.report.entries += 1;
+        let read = serde_json::from_str::<Json>(text).ok();
+        let Some(mut event) = read.filter(|event| event["unmapped"].is_object()) else {
+            return self.fail(None, "this line is nothing that an export has");
+        };
+        let position = event["metadata"]["sequence"].as_u64();
+        let unmapped = event["unmapped"].as_object_mut();
+        let check = unmapped.and_then(|unmapped| unmapped.remove("check"));
+        let check = check.as_ref().and_then(Json::as_str).unwrap_or_default();
+        self.follow_check(position, &event.to_string(), check);
+    }
+
+    /// That what is told of an entry follows from what was told before.
+    fn follow_check(&mut self, position: Option<u64>, told: &str, check: &str) {
+        self.check = check_after(self.check, told);
         if BASE64_STANDARD.encode(&self.check[..12]) != check {
             self.fail(position, "its check does not follow from it and the rows before it: it, or one before it, was changed, added, moved or removed");
             // Go on from what is there, so that the next is judged by itself.
             self.check = [0; 32];
         }
         self.last = position.or(self.last);
-        Ok(())
     }
 
     fn end(&mut self) {

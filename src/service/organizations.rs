@@ -104,13 +104,9 @@ impl Service {
         action: &'static str,
     ) -> Result<(), ServiceError> {
         let principal = principal.into();
-        let allowed = match &principal {
-            Principal::Person(caller) => {
-                let role = self.organization_role_for(caller, organization, permission);
-                role.await.map(drop)
-            }
-            Principal::Key(key) => self.is_allowed_there(key, organization, permission).await,
-        };
+        let allowed = self
+            .is_allowed_in_organization(&principal, organization, permission)
+            .await;
         let refusal = match allowed {
             Err(ServiceError::Refused(refusal)) => refusal,
             allowed => return allowed,
@@ -126,6 +122,21 @@ impl Service {
             self.keep_attempt(&principal, request, &aim, &refusal).await;
         }
         Err(refusal.into())
+    }
+
+    pub(super) async fn is_allowed_in_organization(
+        &self,
+        principal: &Principal,
+        organization: OrganizationId,
+        permission: OrganizationPermission,
+    ) -> Result<(), ServiceError> {
+        match principal {
+            Principal::Person(caller) => {
+                let role = self.organization_role_for(caller, organization, permission);
+                role.await.map(drop)
+            }
+            Principal::Key(key) => self.is_allowed_there(key, organization, permission).await,
+        }
     }
 
     /// [`Service::checked_sequence`] of an organization, for whoever may: a failed condition

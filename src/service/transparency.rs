@@ -219,10 +219,15 @@ impl Service {
         &self,
         position: u64,
     ) -> Result<SignedCheckpoint, ServiceError> {
-        match self.kept_checkpoint(SELECT_NEWEST, vec![]).await? {
+        match self.newest_checkpoint().await? {
             Some(newest) if newest.size >= position => Ok(newest),
             _ => self.make_checkpoint().await,
         }
+    }
+
+    /// The newest checkpoint that there is.
+    pub(super) async fn newest_checkpoint(&self) -> Result<Option<SignedCheckpoint>, ServiceError> {
+        self.kept_checkpoint(SELECT_NEWEST, vec![]).await
     }
 
     async fn kept_checkpoint(

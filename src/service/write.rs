@@ -149,6 +149,11 @@ pub(super) enum Made {
         expired: u64,
     },
     Promotion(PromotionId),
+    /// What became of a batch of usage records, which are no events.
+    Usage {
+        accepted: u64,
+        known: u64,
+    },
 }
 
 impl Made {

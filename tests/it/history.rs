@@ -42,6 +42,9 @@ use crewlog::domain::promotion::{
     PromotionEvent, PromotionSource, Review, ScheduleEnd,
 };
 use crewlog::domain::sealed::{KeyOwner, Sealed};
+use crewlog::domain::usage::{
+    MeterTotal, Price, Recount, Statement as MonthStatement, UsedQuantity,
+};
 use crewlog::domain::user::{SessionEnd, User, UserCommand, UserEvent};
 use crewlog::domain::workspace::{
     MembershipSource, Policy, ProductionChanges, Workspace, WorkspaceCommand, WorkspaceEvent,
@@ -50,7 +53,7 @@ use crewlog::journal::entry::{CONTEXT, REASON};
 use crewlog::journal::sealing::{DataKey, Keyring, RootKey};
 use crewlog::journal::stores::sqlite::SqliteStore;
 use crewlog::journal::stores::{self, Statement, Store, StoreKind, Value};
-use crewlog::journal::{JournalSettings, Source, StoredEvent, StreamRef, Unit};
+use crewlog::journal::{JournalSettings, Recorded, Source, StoredEvent, StreamRef, Unit};
 use crewlog::proofs::tree::Frontier;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
@@ -105,6 +108,13 @@ fn histories() -> Vec<History> {
     histories.sort_by(|left, right| left.file.cmp(&right.file));
     assert!(!histories.is_empty(), "there is a golden log");
     histories
+}
+
+/// Every event of every golden log, as this version reads it.
+pub fn recorded_events() -> Vec<Recorded> {
+    let events = histories().into_iter().flat_map(|history| history.events);
+    let decoded = events.map(|event| event.decode().expect("an event that is known"));
+    decoded.collect()
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -479,6 +489,22 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
         key_rotation_days: Some(90),
         ..Policy::default()
     };
+    let price = Price {
+        currency: "EUR".to_owned(),
+        amount_minor: 50,
+        per_quantity: 1_000,
+    };
+    let used = UsedQuantity {
+        quantity: 12_345,
+        records: 7,
+    };
+    let messages = MeterTotal::at(used, Some(price)).expect("it fits");
+    let statement = MonthStatement {
+        month: "1999-12".parse().expect("a month"),
+        plan: Some("team".parse().expect("a plan")),
+        meters: [("messages".to_owned(), messages)].into(),
+        records_digest: Recount::default().finish().1,
+    };
     let limits = Quotas {
         members: Some(20),
         requests_per_minute: Some(60),
@@ -492,6 +518,7 @@ async fn write_rules(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: Tea
     let changes = vec![
         WorkspaceCommand::ChangePolicy { actor, policy },
         WorkspaceCommand::ChangeLimits { actor, limits },
+        WorkspaceCommand::CloseMonth { statement },
         limit(bob.user, Role::Admin),
         lasting,
         limit(bob.user, Role::Member),

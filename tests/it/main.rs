@@ -24,6 +24,7 @@ mod guide;
 mod harness;
 mod history;
 mod journal;
+mod ocsf;
 mod outcomes;
 mod peers;
 mod projections;
@@ -49,6 +50,7 @@ fn cases() -> Vec<Case> {
         harness::trials(),
         history::trials(),
         journal::trials(),
+        ocsf::trials(),
         outcomes::trials(),
         peers::trials(),
         projections::trials(),

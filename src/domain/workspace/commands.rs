@@ -9,6 +9,7 @@ use crate::domain::{
     plans::{PlanName, Quotas},
     sealed::Sealed,
     time::Timestamp,
+    usage::Statement,
 };
 
 use super::policy::Policy;
@@ -111,6 +112,9 @@ pub enum WorkspaceCommand {
     ChangePolicy { actor: UserId, policy: Policy },
     /// Set limits below the plan's. Nothing happens where those are the limits already.
     ChangeLimits { actor: UserId, limits: Quotas },
+    /// Say what a month came to. Due work; accepted once, also of a workspace that was deleted,
+    /// and nothing happens where it has been said.
+    CloseMonth { statement: Statement },
     /// Let somebody who is no member read the audit log.
     GrantAuditor {
         actor: UserId,

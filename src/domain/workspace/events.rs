@@ -10,6 +10,7 @@ use crate::domain::{
     plans::{PlanName, Quotas},
     sealed::Sealed,
     time::Timestamp,
+    usage::Statement,
 };
 
 use super::policy::Policy;
@@ -174,6 +175,9 @@ pub enum WorkspaceEvent {
     },
     /// The owners set other limits below those of the plan.
     LimitsChanged { from: Quotas, to: Quotas },
+    /// A month takes no more usage, and this is what it came to. It can be computed again from
+    /// the records, which are kept.
+    UsageMonthClosed { statement: Statement },
 }
 
 impl WorkspaceEvent {
@@ -209,7 +213,8 @@ impl WorkspaceEvent {
             | Self::AuditorExpired { .. }
             | Self::CrewListed { .. }
             | Self::CrewUnlisted { .. }
-            | Self::LimitsChanged { .. } => None,
+            | Self::LimitsChanged { .. }
+            | Self::UsageMonthClosed { .. } => None,
         }
     }
 }

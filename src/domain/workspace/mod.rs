@@ -23,8 +23,9 @@ mod quotas;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod usage;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,7 @@ use super::{
     plans::{PlanName, Quotas},
     sealed::KeyOwner,
     standing::Standing,
+    usage::Month,
 };
 
 /// The most invitations of one workspace that can be accepted at once.
@@ -79,6 +81,8 @@ pub struct Workspace {
     crews: BTreeMap<CrewId, Environment>,
     /// What the owners allow at most, below what the plan does.
     limits: Quotas,
+    /// The months that have their statement.
+    closed_months: BTreeSet<Month>,
     is_deleted: bool,
 }
 
@@ -425,12 +429,15 @@ impl Aggregate for Workspace {
                 self.crews.remove(&crew);
             }
             E::LimitsChanged { from: _, to } => self.limits = to,
+            E::UsageMonthClosed { statement } => {
+                self.closed_months.insert(statement.month);
+            }
         }
     }
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 5;
+    const STATE_VERSION: i64 = 6;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
@@ -479,7 +486,8 @@ impl Stream for Workspace {
             | WorkspaceEvent::AuditorExpired { .. }
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
-            | WorkspaceEvent::LimitsChanged { .. } => {}
+            | WorkspaceEvent::LimitsChanged { .. }
+            | WorkspaceEvent::UsageMonthClosed { .. } => {}
         }
     }
 
@@ -495,6 +503,7 @@ impl Stream for Workspace {
             + self.pending.len() * 192
             + self.finished.len() * 24
             + self.crews.len() * 32
+            + self.closed_months.len() * 16
             + self.keys.weight_bytes()
     }
 }
@@ -532,6 +541,7 @@ impl DomainEvent for WorkspaceEvent {
             Self::CrewListed { .. } => "crew_listed",
             Self::CrewUnlisted { .. } => "crew_unlisted",
             Self::LimitsChanged { .. } => "limits_changed",
+            Self::UsageMonthClosed { .. } => "usage_month_closed",
         }
         .to_owned()
     }

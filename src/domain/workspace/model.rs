@@ -191,6 +191,8 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SelectPlan
         | Permission::SeeLimits
         | Permission::ChangeLimits
+        | Permission::SeeUsage
+        | Permission::SendUsage
         | Permission::ChangePolicy
         | Permission::TransferOwnership
         | Permission::DeleteWorkspace => 4,

@@ -43,6 +43,7 @@ impl Workspace {
             } => self.create(workspace, organization, name, created_by, plan),
             C::Rename { actor, name } => self.rename(actor, name, now),
             C::SelectPlan { actor, plan } => self.select_plan(actor, plan, moment),
+            C::CloseMonth { statement } => self.close_month(statement, now),
             C::ChangeLimits { actor, limits } => self.change_limits(actor, limits, moment),
             C::ChangeRole { actor, user, role } => {
                 self.change_role(actor, user, Term { role, until: None }, now)

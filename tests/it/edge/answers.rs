@@ -350,7 +350,11 @@ async fn replays(store: StoreUnderTest) {
             same_again(route, &first, &call.body(spelled).await);
         }
         let mut other = ask.body.clone().unwrap_or_else(|| json!({}));
-        other["reason"] = json!("another body");
+        match other.pointer_mut("/records/0") {
+            // A batch has no reason.
+            Some(record) => record["id"] = json!("another record"),
+            None => other["reason"] = json!("another body"),
+        }
         problem(
             &send(&ask.saying(other)).await,
             422,

@@ -170,7 +170,7 @@ async fn document(world: &World) {
             assert_eq!(has("If-Match"), route.takes_if_match(), "{name}: If-Match");
             assert_eq!(
                 has("limit") && has("cursor"),
-                route.is_list(),
+                route.is_paged(),
                 "{name}: pages"
             );
             let open = operation["security"].as_array().into_iter().flatten();

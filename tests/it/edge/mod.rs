@@ -40,8 +40,10 @@ mod refusals;
 mod routes;
 mod rules;
 mod secrets;
+mod tails;
 pub mod team;
 mod time;
+mod usage;
 
 use std::process::Command;
 
@@ -74,7 +76,9 @@ pub fn trials() -> Vec<Case> {
         refusals::trials(),
         rules::trials(),
         secrets::trials(),
+        tails::trials(),
         time::trials(),
+        usage::trials(),
     ]
     .into_iter()
     .flatten()

@@ -62,6 +62,22 @@ const NO_STATE: &[(&str, &str)] = &[
         "the log itself: `before` says up to where",
     ),
     (
+        "/v1/workspaces/{ws}/audit/stream",
+        "the log itself, from a position on",
+    ),
+    (
+        "/v1/organizations/{org}/audit/stream",
+        "the log itself, from a position on",
+    ),
+    (
+        "/v1/workspaces/{ws}/usage",
+        "records of usage lie beside the log; a closed month is a statement",
+    ),
+    (
+        "/v1/organizations/{org}/usage",
+        "records of usage lie beside the log; a closed month is a statement",
+    ),
+    (
         "/v1/workspaces/{ws}/access/diff",
         "it compares two moments: `from` and `to`",
     ),

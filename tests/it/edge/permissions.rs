@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 93] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 98] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -313,6 +313,26 @@ const PRODUCT: [(&str, &str, [bool; 4]); 93] = [
         "/v1/workspaces/{ws}/limits",
         [true, false, false, false],
     ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/usage",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/usage",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/statements",
+        [true, false, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/statements/{month}",
+        [true, false, false, false],
+    ),
     ("POST", "/v1/workspaces/{ws}/can", [true, true, true, true]),
     (
         "POST",
@@ -472,6 +492,11 @@ const PRODUCT: [(&str, &str, [bool; 4]); 93] = [
         [true, true, false, false],
     ),
     (
+        "GET",
+        "/v1/workspaces/{ws}/audit/stream",
+        [true, true, false, false],
+    ),
+    (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/webhook-endpoints",
         [true, true, false, false],
@@ -582,6 +607,7 @@ fn auditors_have_these_routes() {
         "GET /v1/workspaces/{ws}/access",
         "GET /v1/workspaces/{ws}/access/diff",
         "GET /v1/workspaces/{ws}/audit/export",
+        "GET /v1/workspaces/{ws}/audit/stream",
     ];
     assert_eq!(here.collect::<Vec<_>>(), product);
 }

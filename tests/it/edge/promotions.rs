@@ -5,6 +5,8 @@
 mod killed;
 mod model;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::Running;
@@ -349,6 +351,47 @@ async fn way(store: StoreUnderTest) {
         .find(|entry| entry["action"] == "crew.promoted");
     let changes = promoted.expect("an entry")["changes"].as_array().cloned();
     assert!(changes.is_some_and(|changes| changes.iter().any(|it| it["path"] == "pathways")));
+    // One entry tells what of them differs, item by item, and a rollback the way back.
+    let differing = async |action: &str| {
+        let entry = entries.iter().find(|entry| entry["action"] == action);
+        let position = &entry.expect("an entry")["position"];
+        let path = team.path(&format!("/audit/{position}"));
+        let one = server.get(&path).bearer(&team.owner.token).await;
+        let one = one.expect(200).body;
+        assert!(one.get("contents_cut").is_none(), "all of it is told");
+        let mut told: Vec<_> = one["contents"]
+            .as_array()
+            .expect("contents")
+            .iter()
+            .map(|place| {
+                let (kind, name) = (text(place, "/item/type"), text(place, "/item/name"));
+                let (change, at) = (text(place, "/change"), text(place, "/path"));
+                let (from, to) = (&place["from"], &place["to"]);
+                format!("{kind}/{name} {change} {at}: {from} {to}")
+            })
+            .collect();
+        told.sort();
+        told
+    };
+    let promoted = differing("crew.promoted").await;
+    assert_eq!(
+        promoted,
+        [
+            r#"agent/Greeter added /n: null 1"#,
+            r#"agent/Greeter changed /steps/0/id: "ask" "greet""#,
+            r#"agent/Greeter changed /steps/0/text: "How?" "Hello""#,
+            r#"agent/Greeter changed /steps/1/id: "greet" "ask""#,
+            r#"agent/Greeter changed /steps/1/text: "Hi" "How?""#,
+            r#"agent/Old removed : {} null"#,
+            r#"pathway/Intake added : null {"first":{"$slot":"agent/Greeter"}}"#,
+        ]
+    );
+    let back = differing("crew.rolled_back").await;
+    assert_eq!(back.len(), promoted.len());
+    assert!(
+        back.contains(&"agent/Greeter removed /n: 1 null".to_owned()),
+        "{back:?}"
+    );
     super::held(&store);
 }
 
@@ -442,6 +485,50 @@ async fn moved(store: StoreUnderTest) {
     super::held(&store);
 }
 
+/// What a target has of its own fills slots: an integration and a knowledge base by their names,
+/// any of its endpoints.
+async fn stays_in_its_crew(shop: &Shop<'_>, staging: &str, production: &str) {
+    let (server, team) = (shop.server, shop.team);
+    let config = json!({
+        "crm": {"$slot": "integration/crm"}, "faq": {"$slot": "knowledge-base/FAQ"},
+        "told": {"$slot": "webhook-endpoint/calls"},
+    });
+    shop.agent(staging, "Closer", config).await;
+    let missing = async || {
+        let made = shop.propose(&team.member, staging, production).await;
+        made.expect(201).body["diff"]["missing_slots"].clone()
+    };
+    let all = [
+        "integration/crm",
+        "knowledge-base/FAQ",
+        "webhook-endpoint/calls",
+    ];
+    let mut lacking = BTreeSet::from(all);
+    for (slot, list, body) in [
+        (
+            all[0],
+            "integrations",
+            json!({"name": "crm", "kind": "salesforce", "account": "acme"}),
+        ),
+        (all[1], "knowledge-bases", json!({"name": "FAQ"})),
+        (
+            all[2],
+            "webhook-endpoints",
+            json!({"url": "https://hooks.example.com/calls"}),
+        ),
+    ] {
+        let told = missing().await;
+        let told = told.as_array().expect("slots").iter();
+        let told: BTreeSet<_> = told.filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(told, lacking);
+        let path = team.path(&format!("/crews/{production}/{list}"));
+        let call = server.post(&path).bearer(&team.owner.token);
+        call.json(body).await.expect(201);
+        lacking.remove(slot);
+    }
+    assert_eq!(missing().await, json!([]));
+}
+
 async fn slots(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
@@ -487,6 +574,7 @@ async fn slots(store: StoreUnderTest) {
         .await
         .expect(200);
     shop.act(&team.admin, &promotion, "apply").await.expect(200);
+    stays_in_its_crew(&shop, &staging, &production).await;
     super::held(&store);
 }
 

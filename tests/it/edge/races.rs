@@ -7,12 +7,20 @@ use serde_json::json;
 
 use super::Running;
 use super::routes::problem;
-use super::team::{Person, Team, accept, address, invited, number, password, text};
+use super::team::{Person, Team, accept, address, grant, invited, number, password, text};
+use crate::support::journal::reading;
 use crate::support::server::{Call, Reply};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
 pub fn trials() -> Vec<Case> {
-    vec![both("edge", "of_many_at_once_one_wins", races)]
+    vec![
+        both("edge", "of_many_at_once_one_wins", races),
+        both(
+            "edge",
+            "somebody_introduced_by_many_is_one_subject",
+            introductions,
+        ),
+    ]
 }
 
 async fn at_once(calls: Vec<Call>) -> Vec<Reply> {
@@ -194,6 +202,67 @@ async fn two_owners(
     let token = invited(server, &workspace, maker, &second.email, "owner").await;
     accept(server, &second, &token).await.expect(200);
     (workspace, maker.clone(), second)
+}
+
+/// Somebody whom an organization does not know yet is given grants in several workspaces and a role
+/// in the organization, and accepts an invitation, all at once.
+async fn introductions(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let boss = &team.organization_owner;
+    let mut workspaces = vec![(team.workspace.clone(), team.owner.clone())];
+    for _ in 0..2 {
+        let (workspace, owner, _) = two_owners(&server, boss, &team.organization).await;
+        workspaces.push((workspace, owner));
+    }
+    for round in 0..6 {
+        let newcomer = Person::sign_up(&server, "introduced").await;
+        let token = invited(
+            &server,
+            &team.workspace,
+            &team.owner,
+            &newcomer.email,
+            "viewer",
+        )
+        .await;
+        let mut calls = Vec::new();
+        for (workspace, owner) in &workspaces {
+            calls.extend((0..3).map(|_| grant(&server, workspace, owner, &newcomer)));
+        }
+        let path = format!(
+            "/v1/organizations/{}/members/{}",
+            team.organization, newcomer.user
+        );
+        let role = server.put(&path).bearer(&boss.token);
+        calls.push(role.json(json!({"role": "billing"})));
+        calls.push(accept(&server, &newcomer, &token));
+        calls.rotate_left(2 * round % 11);
+        let replies = at_once(calls).await;
+        for (workspace, _) in &workspaces[1..] {
+            let own: Vec<_> = replies
+                .iter()
+                .filter(|reply| reply.request.contains(workspace.as_str()))
+                .cloned()
+                .collect();
+            one_won(&own, 201, &["already_exists"]);
+        }
+        let failed = replies.iter().find(|reply| {
+            let code = reply.body["code"].as_str();
+            reply.status >= 300 && ![Some("already_exists"), Some("already_member")].contains(&code)
+        });
+        assert!(failed.is_none(), "round {round}: {failed:?}");
+
+        let reading = reading(&store).await;
+        let sql = "SELECT COUNT(*) FROM subjects WHERE realm = $1 AND user_id = $2";
+        let of = vec![
+            team.organization.as_str().into(),
+            newcomer.user.as_str().into(),
+        ];
+        let rows = reading.query(sql, of).await.expect("the subjects");
+        reading.close().await;
+        assert_eq!(rows[0].count(0).expect("a count"), 1, "round {round}");
+    }
+    super::held(&store);
 }
 
 /// Two owners of an organization, each unmaking the other, and both leaving.

@@ -399,6 +399,7 @@ impl Body<'_> {
                 BUNDLE_LIMIT_BYTES
             }
             "POST" if path.ends_with("/verify") => ITEM_BODY_LIMIT_BYTES,
+            "POST" if path.ends_with("/usage") => BATCH_LIMIT_BYTES / 2,
             _ => BODY_LIMIT_BYTES,
         };
         long["reason"] = json!("x".repeat(limit));

@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use chrono::DateTime;
 use crewlog::journal::{Source, SystemSource};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::team::{
     Person, Team, Who, accept, address, grant, invite, invited, number, password, text,
@@ -135,6 +137,34 @@ const POLICY: &[&str] = &[
     "approvals_needed",
     "self_approval",
     "key_rotation_days",
+];
+const USED: &[&str] = &[
+    "workspace",
+    "month",
+    "closed",
+    "plan",
+    "meters",
+    "amounts",
+    "crews",
+];
+const STATEMENT: &[&str] = &[
+    "workspace",
+    "month",
+    "version",
+    "created_at",
+    "updated_at",
+    "plan",
+    "meters",
+    "amounts",
+    "records_digest",
+];
+const USED_TOGETHER: &[&str] = &[
+    "organization",
+    "month",
+    "meters",
+    "amounts",
+    "workspaces",
+    "next_cursor",
 ];
 const LIMITS: &[&str] = &[
     "workspace",
@@ -535,7 +565,13 @@ const ORGANIZATION_MEMBERS: &str = "/v1/organizations/{org}/members";
 const ONE_ORGANIZATION_MEMBER: &str = "/v1/organizations/{org}/members/{user}";
 const TRANSFER: &str = "/v1/workspaces/{ws}/transfer-ownership";
 const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
+const USAGE: &str = "/v1/workspaces/{ws}/usage";
+const STATEMENTS: &str = "/v1/workspaces/{ws}/statements";
+const ONE_STATEMENT: &str = "/v1/workspaces/{ws}/statements/{month}";
+const ORGANIZATION_USAGE: &str = "/v1/organizations/{org}/usage";
 const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
+const TAIL: &str = "/v1/workspaces/{ws}/audit/stream";
+const TAIL_OF_ORGANIZATION: &str = "/v1/organizations/{org}/audit/stream";
 const AUDITORS: &str = "/v1/workspaces/{ws}/auditors";
 const ONE_AUDITOR: &str = "/v1/workspaces/{ws}/auditors/{user}";
 const CAN: &str = "/v1/workspaces/{ws}/can";
@@ -760,6 +796,11 @@ pub const ROUTES: &[Route] = &[
     route("PUT", POLICY_OF, Resource(POLICY)),
     route("GET", LIMITS_OF, Resource(LIMITS)),
     route("PUT", LIMITS_OF, Resource(LIMITS)),
+    route("POST", USAGE, Unversioned(&["accepted", "known"])),
+    route("GET", USAGE, Unversioned(USED)),
+    route("GET", STATEMENTS, Page(STATEMENT)),
+    route("GET", ONE_STATEMENT, Resource(STATEMENT)),
+    route("GET", ORGANIZATION_USAGE, Unversioned(USED_TOGETHER)),
     route("POST", AUDITORS, Created(AUDITOR)),
     route("GET", AUDITORS, Page(AUDITOR)),
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
@@ -767,6 +808,8 @@ pub const ROUTES: &[Route] = &[
     route("POST", CAN, Unversioned(&["allowed", "because"])),
     route("GET", "/v1/workspaces/{ws}/audit/export", Text),
     route("GET", "/v1/organizations/{org}/audit/export", Text),
+    route("GET", TAIL, Text),
+    route("GET", TAIL_OF_ORGANIZATION, Text),
     route("GET", "/v1/log/checkpoint", OfServer),
     route(
         "GET",
@@ -814,6 +857,12 @@ impl Route {
             || self.path.starts_with("/v1/log/")
     }
 
+    /// Whether it answers in pages: a list, or a report that has one.
+    pub fn is_paged(&self) -> bool {
+        let names = |fields: &[&str]| fields.contains(&"next_cursor");
+        self.is_list() || matches!(self.answer, Unversioned(fields) if names(fields))
+    }
+
     pub fn is_list(&self) -> bool {
         matches!(self.answer, Page(_)) && !["/v1/plans", "/v1/log/keys"].contains(&self.path)
     }
@@ -840,6 +889,8 @@ pub struct World {
     passwords: Mutex<HashMap<String, Vec<String>>>,
     /// Comes and goes as an auditor of the workspace.
     reviewer: Person,
+    /// A month that has its statement.
+    stated: OnceCell<String>,
 }
 
 impl World {
@@ -853,7 +904,28 @@ impl World {
             guest,
             passwords: Mutex::default(),
             reviewer,
+            stated: OnceCell::new(),
         }
+    }
+
+    /// A month that ended long ago, with its statement; there are two before it.
+    async fn stated(&self) -> &str {
+        let made = self.stated.get_or_init(async || {
+            let crew = self.team.crew(&self.server, "production").await;
+            let months = ["2025-11", "2025-12", "2026-01"];
+            for month in months {
+                usage_of_then(&self.server, &self.team, &crew, month, &[3]).await;
+            }
+            let path = self.team.path("/statements");
+            super::eventually("the months to be closed", async || {
+                let list = self.server.get(&path).bearer(&self.team.owner.token).await;
+                let closed = list.body["data"].as_array().map(Vec::len);
+                (closed == Some(months.len())).then_some(())
+            })
+            .await;
+            months[2].to_owned()
+        });
+        made.await
     }
 
     /// Somebody with their present password: a request that was made ready may have changed it.
@@ -1013,6 +1085,8 @@ impl World {
                 let token = text(&self.invitation().await.body, "/token");
                 (path(&[]), Some(json!({"token": token})))
             }
+            // One that ends.
+            (_, TAIL | TAIL_OF_ORGANIZATION) => (format!("{}?after=0&before=9", path(&[])), None),
             ("GET", "/v1/workspaces/{ws}/audit/{position}") => {
                 let position = self
                     .an_entry(&self.team.path("/audit"), &self.team.owner)
@@ -1078,6 +1152,19 @@ impl World {
                     ("PUT", _) => (path, Some(new_base())),
                     _ => (path, None),
                 }
+            }
+            ("GET", STATEMENTS) => {
+                self.stated().await;
+                (path(&[]), None)
+            }
+            ("GET", ONE_STATEMENT) => (path(&[("{month}", self.stated().await)]), None),
+            ("POST", USAGE) => {
+                let crew = self.team.crew(&self.server, "production").await;
+                let record = json!({
+                    "id": format!("call-{}", number()), "crew": crew, "meter": "messages",
+                    "quantity": 3, "at": SystemSource.now().to_rfc3339(),
+                });
+                (path(&[]), Some(json!({"records": [record]})))
             }
             (method, ACTIVITY) => {
                 let crew = self.team.crew(&self.server, "production").await;
@@ -1403,6 +1490,39 @@ impl World {
     pub fn send(&self, ask: &Ask) -> Call {
         ask.to(&self.server)
     }
+}
+
+/// What a crew used of `messages` in a month that is over, as a server that was stopped since then
+/// would have it: one record for each quantity. The month is due.
+pub async fn usage_of_then(
+    server: &Server,
+    team: &Team,
+    crew: &str,
+    month: &str,
+    quantities: &[u64],
+) {
+    let [workspace, organization] = [&team.workspace, &team.organization];
+    let first = DateTime::parse_from_rfc3339(&format!("{month}-01T00:00:00Z")).expect("a time");
+    let at = first.timestamp_micros();
+    let opened = format!(
+        "INSERT INTO usage_months (workspace, month, organization, closes_at)
+         VALUES ('{workspace}', '{month}', '{organization}', 1)"
+    );
+    let record = |(place, quantity): (usize, &u64)| {
+        format!(
+            "INSERT INTO usage_records (workspace, id, month, crew, meter, quantity, at)
+             VALUES ('{workspace}', '{month}-{place}', '{month}', '{crew}', 'messages',
+                     {quantity}, {at})"
+        )
+    };
+    let records = quantities.iter().enumerate().map(record);
+    // One transaction: a month is not closed between.
+    let begun = ["BEGIN".to_owned()]
+        .into_iter()
+        .chain(records)
+        .chain([opened]);
+    let all: Vec<_> = begun.chain(["COMMIT".to_owned()]).collect();
+    server.behind_its_back(&all).await;
 }
 
 fn new_key() -> Value {

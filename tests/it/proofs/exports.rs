@@ -3,7 +3,7 @@
 use std::io::BufReader;
 
 use crewlog::proofs::note::VerifierKey;
-use crewlog::service::offline::{self, OfflineReport};
+use crewlog::service::offline::{self, Kept, OfflineReport};
 use serde_json::{Value, json};
 
 use super::log::{checkpoint_of, verifiers, with_entries};
@@ -16,6 +16,11 @@ pub fn trials() -> Vec<Case> {
     vec![
         both("proofs", "an_export_is_verified_offline", verified),
         both("proofs", "long_exports_are_proven_in_parts", long),
+        both(
+            "proofs",
+            "an_export_is_held_to_a_checkpoint_of_another_time",
+            of_another_time,
+        ),
     ]
 }
 
@@ -24,8 +29,16 @@ pub async fn exported(server: &Server, path: &str, token: &str) -> String {
 }
 
 pub fn verify(export: &[u8], checkpoint: Option<&str>, key: &str) -> OfflineReport {
+    let kept = checkpoint.map(|checkpoint| Kept {
+        checkpoint,
+        consistency: None,
+    });
+    verify_by(export, kept, key)
+}
+
+fn verify_by(export: &[u8], kept: Option<Kept<'_>>, key: &str) -> OfflineReport {
     let key = VerifierKey::of_log(key).expect("a key");
-    offline::verify(|| Ok(BufReader::new(export)), checkpoint, &[key]).expect("bytes are read")
+    offline::verify(|| Ok(BufReader::new(export)), kept, &[key]).expect("bytes are read")
 }
 
 fn lines(export: &str) -> Vec<Value> {
@@ -208,4 +221,78 @@ async fn long(store: StoreUnderTest) {
     let foreign = lines(&export);
     let mut entries = foreign.iter().filter_map(|line| line.get("entry"));
     assert!(entries.all(|entry| entry["workspace"] == workspace));
+}
+
+async fn of_another_time(store: StoreUnderTest) {
+    let server = Server::start(&store).await;
+    let (owner, path) = with_entries(&server, 20).await;
+    let [key] = &verifiers(&server).await[..] else {
+        panic!("one key");
+    };
+    let earlier = checkpoint_of(&server, 10).await;
+    with_entries(&server, 5).await;
+    let export = exported(&server, &format!("{path}/audit/export"), &owner.token).await;
+    let size = lines(&export)[0]["export"]["tree_size"].as_u64();
+    let size = size.expect("a size");
+    with_entries(&server, 7).await;
+    let later = checkpoint_of(&server, size + 7).await;
+    let proof = async |from: u64, to: u64| {
+        let path = format!("/v1/log/proof/consistency?from={from}&to={to}");
+        server.get(&path).await.expect(200).text
+    };
+    assert!(earlier.size < size && size < later.size);
+    let of_earlier = proof(earlier.size, size).await;
+    let of_later = proof(size, later.size).await;
+    let verified = |checkpoint: &str, consistency: Option<&str>| {
+        let kept = Kept {
+            checkpoint,
+            consistency,
+        };
+        verify_by(export.as_bytes(), Some(kept), key)
+    };
+    for (kept, proof) in [(&earlier, &of_earlier), (&later, &of_later)] {
+        let report = verified(&kept.text, Some(proof));
+        assert!(report.holds(), "{report:#?}");
+        assert!(report.entries >= 20);
+        // What is missing is told, with the sizes.
+        let report = verified(&kept.text, None);
+        let told = &report.failures[0].detail;
+        let (from, to) = (kept.size.min(size), kept.size.max(size));
+        assert!(told.contains(&format!("from={from}&to={to}")), "{told}");
+        // A proof that was changed proves nothing.
+        let mut changed: Value = serde_json::from_str(proof).expect("JSON");
+        let hashes = changed["hashes"].as_array_mut().expect("hashes");
+        let last = hashes.pop().expect("a hash");
+        let report = verified(&kept.text, Some(&changed.to_string()));
+        assert!(!report.holds(), "without {last}");
+    }
+    // Neither is one of other sizes any use, nor what is no proof.
+    for (proof, words) in [(&of_later[..], "is from"), ("{}", "cannot be read")] {
+        let report = verified(&earlier.text, Some(proof));
+        let told = &report.failures[0].detail;
+        assert!(told.contains(words), "{told}");
+    }
+
+    // By the program.
+    let folder = store.data_dir();
+    let [file, kept, beside] = ["e.jsonl", "kept.txt", "proof.json"].map(|name| folder.join(name));
+    for (path, text) in [(&file, &export), (&kept, &later.text), (&beside, &of_later)] {
+        std::fs::write(path, text).expect("a file");
+    }
+    let [file, kept, beside] = [file, kept, beside].map(|path| path.to_string_lossy().into_owned());
+    let offline = [
+        "verify",
+        "--key",
+        key,
+        "--offline",
+        &file,
+        "--checkpoint",
+        &kept,
+    ];
+    run(crewlog(
+        &[&offline[..], &["--consistency", &beside]].concat(),
+    ))
+    .expect(0);
+    let told = run(crewlog(&offline)).expect(1).stdout;
+    assert!(told.contains("--consistency"), "{told}");
 }

@@ -1,6 +1,7 @@
 //! That the log can be believed: what is signed and proven of it, verified by code that shares
 //! nothing with what made it, and what becomes of those who change it.
 
+mod by_command;
 mod exports;
 mod log;
 mod publishing;
@@ -13,6 +14,7 @@ use crate::support::trials::{Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        by_command::trials(),
         exports::trials(),
         log::trials(),
         publishing::trials(),

@@ -12,6 +12,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
 
 use super::process;
 use super::trials::StoreUnderTest;
@@ -42,8 +44,13 @@ pub const PLANS: &str = "CREWLOG_PLANS";
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on http://";
 
+/// Of the embedded store, in its folder.
+const SQLITE_FILE: &str = "crewlog.sqlite";
+
 pub struct Server {
     child: Child,
+    /// The folder that it was given, and the database, if any.
+    place: (PathBuf, Option<String>),
     base_url: String,
     logs: Logs,
     /// What reads its outputs to their ends.
@@ -88,6 +95,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let place = place_of(&command);
         let mut child = process::spawn(command, Signal::SIGKILL).expect("the server to start");
         let logs = Logs::default();
         let output = child.stdout.take().expect("the server's piped output");
@@ -103,6 +111,7 @@ impl Server {
         // From here on dropping it ends the child.
         let mut server = Self {
             child,
+            place,
             base_url: String::new(),
             logs,
             readers,
@@ -128,6 +137,27 @@ impl Server {
                 "the server did not listen in {START_LIMIT:?}"
             );
             tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Runs SQL in its store, behind its back: what only time could have made.
+    ///
+    /// # Panics
+    /// When the store refuses it.
+    pub async fn behind_its_back(&self, statements: &[String]) {
+        let (data, url) = &self.place;
+        let sql = statements.join(";\n");
+        match url {
+            Some(url) => {
+                let mut connection = PgConnection::connect(url).await.expect("the database");
+                let done = sqlx::raw_sql(&sql).execute(&mut connection).await;
+                done.expect("the statements to run");
+            }
+            None => {
+                let file = rusqlite::Connection::open(data.join(SQLITE_FILE)).expect("the file");
+                file.busy_timeout(START_LIMIT).expect("a limit");
+                file.execute_batch(&sql).expect("the statements to run");
+            }
         }
     }
 
@@ -234,6 +264,18 @@ impl Server {
             builder: self.client.request(method, url),
         }
     }
+}
+
+/// The folder and the database that a command is to serve.
+fn place_of(command: &Command) -> (PathBuf, Option<String>) {
+    let arguments: Vec<_> = command.get_args().collect();
+    let after = |name: &str| {
+        let pair = arguments.windows(2).find(|pair| pair[0] == name);
+        pair.map(|pair| pair[1])
+    };
+    let url = after("--database-url").and_then(|url| url.to_str());
+    let data = after("--data").map(PathBuf::from);
+    (data.unwrap_or_default(), url.map(str::to_owned))
 }
 
 /// Keeps the caller's settings from a command, but for those that it was given.
