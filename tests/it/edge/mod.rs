@@ -30,6 +30,7 @@ mod keys;
 mod knowledge;
 mod limits;
 mod meta;
+mod metering;
 mod outages;
 mod permissions;
 mod promotions;
@@ -66,6 +67,7 @@ pub fn trials() -> Vec<Case> {
         knowledge::trials(),
         limits::trials(),
         meta::trials(),
+        metering::trials(),
         outages::trials(),
         permissions::trials(),
         promotions::trials(),
