@@ -11,7 +11,7 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "getting-in",
     "roles",
     "api-keys",
@@ -20,6 +20,7 @@ const PAGES: [&str; 8] = [
     "crew-per-client",
     "promotion",
     "audit",
+    "plans-and-usage",
 ];
 
 pub fn trials() -> Vec<Case> {
@@ -47,6 +48,9 @@ pub fn trials() -> Vec<Case> {
         }),
         both("guide", "auditing_is_true", async |store| {
             follow(store, PAGES[7]).await
+        }),
+        both("guide", "plans_and_usage_are_true", async |store| {
+            follow(store, PAGES[8]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),
