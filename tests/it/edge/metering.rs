@@ -156,7 +156,7 @@ impl Client<'_> {
             6 => {
                 if let Some(id) = self.one_of(|made| &mut made.invitations) {
                     let path = format!("/invitations/{id}");
-                    self.call("DELETE", &path, None).await.expect(204);
+                    self.call("DELETE", &path, None).await.expect(200);
                 }
             }
             7 => {
@@ -168,7 +168,7 @@ impl Client<'_> {
             8 => {
                 if let Some(id) = self.one_of(|made| &mut made.keys) {
                     let path = format!("/api-keys/{id}");
-                    self.call("DELETE", &path, None).await.expect(204);
+                    self.call("DELETE", &path, None).await.expect(200);
                 }
             }
             9 => {
@@ -800,7 +800,7 @@ async fn planned(store: StoreUnderTest) {
          SELECT 'ws_' || (n % 5000), 'r' || n, '2026-01', 'crw', 'm', n, n FROM numbers"
     );
     let months = "INSERT INTO usage_months (workspace, month, organization, closes_at, stated_at)
-                  SELECT DISTINCT workspace, month, 'org_' || (LENGTH(workspace) % 2), 1, 1
+                  SELECT DISTINCT workspace, month, 'org_' || SUBSTR(workspace, 4, 3), 1, 1
                     FROM usage_records";
     let all = [of_one, of_many, months.to_owned(), "ANALYZE".to_owned()];
     for statement in all {
@@ -824,8 +824,8 @@ async fn planned(store: StoreUnderTest) {
             .map(|row| row.text(column).expect("a line").to_owned());
         let plan = lines.collect::<Vec<_>>().join("\n");
         assert!(plan.contains("usage_"), "{what}: {plan}");
-        let reads_all =
-            plan.contains("Seq Scan") || plan.contains("SCAN usage") || plan.contains("SCAN m\n");
+        let whole = ["Seq Scan", "SCAN usage", "SCAN t\n"];
+        let reads_all = whole.iter().any(|scan| plan.contains(scan));
         assert!(!reads_all, "{what}: {plan}");
     }
     opened.close().await;
