@@ -79,6 +79,7 @@ impl Projection for Crews {
             | Event::User(_)
             | Event::Organization(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => {
                 vec![]
             }

@@ -49,6 +49,7 @@ mod policies;
 mod promotions;
 mod proving;
 mod publishing;
+mod reviews;
 mod secrets;
 mod sessions;
 mod sign_up;
@@ -113,6 +114,10 @@ pub use promotions::{
     ReportedCheck, RollOutReport, RollOutResult, SourceDraft,
 };
 pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
+pub use reviews::{
+    DECISIONS_MAX, DecidedView, ItemDecision, ItemOutcome, ItemStatus, NewReview, PresentView,
+    ReportFormat, ReviewItemView, SentReport,
+};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
@@ -139,7 +144,7 @@ use crate::{
         ApiKeys, Auditors, Changelog, Connections, CrewContents, Crews, Documents, Engine,
         EngineError, Found, Indexer, Invitations, ItemVersions, Items, KeyNames, KnowledgeBases,
         KnowledgeDocuments, Limits, Members, OrganizationMembers, Organizations, People, Policies,
-        Projection, Promotions, Statements, Users, Workspaces, audit_index,
+        Projection, Promotions, Reviews, Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -232,6 +237,7 @@ pub struct Service {
     attempts: AttemptCounter,
     tokens: Tokens,
     access_folds: access::AccessFolds,
+    trails: reviews::Trails,
     /// Whether this process knows that people are found by all of their names.
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
@@ -325,6 +331,7 @@ impl Service {
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
             access_folds: access::AccessFolds::default(),
+            trails: reviews::Trails::default(),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
@@ -413,6 +420,10 @@ impl Service {
     }
 
     fn promotions(&self) -> Documents<Promotions> {
+        self.documents()
+    }
+
+    fn reviews(&self) -> Documents<Reviews> {
         self.documents()
     }
 

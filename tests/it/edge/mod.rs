@@ -36,6 +36,7 @@ mod permissions;
 mod promotions;
 mod races;
 mod refusals;
+pub mod reviews;
 mod routes;
 mod rules;
 mod secrets;
@@ -73,6 +74,7 @@ pub fn trials() -> Vec<Case> {
         promotions::trials(),
         races::trials(),
         refusals::trials(),
+        reviews::trials(),
         rules::trials(),
         secrets::trials(),
         tails::trials(),
@@ -99,7 +101,7 @@ fn crewlog(data: &std::path::Path, database_url: Option<&str>, arguments: &[&str
 ///
 /// # Panics
 /// If not, with what the program says.
-fn held(store: &StoreUnderTest) {
+pub fn held(store: &StoreUnderTest) {
     held_at(store.data_dir(), store.database_url());
 }
 
