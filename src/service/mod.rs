@@ -130,7 +130,7 @@ pub use transparency::{
 };
 pub use usage::{
     CrewUsage, MonthSoFar, OrganizationUsage, USAGE_RECORDS_MAX, UsageOfWorkspace, UsageReceipt,
-    WorkspaceUsage,
+    WorkspaceUsage, usage_reads,
 };
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
