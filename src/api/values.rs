@@ -32,8 +32,8 @@ use crate::{
         environment::Environment,
         ids::{
             AgentId, ChannelId, CrewId, DocumentId, EventId, IntegrationId, InvitationId, KeyId,
-            KnowledgeBaseId, OrganizationId, PathwayId, PhoneNumberId, PromotionId, ReviewId, SessionId,
-            UserId, WebhookEndpointId, WorkspaceId,
+            KnowledgeBaseId, OrganizationId, PathwayId, PhoneNumberId, PromotionId, ReviewId,
+            SessionId, UserId, WebhookEndpointId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,

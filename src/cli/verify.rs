@@ -155,7 +155,9 @@ fn report_text(report: &OfflineReport, review: &str) -> String {
         false => "THE REPORT IS NOT WHAT THE LOG HAS SIGNED",
     };
     let about = report.about.as_ref();
-    let size = about.map_or(&json!(null), |about| &about["tree_size"]).clone();
+    let size = about
+        .map_or(&json!(null), |about| &about["tree_size"])
+        .clone();
     let count = report.entries;
     format!("{verdict}: {count} accesses of {review}, as of a log of {size}\n")
 }

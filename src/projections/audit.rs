@@ -166,9 +166,7 @@ pub fn describe(event: &Recorded) -> Description {
     };
     match (review_behind(event), &event.event) {
         (None, _) | (_, Event::Review(_)) => description,
-        (Some(review), _) => {
-            description.changed("access_review", Json::Null, review.to_string())
-        }
+        (Some(review), _) => description.changed("access_review", Json::Null, review.to_string()),
     }
 }
 
@@ -203,7 +201,11 @@ fn describe_review(event: &Recorded, happened: &ReviewEvent) -> Description {
             .changed("reviewers", nothing.clone(), json!(terms.reviewers))
             .changed("due_at", nothing.clone(), terms.due_at.to_rfc3339())
             .changed("undecided", nothing.clone(), terms.undecided.name())
-            .changed("recurs_after_days", nothing.clone(), json!(terms.recurs_after_days))
+            .changed(
+                "recurs_after_days",
+                nothing.clone(),
+                json!(terms.recurs_after_days),
+            )
             .changed("pinned_at", nothing.clone(), *pinned_at)
             .changed("items", nothing.clone(), *items)
             .changed("previous", nothing, json!(previous))

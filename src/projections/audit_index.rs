@@ -44,9 +44,11 @@ pub fn row(event: &Recorded) -> AuditRow {
     // What changed inside crews is no entry of the organization's log.
     let organization = match &event.event {
         Event::Crew(_) | Event::Promotion(_) => None,
-        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Review(_) | Event::Attempts(_) => {
-            event.metadata.organization
-        }
+        Event::User(_)
+        | Event::Organization(_)
+        | Event::Workspace(_)
+        | Event::Review(_)
+        | Event::Attempts(_) => event.metadata.organization,
     };
     let mut words = description.action.replace(['.', '_'], " ");
     for word in description.words.iter().chain([&description.target.1]) {

@@ -68,7 +68,12 @@ impl OfflineReport {
         self.failing == 0
     }
 
-    pub(super) fn fail(&mut self, position: Option<u64>, line: Option<u64>, detail: impl Into<String>) {
+    pub(super) fn fail(
+        &mut self,
+        position: Option<u64>,
+        line: Option<u64>,
+        detail: impl Into<String>,
+    ) {
         self.failing += 1;
         if self.failures.len() < FAILURES_TOLD {
             let detail = detail.into();

@@ -33,8 +33,8 @@ use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{
     AgentId, ChannelId, CredentialId, CrewId, DocumentId, IntegrationId, KeyId, KnowledgeBaseId,
-    PathwayId, PhoneNumberId, PrincipalId, PromotionId, ReviewId, SessionId, SubjectId,
-    UserId, WebhookEndpointId,
+    PathwayId, PhoneNumberId, PrincipalId, PromotionId, ReviewId, SessionId, SubjectId, UserId,
+    WebhookEndpointId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
@@ -1060,14 +1060,20 @@ async fn write_reviews(fixture: &Fixture, ada: &Person, team: Team) {
     let member = PrincipalId::User(UserId::from_uuid(fixture.source.uuid()));
     let owner = KeyOwner::Workspace(team.workspace);
     let mut reasons = Vec::new();
-    for said in ["Still needed", "Gone since March", "Reads only", "Rotated", "Unused"] {
+    for said in [
+        "Still needed",
+        "Gone since March",
+        "Reads only",
+        "Rotated",
+        "Unused",
+    ] {
         let event = fixture.event_id();
         let reason = fixture.seal(owner, event, "reason", said).await;
         reasons.push((event, reason));
     }
     let now = fixture.source.now();
-    let open = move |review, due_in_days, recurs_after_days, undecided, previous| {
-        ReviewCommand::Open {
+    let open =
+        move |review, due_in_days, recurs_after_days, undecided, previous| ReviewCommand::Open {
             review,
             workspace: team.workspace,
             organization: team.organization,
@@ -1084,8 +1090,7 @@ async fn write_reviews(fixture: &Fixture, ada: &Person, team: Team) {
             pinned_at: 1,
             items: 5,
             previous,
-        }
-    };
+        };
     let streams = vec![team.stream(), stream(first), stream(last)];
     let begun = unit(team.organization, streams, move |desk| {
         let opened = open(first, 10, Some(10), Undecided::Keep, None);
@@ -1096,9 +1101,21 @@ async fn write_reviews(fixture: &Fixture, ada: &Person, team: Team) {
         desk.execute::<AccessReview>(&stream(first), remind, &[])?;
         let change = Decision::Change { role: Role::Viewer };
         let decided = [
-            (items[0], Decision::Keep, vec![Finding::BrokeGlass, Finding::PastRotation]),
-            (items[1], Decision::Revoke, vec![Finding::UnusedFor90Days, Finding::CreatorIsGone]),
-            (member, change, vec![Finding::RoleAboveUse(Role::Viewer), Finding::LastOwner]),
+            (
+                items[0],
+                Decision::Keep,
+                vec![Finding::BrokeGlass, Finding::PastRotation],
+            ),
+            (
+                items[1],
+                Decision::Revoke,
+                vec![Finding::UnusedFor90Days, Finding::CreatorIsGone],
+            ),
+            (
+                member,
+                change,
+                vec![Finding::RoleAboveUse(Role::Viewer), Finding::LastOwner],
+            ),
             (items[2], Decision::Revoke, vec![Finding::NeverUsed]),
             (items[3], Decision::Revoke, vec![]),
         ];

@@ -746,7 +746,8 @@ impl Naive {
                 }
                 "access_decided" => {
                     let more = u64::from(body["again"] == false);
-                    document["decided"] = json!(document["decided"].as_u64().expect("a count") + more);
+                    document["decided"] =
+                        json!(document["decided"].as_u64().expect("a count") + more);
                 }
                 "review_closing" => {
                     document["status"] = json!("closing");
@@ -945,9 +946,7 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "review_reopened" => ("access_review.reopened", entry.stream.clone()),
         "review_closed" => ("access_review.closed", entry.stream.clone()),
         "review_recurred" => ("access_review.recurred", entry.stream.clone()),
-        "review_recurrence_stopped" => {
-            ("access_review.recurrence_stopped", entry.stream.clone())
-        }
+        "review_recurrence_stopped" => ("access_review.recurrence_stopped", entry.stream.clone()),
         "attempt_refused" | "report_read" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
@@ -1456,7 +1455,11 @@ fn review_unit(
         commitment: "commitment".to_owned(),
         ciphertext: "ciphertext".to_owned(),
     };
-    let before = world.reviews.last().copied().filter(|(of, _)| of.workspace == team.workspace);
+    let before = world
+        .reviews
+        .last()
+        .copied()
+        .filter(|(of, _)| of.workspace == team.workspace);
     world.reviews.push((team, review));
     let mut streams = vec![team.stream(), stream.clone()];
     let previous = before.map(|(_, id)| StreamRef::of::<AccessReview>(id, team.workspace));

@@ -11,8 +11,8 @@ use crate::{
         authority::{Permission, Role},
         ids::{EventId, PrincipalId, ReviewId, UserId, WorkspaceId},
         review::{
-            Access, DecideAccess, Decision, Finding, Items, Newest, Review, ReviewCommand, Reviewed,
-            findings,
+            Access, DecideAccess, Decision, Finding, Items, Newest, Review, ReviewCommand,
+            Reviewed, findings,
         },
         sealed::{KeyOwner, Sealed},
         workspace::Workspace,
