@@ -8,8 +8,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    app::Edge, as_of::AsOf, audit::FilterText, exchange::PrincipalReader, headers::MinimumPosition,
-    problem::Problem, query::Path, respond::Resource, values::Time,
+    app::Edge,
+    as_of::AsOf,
+    audit::FilterText,
+    exchange::{PrincipalReader, ReadQuery},
+    headers::MinimumPosition,
+    problem::Problem,
+    query::Path,
+    respond::Resource,
+    values::Time,
 };
 use crate::{
     domain::{
@@ -209,6 +216,8 @@ pub struct AccessQuery {
     as_of: Option<AsOf>,
 }
 
+impl ReadQuery for AccessQuery {}
+
 /// Which access to compare.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -227,6 +236,8 @@ pub struct AccessDifferenceQuery {
     #[param(inline)]
     principal: Option<FilterText>,
 }
+
+impl ReadQuery for AccessDifferenceQuery {}
 
 fn principal(text: Option<FilterText>) -> Result<Option<PrincipalId>, Problem> {
     let wrong = |error| Problem::invalid_request(format!("principal: {error}"));

@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     app::Edge,
     audit::{FilterText, QueryTime},
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    exchange::{Command, PrincipalReader, PrincipalWriter, ReadQuery},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, MinimumPosition},
     json::Json,
@@ -253,6 +253,8 @@ pub struct ActivityQuery {
     #[param(inline)]
     cursor: Option<EndOfPage>,
 }
+
+impl ReadQuery for ActivityQuery {}
 
 impl ActivityQuery {
     fn into_filter(self) -> ActivityFilter {

@@ -9,7 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Question, Reader, Writer},
+    as_of::AsOf,
+    exchange::{Command, MomentQuery, PrincipalReader, Question, ReadQuery, Reader, Writer},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -359,6 +360,15 @@ pub struct KeysQuery {
     /// `next_cursor` of the page before.
     #[param(inline)]
     cursor: Option<EndOfPage>,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for KeysQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 /// The API keys of a workspace, those that are over included, oldest first.
@@ -389,7 +399,7 @@ pub async fn list_api_keys(
 /// An API key of a workspace.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/api-keys/{key}", tag = "API keys",
-    params(("ws" = WorkspaceId, Path), ("key" = KeyId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("key" = KeyId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The key.", body = ApiKeyBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -397,7 +407,7 @@ pub async fn list_api_keys(
 )]
 pub async fn read_api_key(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, key)): Path<(WorkspaceId, KeyId)>,
 ) -> Result<Resource<ApiKeyBody>, Problem> {
     let found = service
@@ -527,7 +537,7 @@ pub async fn list_organization_keys(
 /// An API key of an organization.
 #[utoipa::path(
     get, path = "/v1/organizations/{org}/api-keys/{key}", tag = "API keys",
-    params(("org" = OrganizationId, Path), ("key" = KeyId, Path), MinimumPosition),
+    params(("org" = OrganizationId, Path), ("key" = KeyId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The key.", body = ApiKeyBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -535,7 +545,7 @@ pub async fn list_organization_keys(
 )]
 pub async fn read_organization_key(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: Reader<MomentQuery>,
     Path((organization, key)): Path<(OrganizationId, KeyId)>,
 ) -> Result<Resource<ApiKeyBody>, Problem> {
     let found = service

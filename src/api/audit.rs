@@ -24,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::PrincipalReader,
+    exchange::{PrincipalReader, ReadQuery},
     headers::{CREWLOG_POSITION, MinimumPosition},
     paging::{Cursor, CursorKey, Limit},
     problem::Problem,
@@ -343,6 +343,8 @@ pub struct AuditQuery {
     pub(super) cursor: Option<EndOfPage>,
 }
 
+impl ReadQuery for AuditQuery {}
+
 impl AuditQuery {
     pub(super) fn into_filter(self) -> AuditFilter {
         let text = |text: Option<FilterText>| text.map(|FilterText(text)| text);
@@ -521,6 +523,8 @@ pub struct ExportQuery {
     #[param(inline)]
     outcome: Option<Outcome>,
 }
+
+impl ReadQuery for ExportQuery {}
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]

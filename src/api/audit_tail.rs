@@ -22,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     app::Edge,
     audit::{AuditEntryBody, AuditOrder, AuditQuery, FilterText, Outcome, QueryTime},
-    exchange::PrincipalReader,
+    exchange::{PrincipalReader, ReadQuery},
     headers::{CREWLOG_POSITION, LastEventId, MinimumPosition},
     paging::Limit,
     problem::Problem,
@@ -88,6 +88,8 @@ pub struct TailQuery {
     #[param(inline)]
     outcome: Option<Outcome>,
 }
+
+impl ReadQuery for TailQuery {}
 
 impl TailQuery {
     /// The filter, and the position to begin behind, where one is given.

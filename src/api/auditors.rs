@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, MomentQuery, Reader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -145,7 +145,7 @@ pub async fn list_auditors(
 /// An auditor grant.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/auditors/{user}", tag = "team",
-    params(("ws" = WorkspaceId, Path), ("user" = UserId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("user" = UserId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The grant.", body = AuditorBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -153,7 +153,7 @@ pub async fn list_auditors(
 )]
 pub async fn read_auditor(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: Reader<MomentQuery>,
     Path((workspace, user)): Path<(WorkspaceId, UserId)>,
 ) -> Result<Resource<AuditorBody>, Problem> {
     let found = service

@@ -15,7 +15,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    as_of::AsOf,
+    exchange::{Command, PrincipalReader, PrincipalWriter, ReadQuery},
     fields::{FieldCode, FieldError, Validate, escaped},
     headers::{CREWLOG_POSITION, IdempotencyKey, MinimumPosition},
     json::{Json, Object},
@@ -301,6 +302,15 @@ pub struct ExportQuery {
     /// now where nobody says.
     #[param(inline)]
     version: Option<Position>,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for ExportQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 /// A crew's agents and pathways at one version, as canonical JSON: `shasum -a 256` of the body is
@@ -486,6 +496,15 @@ pub struct ChangelogQuery {
     /// `next_cursor` of the page before.
     #[param(inline)]
     cursor: Option<EndOfPage>,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for ChangelogQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 type EndOfPage = Cursor<ChangelogCursor>;

@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{
     app::Edge,
     described::{Described, Routes},
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter},
     fields::FieldError,
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -128,6 +128,7 @@ pub fn routes<K: Kind>() -> OpenApiRouter<Edge> {
         .lists::<K::Body>(words.page);
     let read = describe("read", words.one, words.read)
         .id::<K::Id>(K::PARAMETER)
+        .parameters::<MomentQuery>()
         .parameters::<MinimumPosition>()
         .shows::<K::Body>(words.found);
     let change = describe("change", words.one, words.change)
@@ -205,7 +206,7 @@ async fn list_all<K: Kind>(
 
 async fn read_one<K: Kind>(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, crew, id)): Path<(WorkspaceId, CrewId, K::Id)>,
 ) -> Result<Resource<K::Body>, Problem> {
     let found = service

@@ -9,7 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    as_of::AsOf,
+    exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter, ReadQuery},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -246,6 +247,15 @@ pub struct CrewQuery {
     /// `next_cursor` of the page before.
     #[param(inline)]
     cursor: Option<EndOfPage>,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for CrewQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 /// Makes a crew.
@@ -305,7 +315,7 @@ pub async fn list_crews(
 /// A crew.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/crews/{crew}", tag = "crews",
-    params(("ws" = WorkspaceId, Path), ("crew" = CrewId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("crew" = CrewId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The crew.", body = CrewBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -313,7 +323,7 @@ pub async fn list_crews(
 )]
 pub async fn read_crew(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, crew)): Path<(WorkspaceId, CrewId)>,
 ) -> Result<Resource<CrewBody>, Problem> {
     let found = service

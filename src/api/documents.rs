@@ -9,8 +9,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
+    as_of::AsOf,
     audit::FilterText,
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter, ReadQuery},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     items::ITEM_BODY_BYTES_MAX,
@@ -194,7 +195,7 @@ pub async fn list_documents(
     params(
         ("ws" = WorkspaceId, Path), ("crew" = CrewId, Path),
         ("kb" = inline(KnowledgeBaseId), Path), ("doc" = inline(DocumentId), Path),
-        MinimumPosition
+        MomentQuery, MinimumPosition
     ),
     responses((
         status = 200, description = "The document.", body = DocumentBody,
@@ -203,7 +204,7 @@ pub async fn list_documents(
 )]
 pub async fn read_document(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, crew, base, document)): Path<(
         WorkspaceId,
         CrewId,
@@ -299,6 +300,15 @@ pub struct SearchQuery {
     #[serde(default)]
     #[param(inline, required = false)]
     limit: Limit,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for SearchQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 /// A part of what is shown of a text.

@@ -12,10 +12,12 @@ use axum::{
 };
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::IntoParams;
 
 use super::{
     access,
     app::Edge,
+    as_of::AsOf,
     fields::Validate,
     headers::{Bearer, IdempotencyKey, IfMatch, MinimumPosition, RequestContext},
     json::Json,
@@ -30,6 +32,32 @@ use crate::service::{Caller, Condition, IdempotencyRequest, Principal, Request};
 #[serde(deny_unknown_fields)]
 pub struct NoParameters {}
 
+/// The query of a route that reads.
+pub trait ReadQuery: DeserializeOwned {
+    /// The moment that is asked about: none where that is now, or where nothing is state.
+    fn as_of(&self) -> Option<AsOf> {
+        None
+    }
+}
+
+impl ReadQuery for NoParameters {}
+
+/// The query of a resource that is read, as it is or as it was.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MomentQuery {
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for MomentQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
+}
+
 /// A read by somebody who is signed in, of a state that is new enough for them.
 #[derive(Debug)]
 pub struct Reader<Q = NoParameters> {
@@ -41,15 +69,16 @@ pub struct Reader<Q = NoParameters> {
     pub query: Q,
 }
 
-impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for Reader<Q> {
+impl<Q: ReadQuery + Send> FromRequestParts<Edge> for Reader<Q> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
         let (request, caller) = signed_in(parts, edge).await?;
+        let query: Q = query_of_new_state(parts, edge).await?;
         Ok(Self {
-            request,
+            request: about(request, &query),
             caller,
-            query: query_of_new_state(parts, edge).await?,
+            query,
         })
     }
 }
@@ -65,15 +94,16 @@ pub struct PrincipalReader<Q = NoParameters> {
     pub query: Q,
 }
 
-impl<Q: DeserializeOwned + Send> FromRequestParts<Edge> for PrincipalReader<Q> {
+impl<Q: ReadQuery + Send> FromRequestParts<Edge> for PrincipalReader<Q> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
         let (request, principal) = known(parts, edge).await?;
+        let query: Q = query_of_new_state(parts, edge).await?;
         Ok(Self {
-            request,
+            request: about(request, &query),
             principal,
-            query: query_of_new_state(parts, edge).await?,
+            query,
         })
     }
 }
@@ -284,6 +314,12 @@ impl<T: Command, const LIMIT: usize> Sent for Option<Json<T, LIMIT>> {
     fn canonical(&self) -> Result<String, Problem> {
         self.as_ref().map_or(Ok(String::new()), Json::canonical)
     }
+}
+
+/// A request about the moment that its query names.
+fn about(request: Request, query: &impl ReadQuery) -> Request {
+    let as_of = query.as_of().map(|AsOf(moment)| moment);
+    Request { as_of, ..request }
 }
 
 /// The query of a read, once the state is as new as the request asks for.

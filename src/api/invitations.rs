@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::{Edge, PublicUrl},
-    exchange::{Asked, Command, Reader, Writer},
+    exchange::{Asked, Command, MomentQuery, Reader, Writer},
     fields::{FieldError, Validate},
     headers::{Bearer, IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -282,7 +282,7 @@ pub async fn list_invitations(
 /// An invitation.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/invitations/{inv}", tag = "team",
-    params(("ws" = WorkspaceId, Path), ("inv" = InvitationId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("inv" = InvitationId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The invitation.", body = InvitationBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -294,7 +294,7 @@ pub async fn read_invitation(
         public_url,
         ..
     }): State<Edge>,
-    reader: Reader,
+    reader: Reader<MomentQuery>,
     Path((workspace, invitation)): Path<(WorkspaceId, InvitationId)>,
 ) -> Result<Resource<InvitationBody>, Problem> {
     let found = service

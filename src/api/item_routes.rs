@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{
     app::Edge,
     described::{Described, Routes},
-    exchange::{PrincipalReader, PrincipalWriter},
+    exchange::{MomentQuery, PrincipalReader, PrincipalWriter},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     items::{ITEM_BODY_BYTES_MAX, ItemBody, ItemDraftBody, ItemVersionBody, RemoveItemBody},
     json::Json,
@@ -125,6 +125,7 @@ fn one_routes<K: Kind>(path: String) -> Routes {
     let (name, one) = (K::KIND.name(), K::ONE);
     let article = format!("{}{}.", one[..1].to_uppercase(), &one[1..]);
     let read = describe_one::<K>(format!("read_{name}"), article)
+        .parameters::<MomentQuery>()
         .parameters::<MinimumPosition>()
         .shows::<ItemBody>(&format!("The {name}."));
     let summary = "Puts another name and configuration in place of those there are.".to_owned();
@@ -163,6 +164,7 @@ fn version_routes<K: Kind>(path: String) -> Routes {
     let summary = format!("One version of {one}.");
     let read = describe_one::<K>(format!("read_{name}_version"), summary)
         .shared_id::<Position>("version")
+        .parameters::<MomentQuery>()
         .parameters::<MinimumPosition>()
         .shows::<ItemVersionBody>("The version.");
     Routes::at(path).on(HttpMethod::Get, read_version::<K>, read)
@@ -201,7 +203,7 @@ async fn list_all<K: Kind>(
 
 async fn read_one<K: Kind>(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, crew, item)): Path<(WorkspaceId, CrewId, K::Id)>,
 ) -> Result<Resource<ItemBody>, Problem> {
     let at = (workspace, crew);
@@ -257,7 +259,7 @@ async fn list_versions<K: Kind>(
 
 async fn read_version<K: Kind>(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, crew, item, version)): Path<(WorkspaceId, CrewId, K::Id, Position)>,
 ) -> Result<Resource<ItemVersionBody>, Problem> {
     let (at, item) = ((workspace, crew), item.into());

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -160,7 +160,7 @@ pub async fn list_knowledge_bases(
     get, path = "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases/{kb}", tag = "crews",
     params(
         ("ws" = WorkspaceId, Path), ("crew" = CrewId, Path),
-        ("kb" = inline(KnowledgeBaseId), Path), MinimumPosition
+        ("kb" = inline(KnowledgeBaseId), Path), MomentQuery, MinimumPosition
     ),
     responses((
         status = 200, description = "The knowledge base.", body = KnowledgeBaseBody,
@@ -169,7 +169,7 @@ pub async fn list_knowledge_bases(
 )]
 pub async fn read_knowledge_base(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, crew, base)): Path<(WorkspaceId, CrewId, KnowledgeBaseId)>,
 ) -> Result<Resource<KnowledgeBaseBody>, Problem> {
     let at = (workspace, crew);

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, MomentQuery, Reader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -166,7 +166,7 @@ impl Command for ChangeLimitsBody {
 /// What a workspace may have, and has.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/limits", tag = "workspaces",
-    params(("ws" = WorkspaceId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The limits.", body = LimitsBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -174,7 +174,7 @@ impl Command for ChangeLimitsBody {
 )]
 pub async fn read_limits(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: Reader<MomentQuery>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Resource<LimitsBody>, Problem> {
     let found = service

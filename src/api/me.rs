@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Writer},
+    exchange::{Command, MomentQuery, PrincipalReader, Writer},
     fields::{FieldCode, FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -226,7 +226,7 @@ impl ChangeMeBody {
 
 /// Who the caller is.
 #[utoipa::path(
-    get, path = "/v1/me", tag = "getting in", params(MinimumPosition),
+    get, path = "/v1/me", tag = "getting in", params(MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The caller, and where they belong.", body = WhoBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -234,19 +234,20 @@ impl ChangeMeBody {
 )]
 pub async fn read_me(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
 ) -> Result<Resource<WhoBody>, Problem> {
     match &reader.principal {
         Principal::Person(caller) => {
-            let found = service.me_of(caller).await?;
+            let found = service.me_of(&reader.request, caller).await?;
             let version = found.value.version;
             let person = WhoBody::Person(Box::new(found.value.into()));
             Ok(Resource::new(version, found.position, person))
         }
         Principal::Key(key) => {
-            let version = key.0.version;
-            let body = WhoBody::Key(Box::new(KeyBody::of(key)));
-            Ok(Resource::new(version, service.position(), body))
+            let found = service.me_of_key(&reader.request, key).await?;
+            let version = found.value.0.version;
+            let body = WhoBody::Key(Box::new(KeyBody::of(&found.value)));
+            Ok(Resource::new(version, found.position, body))
         }
     }
 }

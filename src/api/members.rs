@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Writer},
+    exchange::{Command, MomentQuery, PrincipalReader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -137,7 +137,7 @@ pub async fn list_members(
 /// A member.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/members/{user}", tag = "team",
-    params(("ws" = WorkspaceId, Path), ("user" = UserId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("user" = UserId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The member.", body = MemberBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -145,7 +145,7 @@ pub async fn list_members(
 )]
 pub async fn read_member(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path((workspace, user)): Path<(WorkspaceId, UserId)>,
 ) -> Result<Resource<MemberBody>, Problem> {
     let found = service

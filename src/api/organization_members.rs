@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Reader, Writer},
+    exchange::{Command, MomentQuery, Reader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -120,7 +120,7 @@ pub async fn list_organization_members(
 /// Somebody's role in an organization.
 #[utoipa::path(
     get, path = "/v1/organizations/{org}/members/{user}", tag = "organizations",
-    params(("org" = OrganizationId, Path), ("user" = UserId, Path), MinimumPosition),
+    params(("org" = OrganizationId, Path), ("user" = UserId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The role.", body = OrganizationMemberBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -128,7 +128,7 @@ pub async fn list_organization_members(
 )]
 pub async fn read_organization_member(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: Reader<MomentQuery>,
     Path((organization, user)): Path<(OrganizationId, UserId)>,
 ) -> Result<Resource<OrganizationMemberBody>, Problem> {
     let found = service

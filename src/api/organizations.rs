@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Reader, Writer},
+    exchange::{Command, MomentQuery, PrincipalReader, Reader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -111,10 +111,15 @@ pub async fn create_organization(
 )]
 pub async fn list_organizations(
     State(service): State<Arc<Service>>,
-    Reader { caller, query, .. }: Reader<PageQuery<OrganizationCursor>>,
+    reader: Reader<PageQuery<OrganizationCursor>>,
 ) -> Result<Page<OrganizationBody>, Problem> {
     let page = service
-        .organizations_of(&caller, query.after(), query.limit.count())
+        .organizations_of(
+            &reader.request,
+            &reader.caller,
+            reader.query.after(),
+            reader.query.limit.count(),
+        )
         .await?;
     Ok(Page::keyed::<OrganizationCursor, _>(page, Into::into))
 }
@@ -122,7 +127,7 @@ pub async fn list_organizations(
 /// An organization.
 #[utoipa::path(
     get, path = "/v1/organizations/{org}", tag = "organizations",
-    params(("org" = OrganizationId, Path), MinimumPosition),
+    params(("org" = OrganizationId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The organization.", body = OrganizationBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -130,7 +135,7 @@ pub async fn list_organizations(
 )]
 pub async fn read_organization(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path(organization): Path<OrganizationId>,
 ) -> Result<Resource<OrganizationBody>, Problem> {
     let found = service

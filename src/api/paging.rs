@@ -20,7 +20,7 @@ use utoipa::{
     },
 };
 
-use super::{problem::Problem, respond::Page};
+use super::{as_of::AsOf, exchange::ReadQuery, problem::Problem, respond::Page};
 use crate::projections;
 
 /// Raised when the encoding changes; older cursors then start over.
@@ -190,6 +190,14 @@ pub struct PageQuery<K: CursorKey> {
     pub limit: Limit,
     /// `next_cursor` of the page before.
     pub cursor: Option<Cursor<K>>,
+    /// The moment that is asked about; now, where nobody says.
+    as_of: Option<AsOf>,
+}
+
+impl<K: CursorKey> ReadQuery for PageQuery<K> {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 impl<K: CursorKey + AsRef<str>> PageQuery<K> {
@@ -216,6 +224,11 @@ impl<K: CursorKey> IntoParams for PageQuery<K> {
                 "cursor",
                 "`next_cursor` of the page before.",
                 Cursor::<K>::schema(),
+            ),
+            parameter(
+                "as_of",
+                "The moment that is asked about: a position of the log, or a time. Now, where nobody says.",
+                AsOf::schema(),
             ),
         ]
     }

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Writer},
+    exchange::{Command, MomentQuery, PrincipalReader, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -134,7 +134,7 @@ impl Command for ChangePolicyBody {
 /// The policy of a workspace.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/policy", tag = "workspaces",
-    params(("ws" = WorkspaceId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The policy.", body = PolicyBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -142,7 +142,7 @@ impl Command for ChangePolicyBody {
 )]
 pub async fn read_policy(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Resource<PolicyBody>, Problem> {
     let found = service

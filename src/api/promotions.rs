@@ -9,8 +9,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
+    as_of::AsOf,
     bundles::{BUNDLE_BODY_BYTES_MAX, BundleBody, DiffBody, include, one_of},
-    exchange::{Command, PrincipalReader, PrincipalWriter},
+    exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter, ReadQuery},
     fields::{FieldError, REASON_LENGTH_MAX, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::{Json, Object},
@@ -384,6 +385,15 @@ pub struct PromotionQuery {
     /// `next_cursor` of the page before.
     #[param(inline)]
     cursor: Option<EndOfPage>,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for PromotionQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 /// Proposes that what is in a crew, or in a bundle, come into another crew. What would change, and
@@ -444,7 +454,7 @@ pub async fn list_promotions(
 /// A promotion, with what it changes.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/promotions/{promotion}", tag = "promotions",
-    params(("ws" = WorkspaceId, Path), ("promotion" = inline(PromotionId), Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), ("promotion" = inline(PromotionId), Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The promotion.", body = PromotionBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -452,7 +462,7 @@ pub async fn list_promotions(
 )]
 pub async fn read_promotion(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path(at): Path<(WorkspaceId, PromotionId)>,
 ) -> Result<Resource<PromotionBody>, Problem> {
     let found = service

@@ -13,7 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, Writer},
+    exchange::{Command, PrincipalReader, ReadQuery, Writer},
     fields::{FieldError, REASON_LENGTH_MAX, Validate},
     headers::{CREWLOG_POSITION, IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -684,6 +684,8 @@ pub struct ReviewItemsQuery {
     cursor: Option<EndOfItems>,
 }
 
+impl ReadQuery for ReviewItemsQuery {}
+
 /// A campaign, with a page of what it is about: how each access was at the pin, what it is now,
 /// how it was used, what is recommended and why, and what was decided.
 #[utoipa::path(
@@ -790,6 +792,8 @@ pub struct ReportQuery {
     #[param(inline, required = false)]
     format: ReportFormatName,
 }
+
+impl ReadQuery for ReportQuery {}
 
 /// The report of a campaign, bound to a signed checkpoint: `crewlog verify --offline` finds a
 /// changed character in it with no server. That it was made is an entry of the audit log.

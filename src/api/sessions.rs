@@ -127,7 +127,7 @@ pub async fn list_sessions(
     State(service): State<Arc<Service>>,
     reader: Reader<PageQuery<SessionCursor>>,
 ) -> Result<Page<SessionBody>, Problem> {
-    let found = service.sessions(&reader.caller).await?;
+    let found = service.sessions(&reader.request, &reader.caller).await?;
     let after = reader.query.after().unwrap_or_default();
     let sessions = found.value.into_iter().map(SessionBody::from);
     let page = sessions

@@ -9,7 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::Reader,
+    as_of::AsOf,
+    exchange::{MomentQuery, ReadQuery, Reader},
     headers::MinimumPosition,
     paging::{Cursor, CursorKey, Limit},
     problem::Problem,
@@ -95,6 +96,15 @@ pub struct StatementsQuery {
     /// `next_cursor` of the page before.
     #[param(inline)]
     cursor: Option<EndOfStatements>,
+    /// The moment that is asked about: a position of the log, or a time. Now, where nobody says.
+    #[param(inline)]
+    as_of: Option<AsOf>,
+}
+
+impl ReadQuery for StatementsQuery {
+    fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
 }
 
 /// The statements of a workspace, newest month first. A month has one if something was used in
@@ -129,7 +139,7 @@ pub async fn list_statements(
     params(
         ("ws" = WorkspaceId, Path),
         ("month" = String, Path, description = "`2026-11`, in UTC."),
-        MinimumPosition
+        MomentQuery, MinimumPosition
     ),
     responses((
         status = 200, description = "The statement.", body = StatementBody,
@@ -138,7 +148,7 @@ pub async fn list_statements(
 )]
 pub async fn read_statement(
     State(service): State<Arc<Service>>,
-    reader: Reader,
+    reader: Reader<MomentQuery>,
     Path((workspace, month)): Path<(WorkspaceId, Month)>,
 ) -> Result<Resource<StatementBody>, Problem> {
     let found = service

@@ -1060,9 +1060,9 @@ async fn reads_wait_for_a_position_and_take_nothing_unknown() {
         .answer()
         .await
         .refused(503, "position_not_reached");
-    let past = server.get(&founder.token, &format!("{path}?as_of=1")).await;
+    let past = server.get(&founder.token, &format!("{path}?since=1")).await;
     let past = past.refused(400, "invalid_request");
-    assert!(past.text("/detail").contains("`as_of`"), "{past:?}");
+    assert!(past.text("/detail").contains("`since`"), "{past:?}");
     let made = server
         .ask("POST", "/v1/organizations")
         .held_by(&founder.token);

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, PrincipalWriter, Reader},
+    exchange::{Command, PrincipalReader, PrincipalWriter, ReadQuery, Reader},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, MinimumPosition},
     json::Json,
@@ -324,6 +324,8 @@ pub struct MonthQuery {
     month: Option<Month>,
 }
 
+impl ReadQuery for MonthQuery {}
+
 /// Which month, and which page of workspaces.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -340,6 +342,8 @@ pub struct OrganizationUsageQuery {
     #[param(inline)]
     cursor: Option<EndOfUsage>,
 }
+
+impl ReadQuery for OrganizationUsageQuery {}
 
 /// Keeps what crews have used: all of the batch, or nothing. A record counts once, by its id, so
 /// that a batch can be sent until it is answered, also without an `Idempotency-Key`, and after its

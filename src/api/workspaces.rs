@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, PrincipalReader, PrincipalWriter, Writer},
+    exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter, Writer},
     fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
@@ -180,11 +180,13 @@ pub async fn create_workspace(
 pub async fn list_workspaces(
     State(service): State<Arc<Service>>,
     PrincipalReader {
-        principal, query, ..
+        request,
+        principal,
+        query,
     }: PrincipalReader<PageQuery<WorkspaceCursor>>,
 ) -> Result<Page<WorkspaceBody>, Problem> {
     let page = service
-        .workspaces_of(&principal, query.after(), query.limit.count())
+        .workspaces_of(&request, &principal, query.after(), query.limit.count())
         .await?;
     Ok(Page::keyed::<WorkspaceCursor, _>(page, Into::into))
 }
@@ -192,7 +194,7 @@ pub async fn list_workspaces(
 /// A workspace.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}", tag = "workspaces",
-    params(("ws" = WorkspaceId, Path), MinimumPosition),
+    params(("ws" = WorkspaceId, Path), MomentQuery, MinimumPosition),
     responses((
         status = 200, description = "The workspace.", body = WorkspaceBody,
         headers(("ETag" = String, description = "The version in quotes.")),
@@ -200,7 +202,7 @@ pub async fn list_workspaces(
 )]
 pub async fn read_workspace(
     State(service): State<Arc<Service>>,
-    reader: PrincipalReader,
+    reader: PrincipalReader<MomentQuery>,
     Path(workspace): Path<WorkspaceId>,
 ) -> Result<Resource<WorkspaceBody>, Problem> {
     let found = service

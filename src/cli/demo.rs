@@ -107,7 +107,11 @@ pub async fn prepare(
         user: session.user,
         session: session.id,
     };
-    let memberships = service.me_of(&caller).await?.value.memberships;
+    let memberships = service
+        .me_of(&Request::default(), &caller)
+        .await?
+        .value
+        .memberships;
     let token = session.token.ok_or_else(|| {
         Failure::could_not_run("the demo's session has no token, which is a defect of crewlog")
     })?;
@@ -236,7 +240,7 @@ impl Builder<'_> {
             user: session.user,
             session: session.id,
         };
-        let me = service.me_of(&owner).await?.value;
+        let me = service.me_of(&Request::default(), &owner).await?.value;
         let (Some(first), Some(organization)) = (me.memberships.first(), me.organizations.first())
         else {
             return Err(Failure::could_not_run(

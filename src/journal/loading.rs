@@ -111,6 +111,27 @@ pub async fn read_back<A: Stream + Clone>(
     Ok((state, entry.sequence))
 }
 
+/// A stream read back as its aggregate, as its events up to `position` (inclusive) left it;
+/// with the sequence of the last of them.
+///
+/// # Errors
+/// When the store cannot be read, or holds what this version cannot fold.
+pub async fn read_back_at<A: Stream + Clone>(
+    store: &dyn Store,
+    stream: &StreamRef,
+    position: u64,
+) -> Result<(A, u64), LoadError> {
+    let kind = stream.stream_type;
+    let mut entry = Entry::new(kind.empty(), 0);
+    let events = stores::stream_after(store, kind.name, &stream.id, 0, position).await?;
+    for event in &events {
+        apply(&mut entry, event)?;
+    }
+    let state = entry.state.as_any().downcast_ref::<A>();
+    let state = state.expect("a stream has one type").clone();
+    Ok((state, entry.sequence))
+}
+
 async fn from_snapshot(store: &dyn Store, stream: &StreamRef) -> Result<Entry, StoreError> {
     let kind = stream.stream_type;
     let parameters: Vec<Value> = vec![

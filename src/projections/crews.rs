@@ -39,10 +39,17 @@ impl CrewDocument {
 /// See the module.
 pub struct Crews;
 
+impl Crews {
+    /// What the crews of one client of a workspace are found by.
+    pub fn of_client(workspace: &WorkspaceId, client: &str) -> String {
+        format!("{workspace}/{client}")
+    }
+}
+
 impl Projection for Crews {
     type Document = CrewDocument;
     const NAME: &'static str = "crews";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
@@ -145,9 +152,11 @@ impl Projection for Crews {
     }
 
     fn columns(document: &CrewDocument) -> Columns {
+        let client = document.profile.client.as_ref();
         let workspace = document.workspace.to_string();
         Columns {
             parent: Some(workspace.clone()),
+            lookup: client.map(|client| Self::of_client(&document.workspace, client)),
             workspace: Some(workspace),
             ..Columns::default()
         }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use lru::LruCache;
 
 use super::{
-    AnyDocument, AnyProjection, ApiKeys, CannotFold, Generations, KeyIndex, Projection, all,
-    api_keys::of_key, audit_index, rebuild,
+    AnyDocument, AnyProjection, ApiKeys, CannotFold, Columns, Generations, KeyIndex, Projection,
+    all, api_keys::of_key, audit_index, rebuild,
 };
 use crate::{
     domain::event::AGGREGATE_TYPES,
@@ -266,6 +266,16 @@ impl Folder {
         position: u64,
     ) -> Result<DocumentRow, EngineError> {
         row(&*self.projections[*number], key, document, position)
+    }
+
+    /// The name of a document's projection, and what the document is found by.
+    pub(super) fn found_by(
+        &self,
+        number: usize,
+        document: &AnyDocument,
+    ) -> (&'static str, Columns) {
+        let projection = &self.projections[number];
+        (projection.name(), projection.columns(document))
     }
 
     pub(super) fn has_audit(&self) -> bool {

@@ -30,6 +30,7 @@ mod knowledge;
 mod limits;
 mod members;
 mod organizations;
+mod past;
 mod people;
 mod policies;
 mod promotions;
@@ -65,6 +66,7 @@ pub use members::{MemberDocument, Members};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
 };
+pub use past::{Past, PastFold};
 pub use people::{ACCOUNT, People, PersonField, PersonFieldDocument, person_key};
 pub use policies::{Policies, PolicyDocument};
 pub use promotions::{

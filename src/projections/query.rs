@@ -1,8 +1,9 @@
-//! Reading documents: one by key, or a page of those that belong to something.
+//! Reading documents: one by key, or a page of those that belong to something; as they are now, or
+//! as they were.
 
 use std::{marker::PhantomData, sync::Arc};
 
-use super::{Engine, Projection};
+use super::{Columns, Engine, Past, Projection};
 use crate::{
     domain::Stream,
     journal::{
@@ -43,9 +44,36 @@ impl<T> Page<T> {
 /// The documents of one projection.
 #[derive(Debug)]
 pub struct Documents<P> {
-    store: Arc<dyn Store>,
-    table: String,
+    of: Of,
     projection: PhantomData<fn() -> P>,
+}
+
+/// Where documents are read.
+#[derive(Debug)]
+enum Of {
+    Now {
+        store: Arc<dyn Store>,
+        table: String,
+    },
+    Past(Arc<Past>),
+}
+
+/// What documents are found by.
+#[derive(Debug, Clone, Copy)]
+enum By<'a> {
+    Parent(&'a str),
+    Lookup(&'a str),
+    Nothing,
+}
+
+impl By<'_> {
+    fn finds(self, columns: &Columns) -> bool {
+        match self {
+            Self::Parent(parent) => columns.parent.as_deref() == Some(parent),
+            Self::Lookup(lookup) => columns.lookup.as_deref() == Some(lookup),
+            Self::Nothing => true,
+        }
+    }
 }
 
 const HEAD_POSITION: &str = "(SELECT position FROM log_head WHERE singleton = 1)";
@@ -54,8 +82,18 @@ impl<P: Projection> Documents<P> {
     /// The documents that serve now.
     pub fn of(store: Arc<dyn Store>, engine: &Engine) -> Self {
         Self {
-            store,
-            table: engine.table(P::NAME),
+            of: Of::Now {
+                store,
+                table: engine.table(P::NAME),
+            },
+            projection: PhantomData,
+        }
+    }
+
+    /// The documents that there were.
+    pub fn of_past(past: Arc<Past>) -> Self {
+        Self {
+            of: Of::Past(past),
             projection: PhantomData,
         }
     }
@@ -65,13 +103,16 @@ impl<P: Projection> Documents<P> {
     /// # Errors
     /// When the store cannot be read.
     pub async fn get(&self, key: &str) -> Result<Found<Option<P::Document>>, StoreError> {
+        let (store, table) = match &self.of {
+            Of::Now { store, table } => (store, table),
+            Of::Past(past) => return Ok(past.get::<P>(key)),
+        };
         let sql = format!(
             "SELECT head.position, found.key, CAST(found.document AS TEXT)
                FROM (SELECT {HEAD_POSITION} AS position) AS head
-               LEFT JOIN {} AS found ON found.key = $1",
-            self.table
+               LEFT JOIN {table} AS found ON found.key = $1"
         );
-        let rows = self.store.query(&sql, vec![key.into()]).await?;
+        let rows = store.query(&sql, vec![key.into()]).await?;
         let row = rows
             .first()
             .ok_or_else(|| StoreError::Row("no head".to_owned()))?;
@@ -94,13 +135,22 @@ impl<P: Projection> Documents<P> {
         keys: &[String],
     ) -> Result<Vec<(String, P::Document)>, StoreError> {
         let mut found = Vec::new();
+        let (store, table) = match &self.of {
+            Of::Now { store, table } => (store, table),
+            Of::Past(past) => {
+                let there = keys.iter().filter_map(|key| {
+                    let document = past.get::<P>(key).value?;
+                    Some((key.clone(), document))
+                });
+                return Ok(there.collect());
+            }
+        };
         for keys in keys.chunks(1_024) {
             let (placeholders, parameters) = padded(keys, 1);
             let sql = format!(
-                "SELECT key, CAST(document AS TEXT) FROM {} WHERE key IN ({placeholders})",
-                self.table
+                "SELECT key, CAST(document AS TEXT) FROM {table} WHERE key IN ({placeholders})"
             );
-            for row in self.store.query(&sql, parameters).await? {
+            for row in store.query(&sql, parameters).await? {
                 found.push((row.text(0)?.to_owned(), decode::<P>(row.text(1)?)?));
             }
         }
@@ -117,14 +167,23 @@ impl<P: Projection> Documents<P> {
         parents: &[String],
     ) -> Result<Vec<(String, P::Document)>, StoreError> {
         let mut found = Vec::new();
+        let (store, table) = match &self.of {
+            Of::Now { store, table } => (store, table),
+            Of::Past(past) => {
+                let is_wanted = |columns: &Columns| {
+                    let parent = columns.parent.as_ref();
+                    parent.is_some_and(|parent| parents.contains(parent))
+                };
+                return Ok(past.all::<P>(is_wanted));
+            }
+        };
         for parents in parents.chunks(1_024) {
             let (placeholders, parameters) = padded(parents, 1);
             let sql = format!(
-                "SELECT key, CAST(document AS TEXT) FROM {}
-                  WHERE parent IN ({placeholders}) ORDER BY key",
-                self.table
+                "SELECT key, CAST(document AS TEXT) FROM {table}
+                  WHERE parent IN ({placeholders}) ORDER BY key"
             );
-            for row in self.store.query(&sql, parameters).await? {
+            for row in store.query(&sql, parameters).await? {
                 found.push((row.text(0)?.to_owned(), decode::<P>(row.text(1)?)?));
             }
         }
@@ -141,7 +200,7 @@ impl<P: Projection> Documents<P> {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
-        self.page(Some(("parent", parent)), after, limit).await
+        self.page(By::Parent(parent), after, limit).await
     }
 
     /// A page of what is found by `lookup`, in order of keys, after the key `after`.
@@ -154,7 +213,7 @@ impl<P: Projection> Documents<P> {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
-        self.page(Some(("lookup", lookup)), after, limit).await
+        self.page(By::Lookup(lookup), after, limit).await
     }
 
     /// A page of all there are, in order of keys, after the key `after`.
@@ -166,7 +225,7 @@ impl<P: Projection> Documents<P> {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
-        self.page(None, after, limit).await
+        self.page(By::Nothing, after, limit).await
     }
 
     /// [`Documents::page_of_parent`] of those that `keep` lets through, as it leaves them: a
@@ -181,11 +240,35 @@ impl<P: Projection> Documents<P> {
         limit: u64,
         keep: impl Fn(P::Document) -> Option<P::Document>,
     ) -> Result<Page<P::Document>, StoreError> {
+        self.page_where(By::Parent(parent), after, limit, keep)
+            .await
+    }
+
+    /// [`Documents::page_of_lookup`] of those that `keep` lets through, as it leaves them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page_of_lookup_where(
+        &self,
+        lookup: &str,
+        after: Option<&str>,
+        limit: u64,
+        keep: impl Fn(P::Document) -> Option<P::Document>,
+    ) -> Result<Page<P::Document>, StoreError> {
+        self.page_where(By::Lookup(lookup), after, limit, keep)
+            .await
+    }
+
+    async fn page_where(
+        &self,
+        by: By<'_>,
+        after: Option<&str>,
+        limit: u64,
+        keep: impl Fn(P::Document) -> Option<P::Document>,
+    ) -> Result<Page<P::Document>, StoreError> {
         let mut after = after.map(str::to_owned);
         loop {
-            let page = self
-                .page(Some(("parent", parent)), after.as_deref(), limit)
-                .await?;
+            let page = self.page(by, after.as_deref(), limit).await?;
             after = page.items.last().map(|(key, _)| key.clone());
             let kept = page
                 .items
@@ -212,66 +295,60 @@ impl<P: Projection> Documents<P> {
         before: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
+        let (store, table) = match &self.of {
+            Of::Now { store, table } => (store, table),
+            Of::Past(past) => {
+                let by = By::Parent(parent);
+                return Ok(past.page_reversed::<P>(|columns| by.finds(columns), before, limit));
+            }
+        };
         let sql = format!(
             "SELECT {HEAD_POSITION}, key, CAST(document AS TEXT)
-               FROM {}
+               FROM {table}
               WHERE parent = $1 AND key < $2
               ORDER BY key DESC
               LIMIT {}",
-            self.table,
             page_rows(limit + 1)
         );
         // Above every key: they are ASCII.
         let before = before.unwrap_or("\u{7f}");
-        self.read_page(&sql, vec![parent.into(), before.into()], limit)
-            .await
+        let parameters = vec![parent.into(), before.into()];
+        read_page::<P>(&**store, &sql, parameters, limit).await
     }
 
     async fn page(
         &self,
-        of: Option<(&str, &str)>,
+        by: By<'_>,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
-        let condition = of.map(|(column, _)| format!("{column} = $2 AND "));
+        let (store, table) = match &self.of {
+            Of::Now { store, table } => (store, table),
+            Of::Past(past) => {
+                return Ok(past.page::<P>(|columns| by.finds(columns), after, limit));
+            }
+        };
+        let mut parameters: Vec<Value> = vec![after.unwrap_or("").into()];
+        let condition = match by {
+            By::Parent(parent) => {
+                parameters.push(parent.into());
+                "parent = $2 AND "
+            }
+            By::Lookup(lookup) => {
+                parameters.push(lookup.into());
+                "lookup = $2 AND "
+            }
+            By::Nothing => "",
+        };
         let sql = format!(
             "SELECT {HEAD_POSITION}, key, CAST(document AS TEXT)
-               FROM {}
-              WHERE {}key > $1
+               FROM {table}
+              WHERE {condition}key > $1
               ORDER BY key
               LIMIT {}",
-            self.table,
-            condition.unwrap_or_default(),
             page_rows(limit + 1)
         );
-        let mut parameters: Vec<Value> = vec![after.unwrap_or("").into()];
-        parameters.extend(of.map(|(_, value)| Value::from(value)));
-        self.read_page(&sql, parameters, limit).await
-    }
-
-    /// Reads the rows of a page, of which one more was asked for than it has.
-    async fn read_page(
-        &self,
-        sql: &str,
-        parameters: Vec<Value>,
-        limit: u64,
-    ) -> Result<Page<P::Document>, StoreError> {
-        let mut rows = self.store.query(sql, parameters).await?;
-        let more = rows.len() as u64 > limit;
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let position = match rows.first() {
-            Some(row) => row.count(0)?,
-            None => stores::head(&*self.store).await?.position,
-        };
-        let items = rows
-            .iter()
-            .map(|row| keyed::<P>(row, 1))
-            .collect::<Result<_, _>>()?;
-        Ok(Page {
-            items,
-            more,
-            position,
-        })
+        read_page::<P>(&**store, &sql, parameters, limit).await
     }
 
     /// At most `limit` documents whose deadline is `time` or earlier, the longest due first.
@@ -283,16 +360,19 @@ impl<P: Projection> Documents<P> {
         time: crate::domain::Timestamp,
         limit: u64,
     ) -> Result<Vec<(String, P::Document)>, StoreError> {
+        let (store, table) = match &self.of {
+            Of::Now { store, table } => (store, table),
+            Of::Past(past) => return Ok(past.due::<P>(time, limit)),
+        };
         let sql = format!(
             "SELECT key, CAST(document AS TEXT)
-               FROM {}
+               FROM {table}
               WHERE deadline <= $1
               ORDER BY deadline, key
               LIMIT {}",
-            self.table,
             page_rows(limit)
         );
-        let mut rows = self.store.query(&sql, vec![time.0.into()]).await?;
+        let mut rows = store.query(&sql, vec![time.0.into()]).await?;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         rows.iter().map(|row| keyed::<P>(row, 0)).collect()
     }
@@ -302,12 +382,12 @@ impl<P: Projection> Documents<P> {
     /// # Errors
     /// When the stream cannot be read or folded.
     pub async fn as_of<A: Stream>(
-        &self,
+        store: &dyn Store,
         stream: &str,
         key: &str,
         position: u64,
     ) -> Result<Option<P::Document>, super::EngineError> {
-        let events = stores::stream_after(&*self.store, A::TYPE, stream, 0, position).await?;
+        let events = stores::stream_after(store, A::TYPE, stream, 0, position).await?;
         let mut document = None;
         for event in events.iter().map(StoredEvent::decode) {
             let event = event?;
@@ -322,6 +402,31 @@ impl<P: Projection> Documents<P> {
         }
         Ok(document)
     }
+}
+
+/// Reads the rows of a page, of which one more was asked for than it has.
+async fn read_page<P: Projection>(
+    store: &dyn Store,
+    sql: &str,
+    parameters: Vec<Value>,
+    limit: u64,
+) -> Result<Page<P::Document>, StoreError> {
+    let mut rows = store.query(sql, parameters).await?;
+    let more = rows.len() as u64 > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let position = match rows.first() {
+        Some(row) => row.count(0)?,
+        None => stores::head(store).await?.position,
+    };
+    let items = rows
+        .iter()
+        .map(|row| keyed::<P>(row, 1))
+        .collect::<Result<_, _>>()?;
+    Ok(Page {
+        items,
+        more,
+        position,
+    })
 }
 
 fn keyed<P: Projection>(row: &Row, column: usize) -> Result<(String, P::Document), StoreError> {

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Principal, Request, Service, ServiceError, Token, TokenKind, Written,
+    past::State,
     workspaces::{DecideInWorkspace, Place},
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
 };
@@ -33,7 +34,7 @@ use crate::{
         workspace::{Policy, Workspace, WorkspaceCommand},
     },
     journal::{Origin, StreamRef, Unit},
-    projections::{ApiKeyDocument, ApiKeys, Found, KeyStatus, Page},
+    projections::{ApiKeyDocument, ApiKeys, Found, KeyStatus, Page, Policies},
 };
 
 /// How long ago this process may have heard from the log for its memory of keys to be served.
@@ -44,6 +45,20 @@ const MISSING: Refusal = Refusal::NotFound {
     what: "api key",
     hidden: false,
 };
+
+/// The policy that a workspace's keys are under; that of keys of an organization is the default
+/// one, which wants nothing of them.
+pub(super) async fn policy_of(
+    state: &State<'_>,
+    workspace: Option<WorkspaceId>,
+) -> Result<Policy, ServiceError> {
+    let Some(workspace) = workspace else {
+        return Ok(Policy::default());
+    };
+    let policies = state.documents::<Policies>();
+    let found = policies.get(&workspace.to_string()).await?;
+    Ok(found.value.map_or_else(Policy::default, |it| it.policy))
+}
 
 /// A key, with its secret in the one answer that shows it.
 #[derive(Debug)]
@@ -669,8 +684,9 @@ impl Service {
             None => None,
         };
         let now = self.source().now();
-        let policy = self.policy_of(workspace).await?;
-        let mut views = self.key_views(vec![shown], &policy).await?;
+        let state = self.state_of_now();
+        let policy = policy_of(&state, workspace).await?;
+        let mut views = self.key_views(&state, vec![shown], &policy).await?;
         let view = views.pop();
         let mut view = view.ok_or_else(|| ServiceError::Internal("no view".to_owned()))?;
         view.secret = secret.filter(|_| !receipt.replayed);
@@ -681,27 +697,20 @@ impl Service {
         Ok(Written::of(&receipt, view))
     }
 
-    /// The policy that a workspace's keys are under; that of keys of an organization is the
-    /// default one, which wants nothing of them.
-    pub(super) async fn policy_of(
-        &self,
-        workspace: Option<WorkspaceId>,
-    ) -> Result<Policy, ServiceError> {
-        let Some(workspace) = workspace else {
-            return Ok(Policy::default());
-        };
-        let found = self.policies().get(&workspace.to_string()).await?;
-        Ok(found.value.map_or_else(Policy::default, |it| it.policy))
-    }
-
+    /// Of last uses, only the last is kept beside the log: as of a moment before it, none is
+    /// told.
     async fn key_views(
         &self,
+        state: &State<'_>,
         keys: Vec<ApiKeyDocument>,
         policy: &Policy,
     ) -> Result<Vec<ApiKeyView>, ServiceError> {
         let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
-        let last_uses: HashMap<_, _> = self.last_uses(&ids).await?;
-        let now = self.source().now();
+        let now = state.now();
+        let mut last_uses: HashMap<_, _> = self.last_uses(&ids).await?;
+        if state.moment().is_some() {
+            last_uses.retain(|_, used_at| *used_at <= now);
+        }
         let views = keys.into_iter().map(|key| ApiKeyView {
             status: key.status_at(now),
             last_used_at: last_uses.get(&key.id).copied(),
@@ -728,23 +737,25 @@ impl Service {
         limit: u64,
     ) -> Result<Page<ApiKeyView>, ServiceError> {
         let permission = Permission::SeeKeys;
-        self.may_in_workspace(request, principal, workspace, permission, "api_key.read")
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, "api_key.read")
             .await?;
-        let policy = self.policy_of(Some(workspace)).await?;
-        let now = self.source().now();
+        let state = self.state_of_workspace(request, place).await?;
+        let policy = policy_of(&state, Some(workspace)).await?;
+        let now = state.now();
         let is_due = |key: &ApiKeyDocument| {
             let due_at = key.rotation_due_at(&policy, now);
             due_at.is_some_and(|due_at| due_at <= now)
         };
-        let page = self
-            .api_keys()
+        let page = state
+            .documents::<ApiKeys>()
             .page_of_parent_where(&workspace.to_string(), after, limit, |key| {
                 rotation_due
                     .is_none_or(|due| due == is_due(&key))
                     .then_some(key)
             })
             .await?;
-        self.viewed(page, &policy).await
+        self.viewed(&state, page, &policy).await
     }
 
     /// A page of an organization's own keys, oldest first.
@@ -762,21 +773,23 @@ impl Service {
         let permission = OrganizationPermission::SeeKeys;
         self.may_in_organization(request, caller, organization, permission, "api_key.read")
             .await?;
+        let state = self.state_of_organization(request, organization).await?;
         let holder = organization.to_string();
-        let page = self
-            .api_keys()
+        let page = state
+            .documents::<ApiKeys>()
             .page_of_parent(&holder, after, limit)
             .await?;
-        self.viewed(page, &Policy::default()).await
+        self.viewed(&state, page, &Policy::default()).await
     }
 
     async fn viewed(
         &self,
+        state: &State<'_>,
         page: Page<ApiKeyDocument>,
         policy: &Policy,
     ) -> Result<Page<ApiKeyView>, ServiceError> {
         let (keys, documents): (Vec<_>, Vec<_>) = page.items.into_iter().unzip();
-        let views = self.key_views(documents, policy).await?;
+        let views = self.key_views(state, documents, policy).await?;
         Ok(Page {
             items: keys.into_iter().zip(views).collect(),
             more: page.more,
@@ -798,19 +811,22 @@ impl Service {
         let permission = OrganizationPermission::SeeKeys;
         self.may_in_organization(request, caller, organization, permission, "api_key.read")
             .await?;
-        self.held_key(Holder::Organization(organization), key).await
+        let state = self.state_of_organization(request, organization).await?;
+        let holder = Holder::Organization(organization);
+        self.held_key(&state, holder, key).await
     }
 
     async fn held_key(
         &self,
+        state: &State<'_>,
         holder: Holder,
         key: KeyId,
     ) -> Result<Found<ApiKeyView>, ServiceError> {
-        let found = self.api_keys().get(&key.to_string()).await?;
+        let found = state.documents::<ApiKeys>().get(&key.to_string()).await?;
         let document = found.value.filter(|key| holder.holds(key));
         let document = document.ok_or(MISSING)?;
-        let policy = self.policy_of(document.workspace).await?;
-        let mut views = self.key_views(vec![document], &policy).await?;
+        let policy = policy_of(state, document.workspace).await?;
+        let mut views = self.key_views(state, vec![document], &policy).await?;
         Ok(Found {
             position: found.position,
             value: views.pop().ok_or(MISSING)?,
@@ -832,7 +848,8 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, "api_key.read")
             .await?;
-        self.held_key(Holder::Workspace(place), key).await
+        let state = self.state_of_workspace(request, place).await?;
+        self.held_key(&state, Holder::Workspace(place), key).await
     }
 
     /// Writes that a key's time ran out; due work.

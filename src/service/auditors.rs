@@ -182,16 +182,17 @@ impl Service {
         let place = self
             .may_in_workspace(request, caller, workspace, permission, "auditor.read")
             .await?;
-        let now = self.source().now();
-        let page = self
-            .auditors()
+        let state = self.state_of_workspace(request, place).await?;
+        let now = state.now();
+        let page = state
+            .documents::<Auditors>()
             .page_of_parent_where(&workspace.to_string(), after, limit, |grant| {
                 grant.is_live(now).then_some(grant)
             })
             .await?;
         let users = page.items.iter().map(|(_, grant)| grant.user);
         let realm = place.organization.to_string();
-        let called = self.called(&realm, users, None).await?;
+        let called = self.called(&realm, users, state.position()).await?;
         Ok(page.map(|grant| AuditorView::of(grant, &called)))
     }
 
@@ -210,16 +211,15 @@ impl Service {
         let place = self
             .may_in_workspace(request, caller, workspace, permission, "auditor.read")
             .await?;
-        let found = self
-            .auditors()
-            .get(&Auditors::key(&workspace, &user))
-            .await?;
-        let now = self.source().now();
+        let state = self.state_of_workspace(request, place).await?;
+        let grants = state.documents::<Auditors>();
+        let found = grants.get(&Auditors::key(&workspace, &user)).await?;
+        let now = state.now();
         let grant = found.value.filter(|grant| grant.is_live(now));
         Ok(Found {
             position: found.position,
             value: self
-                .named_auditor(place, grant.ok_or(MISSING)?, None)
+                .named_auditor(place, grant.ok_or(MISSING)?, state.position())
                 .await?,
         })
     }

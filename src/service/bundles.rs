@@ -17,6 +17,7 @@ use super::{
     contents::{self, Staged},
     crews::CrewAt,
     items::InCrew,
+    past::State,
 };
 use crate::{
     domain::{
@@ -86,12 +87,31 @@ pub(super) struct Looked {
     pub needs: BTreeSet<Slot>,
 }
 
+/// A version that the crew has not had.
+const NO_VERSION: Refusal = Refusal::NotFound {
+    what: "version of the crew",
+    hidden: false,
+};
+
 impl Service {
     /// A crew as it is now.
     pub(super) async fn crew_now(&self, at: CrewAt) -> Result<Crew, ServiceError> {
         let store = self.journal.store();
         let read = loading::read_back::<Crew>(&**store, &at.stream(), None).await;
         Ok(read?.0)
+    }
+
+    /// A crew as it is in a state, and how many events it has had by then.
+    pub(super) async fn crew_in(
+        &self,
+        state: &State<'_>,
+        at: CrewAt,
+    ) -> Result<(Crew, u64), ServiceError> {
+        let (store, stream) = (&**self.journal.store(), at.stream());
+        Ok(match state.position() {
+            None => loading::read_back::<Crew>(store, &stream, None).await?,
+            Some(position) => loading::read_back_at::<Crew>(store, &stream, position).await?,
+        })
     }
 
     /// A crew as the events up to a sequence left it; none where it has not had as many.
@@ -121,12 +141,12 @@ impl Service {
         let (at, found) = self
             .may_in_crew(request, principal, at, permission, "crew.exported")
             .await?;
+        let state = self.state_of_crew(request, at.crew.id).await?;
+        let (there, newest) = self.crew_in(&state, at).await?;
         let crew = match version {
-            None => self.crew_now(at).await?,
-            Some(version) => self.crew_at(at, version).await?.ok_or(Refusal::NotFound {
-                what: "version of the crew",
-                hidden: false,
-            })?,
+            None => there,
+            Some(version) if version > newest => return Err(NO_VERSION.into()),
+            Some(version) => self.crew_at(at, version).await?.ok_or(NO_VERSION)?,
         };
         let contents = Contents::of(&crew);
         let manifest = contents.manifest();
@@ -134,7 +154,7 @@ impl Service {
         let workspace = at.place.workspace;
         let looked = self.look_into(workspace, &manifest, everything).await?;
         Ok(Found {
-            position: found.position,
+            position: state.position().unwrap_or(found.position),
             value: CrewExport {
                 digest: looked.digest,
                 size: size(&manifest),

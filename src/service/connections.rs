@@ -427,7 +427,8 @@ impl Service {
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
         let parent = Connections::parent(&at.1, kind);
-        let connections = self.connections();
+        let state = self.state_of_crew(request, at.1).await?;
+        let connections = state.documents::<Connections>();
         Ok(connections.page_of_parent(&parent, after, limit).await?)
     }
 
@@ -446,7 +447,9 @@ impl Service {
         let (permission, action) = (Permission::SeeCrews, action(kind, Done::Read));
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
-        let found = self.connections().get(&id.to_string()).await?;
+        let state = self.state_of_crew(request, at.1).await?;
+        let connections = state.documents::<Connections>();
+        let found = connections.get(&id.to_string()).await?;
         let here = found.value.filter(|connection| connection.crew == at.1);
         let value = here.ok_or(Refusal::NotFound {
             what: kind.words(),

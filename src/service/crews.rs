@@ -461,7 +461,16 @@ impl Service {
         let permission = Permission::SeeCrews;
         let at = (workspace, crew);
         let may = self.may_in_crew(request, principal, at, permission, "crew.read");
-        Ok(may.await?.1)
+        let (_, found) = may.await?;
+        if request.as_of.is_none() {
+            return Ok(found);
+        }
+        let state = self.state_of_crew(request, crew).await?;
+        let then = state.documents::<Crews>().get(&crew.to_string()).await?;
+        Ok(Found {
+            position: then.position,
+            value: then.value.ok_or(MISSING)?,
+        })
     }
 
     /// A page of a workspace's crews, oldest first: of those that a key reaches.
@@ -477,17 +486,30 @@ impl Service {
         (after, limit): (Option<&str>, u64),
     ) -> Result<Page<CrewView>, ServiceError> {
         let permission = Permission::SeeCrews;
-        self.may_in_workspace(request, principal, workspace, permission, "crew.read")
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, "crew.read")
             .await?;
+        let state = self.state_of_everything(request, place).await?;
         let keep = |crew: CrewDocument| {
             let shown = reaches(principal, crew.place) && filter.lets_through(&crew);
             shown.then_some(crew)
         };
-        let parent = workspace.to_string();
-        let crews = self.crews();
-        Ok(crews
-            .page_of_parent_where(&parent, after, limit, keep)
-            .await?)
+        let crews = state.documents::<Crews>();
+        let page = match &filter.client {
+            Some(client) => {
+                let lookup = Crews::of_client(&workspace, client);
+                crews
+                    .page_of_lookup_where(&lookup, after, limit, keep)
+                    .await
+            }
+            None => {
+                let parent = workspace.to_string();
+                crews
+                    .page_of_parent_where(&parent, after, limit, keep)
+                    .await
+            }
+        };
+        Ok(page?)
     }
 
     /// The crew of a workspace that a body names.

@@ -168,7 +168,8 @@ impl Service {
         let document = self
             .shown::<Invitations, Workspace>(documents, receipt, &stream, &key)
             .await?;
-        let mut view = self.opened_invitation(document).await?;
+        let now = self.source().now();
+        let mut view = self.opened_invitation(document, now).await?;
         view.token = token.filter(|_| !receipt.replayed);
         Ok(Written::of(receipt, view))
     }
@@ -176,6 +177,7 @@ impl Service {
     async fn opened_invitation(
         &self,
         document: InvitationDocument,
+        now: Timestamp,
     ) -> Result<InvitationView, ServiceError> {
         Ok(InvitationView {
             id: document.id,
@@ -185,7 +187,7 @@ impl Service {
             workspace: document.workspace,
             email: self.open(&document.email).await?,
             role: document.role,
-            status: document.status_at(self.source().now()),
+            status: document.status_at(now),
             expires_at: document.expires_at,
             invited_by: document.invited_by,
             accepted_by: document.accepted_by,
@@ -206,15 +208,18 @@ impl Service {
         limit: u64,
     ) -> Result<Page<InvitationView>, ServiceError> {
         let permission = Permission::InviteMembers;
-        self.may_in_workspace(request, caller, workspace, permission, "invitation.read")
+        let place = self
+            .may_in_workspace(request, caller, workspace, permission, "invitation.read")
             .await?;
-        let page = self
-            .invitations()
+        let state = self.state_of_workspace(request, place).await?;
+        let page = state
+            .documents::<Invitations>()
             .page_of_parent(&workspace.to_string(), after, limit)
             .await?;
         let mut items = Vec::with_capacity(page.items.len());
         for (key, document) in page.items {
-            items.push((key, self.opened_invitation(document).await?));
+            let view = self.opened_invitation(document, state.now()).await?;
+            items.push((key, view));
         }
         Ok(Page {
             items,
@@ -235,15 +240,22 @@ impl Service {
         id: InvitationId,
     ) -> Result<Found<InvitationView>, ServiceError> {
         let permission = Permission::InviteMembers;
-        self.may_in_workspace(request, caller, workspace, permission, "invitation.read")
+        let place = self
+            .may_in_workspace(request, caller, workspace, permission, "invitation.read")
             .await?;
-        let found = self.invitations().get(&id.to_string()).await?;
+        let state = self.state_of_workspace(request, place).await?;
+        let found = state
+            .documents::<Invitations>()
+            .get(&id.to_string())
+            .await?;
         let document = found
             .value
             .filter(|document| document.workspace == workspace);
         Ok(Found {
             position: found.position,
-            value: self.opened_invitation(document.ok_or(MISSING)?).await?,
+            value: self
+                .opened_invitation(document.ok_or(MISSING)?, state.now())
+                .await?,
         })
     }
 

@@ -9,6 +9,7 @@ use super::{
     Principal, Request, Service, ServiceError, Written,
     contents::Staged,
     crews::{Conditional, CrewAt, CrewWrite},
+    past::State,
     write::{Made, Receipt},
 };
 use crate::{
@@ -271,9 +272,12 @@ impl Service {
         kind: ItemKind,
         (after, limit): (Option<&str>, u64),
     ) -> Result<Page<ItemView>, ServiceError> {
-        self.may_see_items(request, principal, at, kind).await?;
+        let state = self.seen_items(request, principal, at, kind).await?;
         let parent = Items::parent(&at.1, kind);
-        let page = self.items().page_of_parent(&parent, after, limit).await?;
+        let page = state
+            .documents::<Items>()
+            .page_of_parent(&parent, after, limit)
+            .await?;
         Ok(page.map(|item| ItemView { item, config: None }))
     }
 
@@ -289,8 +293,8 @@ impl Service {
         item: ItemId,
     ) -> Result<Found<ItemView>, ServiceError> {
         let kind = item.kind();
-        self.may_see_items(request, principal, at, kind).await?;
-        let found = self.items().get(&item.to_string()).await?;
+        let state = self.seen_items(request, principal, at, kind).await?;
+        let found = state.documents::<Items>().get(&item.to_string()).await?;
         let here = found.value.filter(|item| item.crew == at.1);
         let item = here.ok_or(missing(kind))?;
         let config = Some(self.content(item.workspace, item.item.content).await?);
@@ -314,8 +318,8 @@ impl Service {
         (after, limit): (Option<&str>, u64),
     ) -> Result<Page<ItemVersionView>, ServiceError> {
         let kind = item.kind();
-        self.may_see_items(request, principal, at, kind).await?;
-        let versions = self.item_versions();
+        let state = self.seen_items(request, principal, at, kind).await?;
+        let versions = state.documents::<ItemVersions>();
         let first = versions.page_of_parent(&item.to_string(), None, 1).await?;
         let is_here = |(_, version): &(String, ItemVersionDocument)| version.crew == at.1;
         if !first.items.first().is_some_and(is_here) {
@@ -342,9 +346,9 @@ impl Service {
         version: u64,
     ) -> Result<Found<ItemVersionView>, ServiceError> {
         let kind = item.kind();
-        self.may_see_items(request, principal, at, kind).await?;
+        let state = self.seen_items(request, principal, at, kind).await?;
         let key = ItemVersions::key(&item, version);
-        let found = self.item_versions().get(&key).await?;
+        let found = state.documents::<ItemVersions>().get(&key).await?;
         let here = found.value.filter(|version| version.crew == at.1);
         let version = here.ok_or(missing(kind))?;
         let content = self.content(version.workspace, version.item.content);
@@ -355,16 +359,17 @@ impl Service {
         })
     }
 
-    async fn may_see_items(
+    /// The state that somebody asks about who may see a crew's agents and pathways.
+    async fn seen_items(
         &self,
         request: &Request,
         principal: &Principal,
         at: InCrew,
         kind: ItemKind,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<State<'_>, ServiceError> {
         let action = action(kind, "read");
         self.may_in_crew(request, principal, at, Permission::SeeCrews, action)
             .await?;
-        Ok(())
+        self.state_of_crew(request, at.1).await
     }
 }

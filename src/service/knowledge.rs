@@ -342,7 +342,8 @@ impl Service {
         let (permission, action) = (Permission::SeeCrews, "knowledge_base.read");
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
-        let bases = self.knowledge_bases();
+        let state = self.state_of_crew(request, at.1).await?;
+        let bases = state.documents::<KnowledgeBases>();
         Ok(bases
             .page_of_parent(&at.1.to_string(), after, limit)
             .await?)
@@ -362,7 +363,9 @@ impl Service {
         let (permission, action) = (Permission::SeeCrews, "knowledge_base.read");
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
-        let found = self.knowledge_bases().get(&base.to_string()).await?;
+        let state = self.state_of_crew(request, at.1).await?;
+        let bases = state.documents::<KnowledgeBases>();
+        let found = bases.get(&base.to_string()).await?;
         let here = found.value.filter(|base| base.crew == at.1);
         Ok(Found {
             position: found.position,
@@ -383,7 +386,8 @@ impl Service {
         (after, limit): (Option<&str>, u64),
     ) -> Result<Page<DocumentView>, ServiceError> {
         self.knowledge_base(request, principal, at, base).await?;
-        let documents = self.knowledge_documents();
+        let state = self.state_of_crew(request, at.1).await?;
+        let documents = state.documents::<KnowledgeDocuments>();
         let page = documents
             .page_of_parent(&base.to_string(), after, limit)
             .await?;
@@ -407,8 +411,9 @@ impl Service {
         let (permission, action) = (Permission::SeeCrews, "document.read");
         self.may_in_crew(request, principal, at, permission, action)
             .await?;
-        let found = self
-            .knowledge_documents()
+        let state = self.state_of_crew(request, at.1).await?;
+        let found = state
+            .documents::<KnowledgeDocuments>()
             .get(&document.to_string())
             .await?;
         let here = found

@@ -26,7 +26,7 @@ use crate::{
         ids::{KnowledgeBaseId, WorkspaceId},
     },
     journal::beside,
-    projections::{Found, KnowledgeDocumentDocument},
+    projections::{Found, KnowledgeDocumentDocument, KnowledgeDocuments},
 };
 
 /// How much of counted words is kept in memory, in bytes.
@@ -312,7 +312,8 @@ impl Service {
             .await?
             .position;
         let wanted = folded_words(query);
-        let documents = self.knowledge_documents();
+        let state = self.state_of_crew(request, at.1).await?;
+        let documents = state.documents::<KnowledgeDocuments>();
         let documents = match wanted.is_empty() {
             true => vec![],
             false => documents.of_parents(&[base.to_string()]).await?,

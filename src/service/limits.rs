@@ -4,7 +4,7 @@
 use futures::FutureExt;
 
 use super::{
-    Caller, Principal, Request, Service, ServiceError, Written,
+    Caller, MomentInLog, Principal, Request, Service, ServiceError, Written,
     workspaces::DecideInWorkspace,
     write::{Made, Sender},
 };
@@ -16,7 +16,7 @@ use crate::{
         plans::{PlanName, Quotas},
         workspace::{Used, Workspace, WorkspaceCommand},
     },
-    journal::StreamRef,
+    journal::{StreamRef, loading},
     projections::{Found, Limits, LimitsDocument},
 };
 
@@ -50,16 +50,20 @@ impl Service {
         id: WorkspaceId,
     ) -> Result<Found<LimitsView>, ServiceError> {
         let permission = Permission::SeeLimits;
-        self.may_in_workspace(request, principal, id, permission, permission.name())
+        let place = self
+            .may_in_workspace(request, principal, id, permission, permission.name())
             .await?;
-        let found = self.limit_documents().get(&id.to_string()).await?;
+        let state = self.state_of_workspace(request, place).await?;
+        let found = state.documents::<Limits>().get(&id.to_string()).await?;
         let document = found.value.ok_or(Refusal::NotFound {
             what: "workspace",
             hidden: false,
         })?;
         Ok(Found {
             position: found.position,
-            value: self.limits_view(document, found.position).await?,
+            value: self
+                .limits_view(document, found.position, state.moment())
+                .await?,
         })
     }
 
@@ -68,16 +72,22 @@ impl Service {
         &self,
         document: LimitsDocument,
         position: u64,
+        moment: Option<MomentInLog>,
     ) -> Result<LimitsView, ServiceError> {
         let id = document.workspace;
         let stream = StreamRef::of::<Workspace>(id, id);
-        let now = self.source().now();
-        let used = self
-            .journal
-            .read_at(&stream, position, |workspace: &Workspace| {
-                workspace.used(now)
-            })
-            .await?;
+        let used = match moment {
+            None => {
+                let now = self.source().now();
+                let used = |workspace: &Workspace| workspace.used(now);
+                self.journal.read_at(&stream, position, used).await?
+            }
+            Some(then) => {
+                let store = &**self.journal.store();
+                let workspace = loading::read_back_at::<Workspace>(store, &stream, then.position);
+                workspace.await?.0.used(then.at)
+            }
+        };
         let of_plan = self.settings.journal.plans.quotas(document.plan.as_ref());
         Ok(LimitsView {
             workspace: id,
@@ -135,7 +145,7 @@ impl Service {
         let shown = self
             .shown::<Limits, Workspace>(self.limit_documents(), &receipt, &key, &key)
             .await?;
-        let view = self.limits_view(shown, receipt.position).await?;
+        let view = self.limits_view(shown, receipt.position, None).await?;
         Ok(Written::of(&receipt, view))
     }
 }

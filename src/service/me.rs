@@ -1,11 +1,14 @@
 //! The caller themselves: profile and memberships.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use futures::FutureExt;
 use secrecy::SecretString;
 
 use super::{
-    Caller, Opened, Request, Service, ServiceError, Written,
+    Caller, KeyCaller, Opened, Request, Service, ServiceError, Written,
     password_change::Proven,
+    past::{PARTS_MAX, Part, State, too_much},
     people::{CalledOne, FoundSubject},
     write::{Composed, Made, Sender, unmoved},
 };
@@ -19,7 +22,16 @@ use crate::{
         user::{User, UserCommand},
     },
     journal::{Origin, Rejection, StreamRef, Unit},
-    projections::{ACCOUNT, Found, UserDocument, Users},
+    projections::{
+        ACCOUNT, ApiKeys, Found, Members, OrganizationMembers, Organizations, UserDocument, Users,
+        Workspaces,
+    },
+};
+
+/// Nobody had this account.
+const NO_ACCOUNT: Refusal = Refusal::NotFound {
+    what: "account",
+    hidden: false,
 };
 
 /// How many memberships are told with the profile; lists have the rest.
@@ -86,16 +98,99 @@ impl Service {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn me_of(&self, caller: &Caller) -> Result<Found<Me>, ServiceError> {
-        let found = self.users().get(&caller.user.to_string()).await?;
-        let account = found.value.ok_or(ServiceError::Unauthenticated)?;
+    pub async fn me_of(
+        &self,
+        request: &Request,
+        caller: &Caller,
+    ) -> Result<Found<Me>, ServiceError> {
+        let state = self.state_of_person(request, caller.user).await?;
+        let users = state.documents::<Users>();
+        let found = users.get(&caller.user.to_string()).await?;
+        let account = found.value.ok_or(match state.moment() {
+            None => ServiceError::Unauthenticated,
+            Some(_) => NO_ACCOUNT.into(),
+        })?;
         Ok(Found {
             position: found.position,
-            value: self.me(account, None).await?,
+            value: self.me(&state, account, state.position()).await?,
         })
     }
 
-    async fn me(&self, account: UserDocument, position: Option<u64>) -> Result<Me, ServiceError> {
+    /// What the key that asks is, or was.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where it was not there then.
+    pub async fn me_of_key(
+        &self,
+        request: &Request,
+        key: &KeyCaller,
+    ) -> Result<Found<KeyCaller>, ServiceError> {
+        if request.as_of.is_none() {
+            return Ok(Found {
+                position: self.position(),
+                value: key.clone(),
+            });
+        }
+        let part = match key.0.workspace {
+            Some(workspace) => Part::Workspace(workspace),
+            None => Part::Organization(key.0.organization),
+        };
+        let state = self.state(request, &[part]).await?;
+        let keys = state.documents::<ApiKeys>();
+        let found = keys.get(&key.id().to_string()).await?;
+        let missing = Refusal::NotFound {
+            what: "API key",
+            hidden: false,
+        };
+        Ok(Found {
+            position: found.position,
+            value: KeyCaller(Arc::new(found.value.ok_or(missing)?)),
+        })
+    }
+
+    /// [`Service::state`] of a person, and of where they belong now: what they have left is not
+    /// for them to read any more.
+    pub(super) async fn state_of_person(
+        &self,
+        request: &Request,
+        user: UserId,
+    ) -> Result<State<'_>, ServiceError> {
+        if request.as_of.is_none() {
+            return Ok(self.state_of_now());
+        }
+        let (mut parts, id, now) = (
+            vec![Part::Person(user)],
+            user.to_string(),
+            self.source().now(),
+        );
+        let roles = self.organization_members();
+        let roles = roles.page_of_lookup(&id, None, PARTS_MAX).await?;
+        let members = self.members().page_of_lookup(&id, None, PARTS_MAX).await?;
+        let grants = self.auditors().page_of_lookup(&id, None, PARTS_MAX).await?;
+        let belongs = members.more || grants.more || roles.more;
+        let organizations = roles.items.into_iter().map(|(_, role)| role.organization);
+        parts.extend(organizations.map(Part::Organization));
+        let members = members.items.into_iter().map(|(_, member)| member);
+        let members = members.filter(|member| member.at(now).is_some());
+        let grants = grants.items.into_iter().map(|(_, grant)| grant);
+        let grants = grants.filter(|grant| grant.is_live(now));
+        let workspaces: BTreeSet<_> = members
+            .map(|member| member.workspace)
+            .chain(grants.map(|grant| grant.workspace))
+            .collect();
+        parts.extend(workspaces.into_iter().map(Part::Workspace));
+        match belongs {
+            true => Err(too_much()),
+            false => self.state(request, &parts).await,
+        }
+    }
+
+    async fn me(
+        &self,
+        state: &State<'_>,
+        account: UserDocument,
+        position: Option<u64>,
+    ) -> Result<Me, ServiceError> {
         let user = account.id;
         let CalledOne { email, name } = self.called_one(ACCOUNT, user, position).await?;
         Ok(Me {
@@ -105,71 +200,9 @@ impl Service {
             updated_at: account.updated_at,
             email,
             name,
-            memberships: self.memberships(account.id).await?,
-            organizations: self.organization_memberships(account.id).await?,
+            memberships: memberships(state, account.id).await?,
+            organizations: organization_memberships(state, account.id).await?,
         })
-    }
-
-    async fn memberships(&self, user: UserId) -> Result<Vec<Membership>, ServiceError> {
-        let members = self.members();
-        let page = members
-            .page_of_lookup(&user.to_string(), None, MEMBERSHIPS_TOLD)
-            .await?;
-        let keys: Vec<_> = page
-            .items
-            .iter()
-            .map(|(_, member)| member.workspace.to_string())
-            .collect();
-        let mut names: std::collections::HashMap<_, _> = self
-            .workspaces()
-            .get_many(&keys)
-            .await?
-            .into_iter()
-            .collect();
-        let now = self.source().now();
-        let memberships = page.items.into_iter().filter_map(|(_, member)| {
-            let member = member.settled(now)?;
-            let workspace = names.remove(&member.workspace.to_string())?;
-            Some(Membership {
-                workspace: member.workspace,
-                organization: member.organization,
-                name: workspace.name,
-                role: member.role,
-                since: member.since,
-            })
-        });
-        Ok(memberships.collect())
-    }
-
-    async fn organization_memberships(
-        &self,
-        user: UserId,
-    ) -> Result<Vec<OrganizationMembership>, ServiceError> {
-        let roles = self.organization_members();
-        let page = roles
-            .page_of_lookup(&user.to_string(), None, MEMBERSHIPS_TOLD)
-            .await?;
-        let keys: Vec<_> = page
-            .items
-            .iter()
-            .map(|(_, role)| role.organization.to_string())
-            .collect();
-        let mut names: std::collections::HashMap<_, _> = self
-            .organizations()
-            .get_many(&keys)
-            .await?
-            .into_iter()
-            .collect();
-        let memberships = page.items.into_iter().filter_map(|(_, role)| {
-            let organization = names.remove(&role.organization.to_string())?;
-            Some(OrganizationMembership {
-                organization: role.organization,
-                name: organization.name,
-                role: role.role,
-                since: role.since,
-            })
-        });
-        Ok(memberships.collect())
     }
 
     pub(super) async fn profile(&self, user: UserId) -> Result<Profile, ServiceError> {
@@ -219,7 +252,10 @@ impl Service {
             .shown::<Users, User>(self.users(), &receipt, &key, &key)
             .await?;
         let position = receipt.replayed.then_some(receipt.position);
-        Ok(Written::of(&receipt, self.me(account, position).await?))
+        Ok(Written::of(
+            &receipt,
+            self.me(&self.state_of_now(), account, position).await?,
+        ))
     }
 
     /// A new address takes the password; nothing else does.
@@ -418,4 +454,68 @@ fn execute_or_recompose(
         Err(Refusal::ProfileMoved) => Err(Rejection::Recompose),
         Err(refusal) => Err(refusal.into()),
     }
+}
+
+/// The workspaces that somebody is in.
+async fn memberships(state: &State<'_>, user: UserId) -> Result<Vec<Membership>, ServiceError> {
+    let members = state.documents::<Members>();
+    let page = members
+        .page_of_lookup(&user.to_string(), None, MEMBERSHIPS_TOLD)
+        .await?;
+    let keys: Vec<_> = page
+        .items
+        .iter()
+        .map(|(_, member)| member.workspace.to_string())
+        .collect();
+    let mut names: std::collections::HashMap<_, _> = state
+        .documents::<Workspaces>()
+        .get_many(&keys)
+        .await?
+        .into_iter()
+        .collect();
+    let now = state.now();
+    let memberships = page.items.into_iter().filter_map(|(_, member)| {
+        let member = member.settled(now)?;
+        let workspace = names.remove(&member.workspace.to_string())?;
+        Some(Membership {
+            workspace: member.workspace,
+            organization: member.organization,
+            name: workspace.name,
+            role: member.role,
+            since: member.since,
+        })
+    });
+    Ok(memberships.collect())
+}
+
+/// The organizations that somebody has a role in.
+async fn organization_memberships(
+    state: &State<'_>,
+    user: UserId,
+) -> Result<Vec<OrganizationMembership>, ServiceError> {
+    let roles = state.documents::<OrganizationMembers>();
+    let page = roles
+        .page_of_lookup(&user.to_string(), None, MEMBERSHIPS_TOLD)
+        .await?;
+    let keys: Vec<_> = page
+        .items
+        .iter()
+        .map(|(_, role)| role.organization.to_string())
+        .collect();
+    let mut names: std::collections::HashMap<_, _> = state
+        .documents::<Organizations>()
+        .get_many(&keys)
+        .await?
+        .into_iter()
+        .collect();
+    let memberships = page.items.into_iter().filter_map(|(_, role)| {
+        let organization = names.remove(&role.organization.to_string())?;
+        Some(OrganizationMembership {
+            organization: role.organization,
+            name: organization.name,
+            role: role.role,
+            since: role.since,
+        })
+    });
+    Ok(memberships.collect())
 }

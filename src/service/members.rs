@@ -72,16 +72,17 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, "member.read")
             .await?;
-        let now = self.source().now();
-        let page = self
-            .members()
+        let state = self.state_of_workspace(request, place).await?;
+        let now = state.now();
+        let page = state
+            .documents::<Members>()
             .page_of_parent_where(&workspace.to_string(), after, limit, |member| {
                 member.settled(now)
             })
             .await?;
         let users = page.items.iter().map(|(_, member)| member.user);
         let realm = place.organization.to_string();
-        let called = self.called(&realm, users, None).await?;
+        let called = self.called(&realm, users, state.position()).await?;
         Ok(page.map(|member| MemberView::of(member, &called)))
     }
 
@@ -101,8 +102,10 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, "member.read")
             .await?;
-        let found = self.members().get(&Members::key(&workspace, &user)).await?;
-        let now = self.source().now();
+        let state = self.state_of_workspace(request, place).await?;
+        let members = state.documents::<Members>();
+        let found = members.get(&Members::key(&workspace, &user)).await?;
+        let now = state.now();
         let member = found.value.and_then(|member| member.settled(now));
         let member = member.ok_or(Refusal::NotFound {
             what: "member",
@@ -110,7 +113,7 @@ impl Service {
         })?;
         Ok(Found {
             position: found.position,
-            value: self.named_member(place, member, None).await?,
+            value: self.named_member(place, member, state.position()).await?,
         })
     }
 

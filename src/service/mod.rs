@@ -43,6 +43,7 @@ mod ownership;
 mod pace;
 mod password_change;
 mod passwords;
+mod past;
 mod people;
 pub mod plans;
 mod policies;
@@ -108,6 +109,7 @@ pub use organization_members::OrganizationMemberView;
 pub use pace::Pace;
 pub use password_change::PasswordChange;
 pub use passwords::{PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN};
+pub use past::EVENTS_FOLDED_MAX;
 pub use people::Opened;
 pub use promotions::{
     ChangelogView, DiffItem, DiffView, NewPromotion, OtherSide, PromotionFilter, PromotionView,
@@ -141,10 +143,10 @@ use crate::{
         stores::{self, Store, StoreError},
     },
     projections::{
-        ApiKeys, Auditors, Changelog, Connections, CrewContents, Crews, Documents, Engine,
-        EngineError, Found, Indexer, Invitations, ItemVersions, Items, KeyNames, KnowledgeBases,
-        KnowledgeDocuments, Limits, Members, OrganizationMembers, Organizations, People, Policies,
-        Projection, Promotions, Reviews, Statements, Users, Workspaces, audit_index,
+        ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
+        Invitations, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Limits, Members,
+        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Reviews,
+        Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -238,6 +240,7 @@ pub struct Service {
     tokens: Tokens,
     access_folds: access::AccessFolds,
     trails: reviews::Trails,
+    past_folds: past::PastFolds,
     /// Whether this process knows that people are found by all of their names.
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
@@ -332,6 +335,7 @@ impl Service {
             tokens: Tokens::default(),
             access_folds: access::AccessFolds::default(),
             trails: reviews::Trails::default(),
+            past_folds: past::PastFolds::default(),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
@@ -411,23 +415,11 @@ impl Service {
         self.documents()
     }
 
-    fn item_versions(&self) -> Documents<ItemVersions> {
-        self.documents()
-    }
-
-    fn crew_contents(&self) -> Documents<CrewContents> {
-        self.documents()
-    }
-
     fn promotions(&self) -> Documents<Promotions> {
         self.documents()
     }
 
     fn reviews(&self) -> Documents<Reviews> {
-        self.documents()
-    }
-
-    fn changelog(&self) -> Documents<Changelog> {
         self.documents()
     }
 

@@ -71,12 +71,14 @@ impl Service {
         limit: u64,
     ) -> Result<Page<OrganizationMemberView>, ServiceError> {
         self.may_see_members(request, caller, organization).await?;
-        let page = self
-            .organization_members()
+        let state = self.state_of_organization(request, organization).await?;
+        let page = state
+            .documents::<OrganizationMembers>()
             .page_of_parent(&organization.to_string(), after, limit)
             .await?;
         let users = page.items.iter().map(|(_, member)| member.user);
-        let called = self.called(&organization.to_string(), users, None).await?;
+        let realm = organization.to_string();
+        let called = self.called(&realm, users, state.position()).await?;
         Ok(page.map(|member| OrganizationMemberView::of(member, &called)))
     }
 
@@ -93,14 +95,15 @@ impl Service {
     ) -> Result<Found<OrganizationMemberView>, ServiceError> {
         self.may_see_members(request, caller, organization).await?;
         let key = OrganizationMembers::key(&organization, &user);
-        let found = self.organization_members().get(&key).await?;
+        let state = self.state_of_organization(request, organization).await?;
+        let found = state.documents::<OrganizationMembers>().get(&key).await?;
         let member = found.value.ok_or(Refusal::NotFound {
             what: "member",
             hidden: false,
         })?;
         Ok(Found {
             position: found.position,
-            value: self.named_in_organization(member, None).await?,
+            value: self.named_in_organization(member, state.position()).await?,
         })
     }
 

@@ -213,7 +213,9 @@ impl Service {
         let permission = OrganizationPermission::See;
         self.may_in_organization(request, principal, id, permission, "organization.read")
             .await?;
-        let found = self.organizations().get(&id.to_string()).await?;
+        let state = self.state_of_organization(request, id).await?;
+        let organizations = state.documents::<Organizations>();
+        let found = organizations.get(&id.to_string()).await?;
         let missing = Refusal::NotFound {
             what: "organization",
             hidden: false,
@@ -231,11 +233,13 @@ impl Service {
     /// When the store cannot be read.
     pub async fn organizations_of(
         &self,
+        request: &Request,
         caller: &Caller,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<OrganizationDocument>, ServiceError> {
-        let roles = self.organization_members();
+        let state = self.state_of_person(request, caller.user).await?;
+        let roles = state.documents::<OrganizationMembers>();
         let page = roles
             .page_of_lookup(&caller.user.to_string(), after, limit)
             .await?;
@@ -244,8 +248,8 @@ impl Service {
             .iter()
             .map(|(_, role)| role.organization.to_string())
             .collect();
-        let mut documents: std::collections::HashMap<_, _> = self
-            .organizations()
+        let mut documents: std::collections::HashMap<_, _> = state
+            .documents::<Organizations>()
             .get_many(&ids)
             .await?
             .into_iter()

@@ -28,9 +28,11 @@ impl Service {
         principal: impl Into<Principal>,
         id: WorkspaceId,
     ) -> Result<Found<PolicyDocument>, ServiceError> {
-        self.may_in_workspace(request, principal, id, Permission::SeePolicy, "policy.read")
+        let place = self
+            .may_in_workspace(request, principal, id, Permission::SeePolicy, "policy.read")
             .await?;
-        let found = self.policies().get(&id.to_string()).await?;
+        let state = self.state_of_workspace(request, place).await?;
+        let found = state.documents::<Policies>().get(&id.to_string()).await?;
         let missing = Refusal::NotFound {
             what: "workspace",
             hidden: false,

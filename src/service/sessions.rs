@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use super::{
     Caller, Request, Service, ServiceError, Token, TokenKind, Written,
     password_change::Proven,
+    past::Part,
     write::{Composed, Made, Receipt, Sender, unmoved},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         user::{User, UserCommand},
     },
     journal::{Desk, Origin, StreamRef, Unit, stores::Statement},
-    projections::{ACCOUNT, Found, Users},
+    projections::{ACCOUNT, Documents, Found, Users},
 };
 
 /// A session, with its token in the one answer that shows it.
@@ -184,8 +185,9 @@ impl Service {
             .await?;
         if !account.sessions.contains_key(&session) {
             // It has ended already: a new password came right after it.
-            let users = self.users();
-            let then = users.as_of::<User>(&key, &key, receipt.position).await?;
+            let store = &**self.journal.store();
+            let then = Documents::<Users>::as_of::<User>(store, &key, &key, receipt.position);
+            let then = then.await?;
             account = then.unwrap_or(account);
         }
         let known = account.sessions.get(&session);
@@ -207,9 +209,15 @@ impl Service {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn sessions(&self, caller: &Caller) -> Result<Found<Vec<SessionView>>, ServiceError> {
-        let found = self.users().get(&caller.user.to_string()).await?;
-        let now = self.source().now();
+    pub async fn sessions(
+        &self,
+        request: &Request,
+        caller: &Caller,
+    ) -> Result<Found<Vec<SessionView>>, ServiceError> {
+        let state = self.state(request, &[Part::Person(caller.user)]).await?;
+        let users = state.documents::<Users>();
+        let found = users.get(&caller.user.to_string()).await?;
+        let now = state.now();
         let sessions = found
             .value
             .map(|account| account.sessions)

@@ -136,7 +136,10 @@ impl Service {
             None => None,
         };
         let shown = SignedUp {
-            me: self.me_of(&Caller { user, session }).await?.value,
+            me: self
+                .me_of(&Request::default(), &Caller { user, session })
+                .await?
+                .value,
             organization,
             workspace,
             session: self.session_shown(&receipt, user, session, token).await?,

@@ -29,7 +29,7 @@ use crate::{
         Origin, StreamRef, Unit,
         stores::{self, Statement, Store, Value},
     },
-    projections::{Found, Page, StatementDocument, Statements},
+    projections::{Documents, Found, Limits, Page, StatementDocument, Statements},
 };
 
 /// How many months are closed in one look.
@@ -110,10 +110,12 @@ impl Service {
         (before, limit): (Option<Month>, u64),
     ) -> Result<Page<StatementDocument>, ServiceError> {
         let permission = Permission::SeeUsage;
-        self.may_in_workspace(request, principal, workspace, permission, permission.name())
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, permission.name())
             .await?;
+        let state = self.state_of_workspace(request, place).await?;
         let before = before.map(|month| Statements::key(&workspace, month));
-        let documents = self.statement_documents();
+        let documents = state.documents::<Statements>();
         let page = documents
             .page_of_parent_reversed(&workspace.to_string(), before.as_deref(), limit)
             .await?;
@@ -132,10 +134,12 @@ impl Service {
         month: Month,
     ) -> Result<Found<StatementDocument>, ServiceError> {
         let permission = Permission::SeeUsage;
-        self.may_in_workspace(request, principal, workspace, permission, permission.name())
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, permission.name())
             .await?;
+        let state = self.state_of_workspace(request, place).await?;
         let key = Statements::key(&workspace, month);
-        let found = self.statement_documents().get(&key).await?;
+        let found = state.documents::<Statements>().get(&key).await?;
         let value = found.value.ok_or(Refusal::NotFound {
             what: "statement",
             hidden: false,
@@ -187,7 +191,7 @@ impl Service {
         } else {
             let last = Timestamp(month.end().0 - 1);
             let position = stores::last_position_at(&**store, last).await?;
-            limits.as_of::<Workspace>(&id, &id, position).await?
+            Documents::<Limits>::as_of::<Workspace>(&**store, &id, &id, position).await?
         };
         if let Some(then) = then {
             return Ok(then.plan);

@@ -3,7 +3,7 @@
 //! It answers from what the newest documents say at the time of asking; a command asks once
 //! more, inside the append.
 
-use super::{Caller, Request, Service, ServiceError, workspaces::Place};
+use super::{Caller, Request, Service, ServiceError, api_keys::policy_of, workspaces::Place};
 use crate::{
     domain::{
         Timestamp,
@@ -60,7 +60,7 @@ impl Service {
         let Some(crew) = edits else {
             return Ok(found);
         };
-        let policy = self.policy_of(Some(workspace)).await?;
+        let policy = policy_of(&self.state_of_now(), Some(workspace)).await?;
         let value = match policy.protects(crew.environment) {
             true => found.value.by_promotion(may_break_glass),
             false => found.value,

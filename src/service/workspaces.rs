@@ -6,6 +6,7 @@ use futures::FutureExt;
 
 use super::{
     Caller, Condition, KeyCaller, Principal, Request, Service, ServiceError, Written,
+    past::{PARTS_MAX, Part, State, too_much},
     plans::Plan,
     sign_up::NewWorkspace,
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
@@ -451,9 +452,11 @@ impl Service {
         id: WorkspaceId,
     ) -> Result<Found<WorkspaceDocument>, ServiceError> {
         let permission = Permission::SeeWorkspace;
-        self.may_in_workspace(request, principal, id, permission, "workspace.read")
+        let place = self
+            .may_in_workspace(request, principal, id, permission, "workspace.read")
             .await?;
-        let found = self.workspaces().get(&id.to_string()).await?;
+        let state = self.state_of_workspace(request, place).await?;
+        let found = state.documents::<Workspaces>().get(&id.to_string()).await?;
         let missing = Refusal::NotFound {
             what: "workspace",
             hidden: false,
@@ -471,13 +474,17 @@ impl Service {
     /// When the store cannot be read.
     pub async fn workspaces_of(
         &self,
+        request: &Request,
         principal: impl Into<Principal>,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<WorkspaceDocument>, ServiceError> {
         match principal.into() {
-            Principal::Person(caller) => self.workspaces_of_person(&caller, after, limit).await,
-            Principal::Key(key) => self.workspaces_of_key(&key, after, limit).await,
+            Principal::Person(caller) => {
+                let state = self.state_of_person(request, caller.user).await?;
+                workspaces_of_person(&state, caller.user, after, limit).await
+            }
+            Principal::Key(key) => self.workspaces_of_key(request, &key, after, limit).await,
         }
     }
 
@@ -485,21 +492,24 @@ impl Service {
     /// scopes say so.
     async fn workspaces_of_key(
         &self,
+        request: &Request,
         key: &KeyCaller,
         after: Option<&str>,
         limit: u64,
     ) -> Result<Page<WorkspaceDocument>, ServiceError> {
-        let workspaces = self.workspaces();
         let Some(workspace) = key.0.workspace else {
             let permission = OrganizationPermission::SeeWorkspaces;
             permission.of_keys().allows(key.0.scopes())?;
             let organization = key.0.organization.to_string();
-            return Ok(workspaces
+            let state = self.state_of_workspaces(request, &organization).await?;
+            return Ok(state
+                .documents::<Workspaces>()
                 .page_of_parent(&organization, after, limit)
                 .await?);
         };
         let id = workspace.to_string();
-        let found = workspaces.get(&id).await?;
+        let state = self.state(request, &[Part::Workspace(workspace)]).await?;
+        let found = state.documents::<Workspaces>().get(&id).await?;
         let own = found
             .value
             .filter(|_| after.is_none_or(|after| id.as_str() > after));
@@ -510,66 +520,23 @@ impl Service {
         })
     }
 
-    async fn workspaces_of_person(
+    /// [`Service::state`] of the workspaces that an organization has now.
+    async fn state_of_workspaces(
         &self,
-        caller: &Caller,
-        after: Option<&str>,
-        limit: u64,
-    ) -> Result<Page<WorkspaceDocument>, ServiceError> {
-        let mut after = after.map(str::to_owned);
-        loop {
-            let (page, last) = self
-                .some_workspaces_of(caller.user, after.as_deref(), limit)
-                .await?;
-            // All of a page may have ended by itself: then the list goes on behind it.
-            match last {
-                Some(last) if page.items.is_empty() && page.more => after = Some(last),
-                Some(_) | None => return Ok(page),
-            }
+        request: &Request,
+        organization: &str,
+    ) -> Result<State<'_>, ServiceError> {
+        if request.as_of.is_none() {
+            return Ok(self.state_of_now());
         }
-    }
-
-    /// A page of workspaces, without those where the time of a membership or grant is over;
-    /// and the last key that was looked at.
-    async fn some_workspaces_of(
-        &self,
-        user: UserId,
-        after: Option<&str>,
-        limit: u64,
-    ) -> Result<(Page<WorkspaceDocument>, Option<String>), ServiceError> {
-        let (now, user) = (self.source().now(), user.to_string());
-        let members = self.members().page_of_lookup(&user, after, limit).await?;
-        let grants = self.auditors().page_of_lookup(&user, after, limit).await?;
-        // Keys of both are alike, and sort by the workspace.
-        let mut found: BTreeMap<String, (WorkspaceId, bool)> = BTreeMap::new();
-        for (key, member) in members.items {
-            let counts = member.at(now).is_some();
-            found.insert(key, (member.workspace, counts));
+        let there = self.workspaces();
+        let there = there.page_of_parent(organization, None, PARTS_MAX).await?;
+        if there.more {
+            return Err(too_much());
         }
-        for (key, grant) in grants.items {
-            let entry = found.entry(key).or_insert((grant.workspace, false));
-            entry.1 |= grant.is_live(now);
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = members.more || grants.more || found.len() > limit;
-        let looked_at: Vec<_> = found.into_iter().take(limit).collect();
-        let last = looked_at.last().map(|(key, _)| key.clone());
-        let counting = looked_at.into_iter().filter(|(_, (_, counts))| *counts);
-        let (keys, ids): (Vec<_>, Vec<_>) = counting
-            .map(|(key, (workspace, _))| (key, workspace.to_string()))
-            .unzip();
-        let documents = self.workspaces().get_many(&ids).await?.into_iter();
-        let mut documents: HashMap<_, _> = documents.collect();
-        let items = keys
-            .into_iter()
-            .zip(ids)
-            .filter_map(|(key, id)| Some((key, documents.remove(&id)?)));
-        let page = Page {
-            items: items.collect(),
-            more,
-            position: members.position.min(grants.position),
-        };
-        Ok((page, last))
+        let there = there.items.into_iter();
+        let parts: Vec<_> = there.map(|(_, it)| Part::Workspace(it.id)).collect();
+        self.state(request, &parts).await
     }
 
     /// Renames a workspace.
@@ -664,4 +631,75 @@ impl Service {
 
 fn organization_stream(organization: OrganizationId) -> StreamRef {
     StreamRef::of::<Organization>(organization, organization)
+}
+
+/// The workspaces that somebody is in or audits.
+async fn workspaces_of_person(
+    state: &State<'_>,
+    user: UserId,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Page<WorkspaceDocument>, ServiceError> {
+    let mut after = after.map(str::to_owned);
+    loop {
+        let (page, last) = some_workspaces_of(state, user, after.as_deref(), limit).await?;
+        // All of a page may have ended by itself: then the list goes on behind it.
+        match last {
+            Some(last) if page.items.is_empty() && page.more => after = Some(last),
+            Some(_) | None => return Ok(page),
+        }
+    }
+}
+
+/// A page of workspaces, without those where the time of a membership or grant is over;
+/// and the last key that was looked at.
+async fn some_workspaces_of(
+    state: &State<'_>,
+    user: UserId,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<(Page<WorkspaceDocument>, Option<String>), ServiceError> {
+    let (now, user) = (state.now(), user.to_string());
+    let members = state
+        .documents::<Members>()
+        .page_of_lookup(&user, after, limit)
+        .await?;
+    let grants = state
+        .documents::<Auditors>()
+        .page_of_lookup(&user, after, limit)
+        .await?;
+    // Keys of both are alike, and sort by the workspace.
+    let mut found: BTreeMap<String, (WorkspaceId, bool)> = BTreeMap::new();
+    for (key, member) in members.items {
+        let counts = member.at(now).is_some();
+        found.insert(key, (member.workspace, counts));
+    }
+    for (key, grant) in grants.items {
+        let entry = found.entry(key).or_insert((grant.workspace, false));
+        entry.1 |= grant.is_live(now);
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = members.more || grants.more || found.len() > limit;
+    let looked_at: Vec<_> = found.into_iter().take(limit).collect();
+    let last = looked_at.last().map(|(key, _)| key.clone());
+    let counting = looked_at.into_iter().filter(|(_, (_, counts))| *counts);
+    let (keys, ids): (Vec<_>, Vec<_>) = counting
+        .map(|(key, (workspace, _))| (key, workspace.to_string()))
+        .unzip();
+    let documents = state
+        .documents::<Workspaces>()
+        .get_many(&ids)
+        .await?
+        .into_iter();
+    let mut documents: HashMap<_, _> = documents.collect();
+    let items = keys
+        .into_iter()
+        .zip(ids)
+        .filter_map(|(key, id)| Some((key, documents.remove(&id)?)));
+    let page = Page {
+        items: items.collect(),
+        more,
+        position: members.position.min(grants.position),
+    };
+    Ok((page, last))
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{Caller, KeyCaller, Principal, Service, ServiceError};
+use super::{AsOf, Caller, KeyCaller, Principal, Service, ServiceError};
 use crate::{
     domain::{
         Refusal, Stream,
@@ -43,6 +43,8 @@ pub struct Request {
     pub reason: Option<String>,
     pub idempotency: Option<IdempotencyRequest>,
     pub condition: Condition,
+    /// The moment that a read is about; now, where nothing is said.
+    pub as_of: Option<AsOf>,
 }
 
 /// A key that makes a request safe to repeat.
@@ -464,7 +466,8 @@ impl Service {
                 return Ok(document);
             }
         }
-        let document = documents.as_of::<A>(stream, key, receipt.position).await?;
+        let store = &**self.journal.store();
+        let document = Documents::<P>::as_of::<A>(store, stream, key, receipt.position).await?;
         document.ok_or_else(|| {
             ServiceError::Internal(format!("{key} is not there as of {}", receipt.position))
         })

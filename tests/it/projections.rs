@@ -2262,9 +2262,13 @@ async fn found_by_columns(store: StoreUnderTest) {
     );
     assert!(users.due(Timestamp(0), 9).await.expect("due").is_empty());
     let key = owner.user.to_string();
-    let then = users.as_of::<User>(&key, &key, 1).await.expect("a fold");
+    let then = Documents::<Users>::as_of::<User>(&**store, &key, &key, 1)
+        .await
+        .expect("a fold");
     assert!(then.expect("an account").sessions.is_empty());
-    let now = users.as_of::<User>(&key, &key, head).await.expect("a fold");
+    let now = Documents::<Users>::as_of::<User>(&**store, &key, &key, head)
+        .await
+        .expect("a fold");
     assert_eq!(now, users.get(&key).await.expect("an answer").value);
 
     // An invitation that was answered is due no more.

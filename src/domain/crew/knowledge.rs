@@ -166,6 +166,11 @@ struct Kept {
 pub struct Knowledge(BTreeMap<KnowledgeBaseId, Kept>);
 
 impl Knowledge {
+    /// Whether a knowledge base has this name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.0.values().any(|kept| kept.base.name == name)
+    }
+
     pub(super) fn decide(
         &self,
         command: KnowledgeCommand,

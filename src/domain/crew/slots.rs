@@ -19,8 +19,8 @@ impl Crew {
             SlotKind::Integration
             | SlotKind::PhoneNumber
             | SlotKind::Channel
-            | SlotKind::WebhookEndpoint
-            | SlotKind::KnowledgeBase => self.connections.fill(slot),
+            | SlotKind::WebhookEndpoint => self.connections.fill(slot),
+            SlotKind::KnowledgeBase => self.knowledge.is_named(&slot.name),
         }
     }
 }

@@ -551,3 +551,29 @@ fn what_reaches_the_same_claims_the_same() {
     let none = Connection::webhook_endpoint("https://example.com/", Some([].into()));
     assert_eq!(none, Err(InvalidConnection::Events));
 }
+
+#[test]
+fn a_knowledge_base_fills_the_slot_of_its_name() {
+    let mut crew = Crew::default();
+    let there = [
+        created(Environment::Staging),
+        base_made(1, "FAQ"),
+        base_made(2, "Prices"),
+    ];
+    there.into_iter().for_each(|event| crew.apply(event));
+    let needs = [
+        "knowledge-base/FAQ",
+        "knowledge-base/Faq",
+        "integration/FAQ",
+    ];
+    let needs = needs.map(|slot| slot.parse().expect("a slot"));
+    assert_eq!(crew.missing(&needs, crew.items()), needs[1..]);
+    crew.apply(CrewEvent::KnowledgeBaseRemoved(KnowledgeBaseRemoved {
+        knowledge_base: base(1),
+        from: KnowledgeBase {
+            name: "FAQ".to_owned(),
+        },
+        documents: vec![],
+    }));
+    assert_eq!(crew.missing(&needs, crew.items()), needs);
+}

@@ -156,6 +156,16 @@ const STREAM_PAGE: &str = concat!(
  LIMIT $5"
 );
 
+const SCOPE_PAGE: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    "
+  FROM events
+ WHERE scope = $1 AND scope_sequence > $2 AND position <= $3
+ ORDER BY scope_sequence
+ LIMIT $4"
+);
+
 const RECORDED_AT: &str = "
 SELECT recorded_at
   FROM events
@@ -241,6 +251,22 @@ pub async fn stream_page(
         limit.into(),
     ];
     read_events(store.query(STREAM_PAGE, parameters).await?)
+}
+
+/// At most `limit` events of one scope after `sequence` in it (exclusive), up to `position`
+/// (inclusive).
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn scope_page(
+    store: &dyn Store,
+    scope: &str,
+    sequence: u64,
+    position: u64,
+    limit: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let parameters = vec![scope.into(), sequence.into(), position.into(), limit.into()];
+    read_events(store.query(SCOPE_PAGE, parameters).await?)
 }
 
 /// The events at these positions, in order; positions beyond the head are left out.

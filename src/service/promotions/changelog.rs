@@ -9,8 +9,8 @@ use crate::{
         crew::ItemKind,
         ids::UserId,
     },
-    projections::{ChangelogDocument, Page, PromotionDocument},
-    service::{Principal, Request, Service, ServiceError, items::InCrew},
+    projections::{Changelog, ChangelogDocument, Page, PromotionDocument, Promotions},
+    service::{Principal, Request, Service, ServiceError, items::InCrew, past::Part},
 };
 
 /// A change of a crew, with the promotion that made it.
@@ -73,24 +73,30 @@ impl Service {
             .may_in_crew(request, principal, at, permission, "promotion.read")
             .await?;
         let parent = at.crew.id.to_string();
-        let page = self
-            .changelog()
+        let parts = [Part::Everything(at.place.workspace)];
+        let state = self.state(request, &parts).await?;
+        state.must_have(at.crew.id).await?;
+        let page = state
+            .documents::<Changelog>()
             .page_of_parent_reversed(&parent, before, limit)
             .await?;
         let realm = at.place.organization.to_string();
         let mut items = Vec::with_capacity(page.items.len());
         for (key, change) in page.items {
-            let found = self.promotions().get(&change.promotion.to_string()).await?;
+            let promotions = state.documents::<Promotions>();
+            let found = promotions.get(&change.promotion.to_string()).await?;
             let document = found.value.ok_or(super::MISSING)?;
             let plan = self.plan(document.workspace, document.review.plan).await?;
-            let called = self.called(&realm, people(&document), None).await?;
+            let called = self
+                .called(&realm, people(&document), state.position())
+                .await?;
             let names = people(&document)
                 .into_iter()
                 .map(|user| (user, called.of(user).name.into_text()))
                 .collect();
             let mut view = ChangelogView {
                 change,
-                promotion: self.promotion_view(document, false).await?,
+                promotion: self.promotion_view(&state, document, false).await?,
                 added: vec![],
                 changed: vec![],
                 removed: vec![],

@@ -26,6 +26,7 @@ use crate::{
         bundles::{self, Contents},
         crews::CrewAt,
         items::InCrew,
+        past::State,
     },
 };
 
@@ -118,6 +119,7 @@ impl Service {
     /// What a promotion changes, and what its target lacks for it now.
     pub(super) async fn diff_of_promotion(
         &self,
+        state: &State<'_>,
         document: &PromotionDocument,
     ) -> Result<DiffView, ServiceError> {
         let workspace = document.workspace;
@@ -131,7 +133,7 @@ impl Service {
             .await?;
         view.version = document.review.target_version;
         view.missing_slots = match document.status.is_open() {
-            true => lacking(&self.crew_now(at).await?, &plan),
+            true => lacking(&self.crew_in(state, at).await?.0, &plan),
             false => vec![],
         };
         Ok(view)

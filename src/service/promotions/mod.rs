@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Condition, Opened, Principal, Request, Service, ServiceError, Written,
     crews::{CrewAt, reaches},
+    past::{Part, State},
     workspaces::Place,
     write::{Composed, Made, Receipt, Sender, unmoved},
 };
@@ -38,7 +39,7 @@ use crate::{
         workspace::Workspace,
     },
     journal::{Desk, Rejection, StreamRef},
-    projections::{Found, Page, PromotionDocument, Promotions, SealedAt},
+    projections::{CrewContents, Found, Page, PromotionDocument, Promotions, SealedAt},
 };
 
 pub use changelog::ChangelogView;
@@ -257,25 +258,32 @@ impl Service {
         let key = id.to_string();
         let documents = self.promotions();
         let shown = self.shown::<Promotions, Promotion>(documents, &receipt, &key, &key);
-        let view = self.promotion_view(shown.await?, with_diff).await?;
+        let state = self.state_of_now();
+        let view = self.promotion_view(&state, shown.await?, with_diff).await?;
         Ok(Written::of(&receipt, view))
     }
 
     /// The version of a crew's contents.
-    async fn contents_version(&self, crew: CrewPlace) -> Result<u64, ServiceError> {
-        let found = self.crew_contents().get(&crew.id.to_string()).await?;
+    async fn contents_version(
+        &self,
+        state: &State<'_>,
+        crew: CrewPlace,
+    ) -> Result<u64, ServiceError> {
+        let contents = state.documents::<CrewContents>();
+        let found = contents.get(&crew.id.to_string()).await?;
         Ok(found.value.map_or(0, |contents| contents.version))
     }
 
     async fn promotion_view(
         &self,
+        state: &State<'_>,
         document: PromotionDocument,
         with_diff: bool,
     ) -> Result<PromotionView, ServiceError> {
-        let version = self.contents_version(document.target).await?;
+        let version = self.contents_version(state, document.target).await?;
         let status = document.status.at(document.review.target_version, version);
         let diff = match with_diff {
-            true => Some(self.diff_of_promotion(&document).await?),
+            true => Some(self.diff_of_promotion(state, &document).await?),
             false => None,
         };
         let end = document.ended.as_ref();
@@ -324,12 +332,25 @@ impl Service {
         at: (WorkspaceId, PromotionId),
     ) -> Result<Found<PromotionView>, ServiceError> {
         let permission = Permission::SeePromotions;
-        let (_, found) = self
+        let (there, found) = self
             .may_on_promotion(request, principal, at, permission, "promotion.read")
             .await?;
+        let parts = [Part::Promotion(there.id), Part::Crew(there.target.id)];
+        let state = self.state(request, &parts).await?;
+        let found = match state.moment() {
+            None => found,
+            Some(_) => {
+                let promotions = state.documents::<Promotions>();
+                let then = promotions.get(&there.id.to_string()).await?;
+                Found {
+                    position: then.position,
+                    value: then.value.ok_or(MISSING)?,
+                }
+            }
+        };
         Ok(Found {
             position: found.position,
-            value: self.promotion_view(found.value, true).await?,
+            value: self.promotion_view(&state, found.value, true).await?,
         })
     }
 
@@ -347,8 +368,10 @@ impl Service {
         (after, limit): (Option<&str>, u64),
     ) -> Result<Page<PromotionView>, ServiceError> {
         let permission = Permission::SeePromotions;
-        self.may_in_workspace(request, principal, workspace, permission, "promotion.read")
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, "promotion.read")
             .await?;
+        let state = self.state_of_everything(request, place).await?;
         let keep = |promotion: PromotionDocument| {
             let is_wanted = filter
                 .target
@@ -356,13 +379,14 @@ impl Service {
             (is_wanted && reaches(principal, promotion.target)).then_some(promotion)
         };
         let parent = workspace.to_string();
-        let page = self
-            .promotions()
+        let page = state
+            .documents::<Promotions>()
             .page_of_parent_where(&parent, after, limit, keep)
             .await?;
         let mut items = Vec::with_capacity(page.items.len());
         for (key, document) in page.items {
-            items.push((key, self.promotion_view(document, false).await?));
+            let view = self.promotion_view(&state, document, false).await?;
+            items.push((key, view));
         }
         Ok(Page {
             items,

@@ -219,10 +219,13 @@ impl Service {
     ) -> Result<Page<ReviewDocument>, ServiceError> {
         let permission = Permission::ReadAudit;
         let action = "access_review.read";
-        self.may_in_workspace(request, principal, workspace, permission, action)
+        let place = self
+            .may_in_workspace(request, principal, workspace, permission, action)
             .await?;
+        let state = self.state_of_everything(request, place).await?;
+        let campaigns = state.documents::<Reviews>();
         let parent = workspace.to_string();
-        Ok(self.reviews().page_of_parent(&parent, after, limit).await?)
+        Ok(campaigns.page_of_parent(&parent, after, limit).await?)
     }
 
     /// One campaign.

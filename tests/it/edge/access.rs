@@ -12,7 +12,7 @@ use crewlog::domain::ids::{KeyId, PrincipalId};
 use crewlog::domain::workspace::{Policy, ProductionChanges};
 use crewlog::journal::Source;
 use crewlog::journal::stores::Store;
-use crewlog::service::{AccessQuestion, AccessView, AsOf, Caller, NewKey, ServiceError};
+use crewlog::service::{AccessQuestion, AccessView, AsOf, Caller, NewKey, Request, ServiceError};
 use serde_json::{Value, json};
 
 use super::Running;
@@ -319,7 +319,12 @@ impl Changing<'_> {
             ),
             5 => {
                 let (caller, _) = self.clocked.signed_up(None).await;
-                let email = service.me_of(&caller).await.expect("somebody").value.email;
+                let email = service
+                    .me_of(&Request::default(), &caller)
+                    .await
+                    .expect("somebody")
+                    .value
+                    .email;
                 let email = crewlog::domain::EmailAddress::parse(&email.into_text()).expect("one");
                 let end = self.clocked.in_seconds(600);
                 let grant = service.grant_auditor(&request, owner, workspace, &email, end);

@@ -10,6 +10,7 @@
 //!   log says of it goes to [`audit`], and what time alone does to [`time`];
 //! - a route below a crew is walked from everywhere else in [`isolation`], and what is claimed is
 //!   raced in [`claims`];
+//! - a `GET` that is no state has its reason in [`past`];
 //! - a way to attack it gets its trial in [`attacks`].
 //! - a rule of the state gets its story in [`flow`] or [`rules`], what the audit log says of it goes to
 //!   [`audit`], and what time alone does to [`time`].
@@ -32,6 +33,7 @@ mod limits;
 mod meta;
 mod metering;
 mod outages;
+mod past;
 mod permissions;
 mod promotions;
 mod races;
@@ -70,6 +72,7 @@ pub fn trials() -> Vec<Case> {
         meta::trials(),
         metering::trials(),
         outages::trials(),
+        past::trials(),
         permissions::trials(),
         promotions::trials(),
         races::trials(),

@@ -5,6 +5,8 @@
 mod killed;
 mod model;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::Running;
@@ -483,6 +485,50 @@ async fn moved(store: StoreUnderTest) {
     super::held(&store);
 }
 
+/// What a target has of its own fills slots: an integration and a knowledge base by their names,
+/// any of its endpoints.
+async fn stays_in_its_crew(shop: &Shop<'_>, staging: &str, production: &str) {
+    let (server, team) = (shop.server, shop.team);
+    let config = json!({
+        "crm": {"$slot": "integration/crm"}, "faq": {"$slot": "knowledge-base/FAQ"},
+        "told": {"$slot": "webhook-endpoint/calls"},
+    });
+    shop.agent(staging, "Closer", config).await;
+    let missing = async || {
+        let made = shop.propose(&team.member, staging, production).await;
+        made.expect(201).body["diff"]["missing_slots"].clone()
+    };
+    let all = [
+        "integration/crm",
+        "knowledge-base/FAQ",
+        "webhook-endpoint/calls",
+    ];
+    let mut lacking = BTreeSet::from(all);
+    for (slot, list, body) in [
+        (
+            all[0],
+            "integrations",
+            json!({"name": "crm", "kind": "salesforce", "account": "acme"}),
+        ),
+        (all[1], "knowledge-bases", json!({"name": "FAQ"})),
+        (
+            all[2],
+            "webhook-endpoints",
+            json!({"url": "https://hooks.example.com/calls"}),
+        ),
+    ] {
+        let told = missing().await;
+        let told = told.as_array().expect("slots").iter();
+        let told: BTreeSet<_> = told.filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(told, lacking);
+        let path = team.path(&format!("/crews/{production}/{list}"));
+        let call = server.post(&path).bearer(&team.owner.token);
+        call.json(body).await.expect(201);
+        lacking.remove(slot);
+    }
+    assert_eq!(missing().await, json!([]));
+}
+
 async fn slots(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
@@ -528,6 +574,7 @@ async fn slots(store: StoreUnderTest) {
         .await
         .expect(200);
     shop.act(&team.admin, &promotion, "apply").await.expect(200);
+    stays_in_its_crew(&shop, &staging, &production).await;
     super::held(&store);
 }
 

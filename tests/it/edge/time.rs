@@ -433,7 +433,7 @@ async fn falls_back(store: StoreUnderTest) {
         Err(ServiceError::Refused(Refusal::NotFound { .. }))
     ));
     let listed = service
-        .workspaces_of(&guest, None, 1)
+        .workspaces_of(&Request::default(), &guest, None, 1)
         .await
         .expect("a list");
     assert_eq!(listed.items, []);
@@ -527,7 +527,9 @@ async fn audit_ends(store: StoreUnderTest) {
     );
     clocked.source.pass(Duration::from_secs(600));
     assert!(!reads().await, "its time is over before it is written");
-    let listed = service.workspaces_of(&auditor, None, 10).await;
+    let listed = service
+        .workspaces_of(&Request::default(), &auditor, None, 10)
+        .await;
     assert_eq!(listed.expect("a list").items, []);
     let granted = service
         .auditors_of(&request(), caller, workspace, None, 10)
