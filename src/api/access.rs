@@ -115,6 +115,7 @@ const BOTH_WITHIN_REACH: &str =
     "a key, where it reaches both sides: between environments a bundle crosses, and no key does";
 const TARGET_WITHIN_REACH: &str = "a key, where it reaches the target";
 const NOT_THE_PROPOSER: &str = "not who proposed it, nor made or last rotated the key that did, unless the policy says otherwise";
+const REVIEWERS: &str = "the campaign's reviewers; nobody about themselves, or a key that they made, rotated or changed";
 const OWN_OR_DECIDES: &str = "one's own; others': `promotion.decide`";
 const BY_TOKEN: &str = "whoever holds the invitation's token";
 const OF_ADDRESS: &str =
@@ -931,6 +932,39 @@ pub const ROUTES: &[Route] = &[
         "GET",
         "/v1/workspaces/{ws}/statements/{month}",
         Workspace(InWorkspace::SeeUsage),
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/access-reviews",
+        Workspace(InWorkspace::RunReviews),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/access-reviews",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/access-reviews/{review}",
+        Workspace(InWorkspace::ReadAudit),
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/workspaces/{ws}/access-reviews/{review}/decisions",
+            Workspace(InWorkspace::RunReviews),
+        ),
+        REVIEWERS,
+    ),
+    route(
+        "POST",
+        "/v1/workspaces/{ws}/access-reviews/{review}/close",
+        Workspace(InWorkspace::RunReviews),
+    ),
+    route(
+        "GET",
+        "/v1/workspaces/{ws}/access-reviews/{review}/report",
+        Workspace(InWorkspace::ReadAudit),
     ),
     route(
         "GET",

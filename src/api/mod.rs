@@ -55,6 +55,7 @@ pub mod promotions;
 pub mod query;
 pub mod request_id;
 pub mod respond;
+pub mod reviews;
 mod serde_words;
 pub mod server;
 mod service_errors;
@@ -111,6 +112,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(connections::routes::<integrations::Integrations>())
         .merge(bundles::routes())
         .merge(promotions::routes())
+        .merge(reviews::routes())
         .merge(usage::routes())
         .merge(statements::routes())
         .merge(audit::routes())

@@ -135,6 +135,8 @@ text_cursors! {
     IntegrationCursor = "integrations";
     PathwayVersionCursor = "pathway versions";
     PromotionCursor = "promotions";
+    ReviewCursor = "access reviews";
+    ReviewItemCursor = "access under review";
     ChangelogCursor = "the change log";
     OrganizationMemberCursor = "organization members";
 }

@@ -169,6 +169,16 @@ problems! {
         "Promote it in parts: `include` names the agents and pathways that are meant.";
     NotPortable = "not_portable" CONFLICT "Ids mean something in one environment alone"
         "The detail says where they are. Name what they are by a slot, such as `{\"$slot\": \"integration/crm\"}`.";
+    NotReviewer = "not_reviewer" FORBIDDEN "You are no reviewer of this campaign"
+        "Its `reviewers` decide; the attempt is in the audit log. Open another campaign where others should.";
+    SelfReview = "self_review" FORBIDDEN "Nobody reviews their own access"
+        "The detail names what is yours: your membership or grant, or a key that you made, rotated or changed. Leave it to another reviewer.";
+    ReviewNotOpen = "review_not_open" CONFLICT "The access review is over"
+        "Its time has run out, or somebody has closed it. `GET …/access-reviews/{rev}/report` tells what became of each decision.";
+    AccessChanged = "access_changed" CONFLICT "The access is not what you have seen"
+        "Read the campaign again: `now` shows what it is. Send its `seen_at` with the decision, to say that you have looked at that.";
+    AccessSettled = "access_settled" CONFLICT "The decision has been carried out"
+        "It was applied when the campaign was closed before. Change the access itself where it should be otherwise.";
     LimitReached = "limit_reached" CONFLICT "A limit of the workspace is reached"
         "`GET …/limits` shows what is allowed and what there is. Remove something, raise the limit where it is the workspace's own, or choose a larger plan.";
     LimitExceeded = "limit_exceeded" CONFLICT "The workspace already exceeds it"
@@ -296,6 +306,11 @@ impl From<&Refusal> for ProblemCode {
             Refusal::NothingToPromote => Self::NothingToPromote,
             Refusal::TooManyChanges => Self::TooManyChanges,
             Refusal::NotPortable { .. } => Self::NotPortable,
+            Refusal::NotReviewer => Self::NotReviewer,
+            Refusal::SelfReview { .. } => Self::SelfReview,
+            Refusal::ReviewNotOpen { .. } => Self::ReviewNotOpen,
+            Refusal::AccessChanged { .. } => Self::AccessChanged,
+            Refusal::AccessSettled { .. } => Self::AccessSettled,
             Refusal::LimitReached { .. } => Self::LimitReached,
             Refusal::LimitExceeded { .. } => Self::LimitExceeded,
             Refusal::WrongValue { .. } => Self::InvalidBody,

@@ -32,8 +32,8 @@ use crate::{
         environment::Environment,
         ids::{
             AgentId, ChannelId, CrewId, DocumentId, EventId, IntegrationId, InvitationId, KeyId,
-            KnowledgeBaseId, OrganizationId, PathwayId, PhoneNumberId, PromotionId, SessionId,
-            UserId, WebhookEndpointId, WorkspaceId,
+            KnowledgeBaseId, OrganizationId, PathwayId, PhoneNumberId, PromotionId, ReviewId,
+            SessionId, UserId, WebhookEndpointId, WorkspaceId,
         },
         name::InvalidName,
         plans::PlanName,
@@ -61,7 +61,7 @@ macro_rules! id_schemas {
     )+};
 }
 
-id_schemas! { PromotionId KnowledgeBaseId DocumentId IntegrationId WebhookEndpointId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
+id_schemas! { ReviewId PromotionId KnowledgeBaseId DocumentId IntegrationId WebhookEndpointId PhoneNumberId ChannelId AgentId PathwayId CrewId EventId InvitationId KeyId OrganizationId SessionId UserId WorkspaceId }
 
 macro_rules! word_schemas {
     ($($word:ident: $about:literal [$($name:expr),+];)+) => {$(

@@ -121,12 +121,16 @@ fn offline_as_json(report: &OfflineReport) -> serde_json::Value {
 }
 
 fn offline_as_text(report: &OfflineReport) -> String {
+    let about = report.about.as_ref();
+    let of_review = about.and_then(|about| about["access_review"].as_str());
+    if let Some(review) = of_review {
+        return with_failures(report, report_text(report, review));
+    }
     let verdict = match report.holds() {
         true => "the export is what the log says",
         false => "THE EXPORT IS NOT WHAT THE LOG SAYS",
     };
     let mut text = format!("{verdict}: {} entries", report.entries);
-    let about = report.about.as_ref();
     let about = about.map(|about| (&about["scope"], &about["tree_size"], &about["complete"]));
     // Writing to a string cannot fail.
     if let Some((scope, size, complete)) = about {
@@ -141,12 +145,31 @@ fn offline_as_text(report: &OfflineReport) -> String {
         "\n{} opened values are what was committed to; {} names are told, not proven here",
         report.opened, report.names_told
     );
+    with_failures(report, text)
+}
+
+/// Of a report on access.
+fn report_text(report: &OfflineReport, review: &str) -> String {
+    let verdict = match report.holds() {
+        true => "the report is what the log has signed",
+        false => "THE REPORT IS NOT WHAT THE LOG HAS SIGNED",
+    };
+    let about = report.about.as_ref();
+    let size = about
+        .map_or(&json!(null), |about| &about["tree_size"])
+        .clone();
+    let count = report.entries;
+    format!("{verdict}: {count} accesses of {review}, as of a log of {size}\n")
+}
+
+fn with_failures(report: &OfflineReport, mut text: String) -> String {
+    // Writing to a string cannot fail.
     for failure in &report.failures {
         let place = match (failure.position, failure.line) {
             (Some(position), Some(line)) => format!("position {position} (line {line})"),
             (Some(position), None) => format!("position {position}"),
             (None, Some(line)) => format!("line {line}"),
-            (None, None) => "the export".to_owned(),
+            (None, None) => "the file".to_owned(),
         };
         let _ = writeln!(text, "{place}: {}", failure.detail);
     }

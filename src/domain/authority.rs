@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     api_keys::{KeyRight, KeyScope},
-    ids::{KeyId, SessionId, UserId},
+    ids::{KeyId, ReviewId, SessionId, UserId},
 };
 
 /// A role in a workspace, weakest first, so that `<` means "may less".
@@ -135,17 +135,20 @@ pub enum Permission {
     ProposePromotions,
     /// Approve, reject, apply, schedule and roll back promotions.
     DecidePromotions,
+    /// Open access reviews, decide in them, and close them.
+    RunReviews,
 }
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
         Self::ChangeRoles,
         Self::RemoveMembers,
         Self::ReadAudit,
+        Self::RunReviews,
         Self::RenameWorkspace,
         Self::SelectPlan,
         Self::SeeLimits,
@@ -193,6 +196,7 @@ impl Permission {
             | Self::ChangeRoles
             | Self::RemoveMembers
             | Self::ReadAudit
+            | Self::RunReviews
             | Self::SeeKeys
             | Self::ManageKeys
             | Self::ManageAuditors
@@ -246,7 +250,8 @@ impl Permission {
             | Self::BreakGlass
             | Self::SeePromotions
             | Self::ProposePromotions
-            | Self::DecidePromotions => false,
+            | Self::DecidePromotions
+            | Self::RunReviews => false,
         }
     }
 
@@ -275,6 +280,7 @@ impl Permission {
             | Self::ChangeRoles
             | Self::RemoveMembers
             | Self::ReadAudit
+            | Self::RunReviews
             | Self::RenameWorkspace
             | Self::SelectPlan
             | Self::SeeMembers
@@ -326,7 +332,8 @@ impl Permission {
             | Self::TransferOwnership
             | Self::DeleteWorkspace
             | Self::BreakGlass
-            | Self::DecidePromotions => KeyRight::Never,
+            | Self::DecidePromotions
+            | Self::RunReviews => KeyRight::Never,
         }
     }
 
@@ -366,6 +373,7 @@ impl Permission {
             Self::SeePromotions => "promotion.read",
             Self::ProposePromotions => "promotion.propose",
             Self::DecidePromotions => "promotion.decide",
+            Self::RunReviews => "access_review.run",
         }
     }
 
@@ -543,6 +551,9 @@ pub enum AuthorityLink {
     /// Glass was broken: a production crew was changed against the workspace's policy, by
     /// somebody who may. The reason is the entry's.
     BrokenGlass {},
+    /// An access review decided it, in the entry at this position: a decision about access, or
+    /// the campaign with its rule for what nobody decides about.
+    AccessReview { id: ReviewId, position: u64 },
 }
 
 #[cfg(test)]
@@ -618,7 +629,7 @@ mod tests {
         ),
         (
             "read the audit log of the workspace; run access reviews",
-            &[P::ReadAudit],
+            &[P::ReadAudit, P::RunReviews],
             [YES, YES, NO, NO],
         ),
         (

@@ -10,17 +10,19 @@ use super::{
     crew::{Crew, CrewEvent},
     organization::{Organization, OrganizationEvent},
     promotion::{Promotion, PromotionEvent},
+    review::{Review, ReviewEvent},
     user::{User, UserEvent},
     workspace::{Workspace, WorkspaceEvent},
 };
 
 /// The type of every aggregate there is.
-pub const AGGREGATE_TYPES: [&str; 6] = [
+pub const AGGREGATE_TYPES: [&str; 7] = [
     User::TYPE,
     Organization::TYPE,
     Workspace::TYPE,
     Crew::TYPE,
     Promotion::TYPE,
+    Review::TYPE,
     Attempts::TYPE,
 ];
 
@@ -37,6 +39,8 @@ pub enum Event {
     Crew(CrewEvent),
     /// Of a promotion.
     Promotion(PromotionEvent),
+    /// Of an access review.
+    Review(ReviewEvent),
     /// Refused attempts in a workspace or an organization.
     Attempts(AttemptsEvent),
 }
@@ -57,6 +61,7 @@ from_events! {
     Workspace(WorkspaceEvent);
     Crew(CrewEvent);
     Promotion(PromotionEvent);
+    Review(ReviewEvent);
     Attempts(AttemptsEvent);
 }
 
@@ -87,6 +92,7 @@ impl Event {
             Workspace::TYPE => serde_json::from_str(payload).map(Self::Workspace),
             Crew::TYPE => serde_json::from_str(payload).map(Self::Crew),
             Promotion::TYPE => serde_json::from_str(payload).map(Self::Promotion),
+            Review::TYPE => serde_json::from_str(payload).map(Self::Review),
             Attempts::TYPE => serde_json::from_str(payload).map(Self::Attempts),
             other => return Err(UnknownEvent::AggregateType(other.to_owned())),
         };
@@ -104,6 +110,7 @@ impl Event {
             Self::Workspace(event) => event.event_type(),
             Self::Crew(event) => event.event_type(),
             Self::Promotion(event) => event.event_type(),
+            Self::Review(event) => event.event_type(),
             Self::Attempts(event) => event.event_type(),
         }
     }

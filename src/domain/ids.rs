@@ -121,6 +121,8 @@ ids! {
     CredentialId = "crd";
     /// A promotion of what is in one crew into another.
     PromotionId = "pro";
+    /// A campaign over who has access to a workspace.
+    ReviewId = "rev";
     /// One entry of the log.
     EventId = "evt";
     /// One append: what was decided and written together.
@@ -157,6 +159,12 @@ impl FromStr for PrincipalId {
         };
         let key = text.parse().map(Self::Key);
         key.or_else(|_| text.parse().map(Self::User)).map_err(wrong)
+    }
+}
+
+impl Serialize for PrincipalId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

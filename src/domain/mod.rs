@@ -26,6 +26,7 @@ pub mod plans;
 pub mod promotion;
 pub mod public_url;
 mod refusal;
+pub mod review;
 pub mod sealed;
 pub mod standing;
 mod stream;

@@ -5,7 +5,7 @@ use super::{
     authority::{OrganizationPermission, OrganizationRole, Permission, Role},
     contents::slots::Slot,
     crew::{DOCUMENTS_MAX, KNOWLEDGE_BASE_BYTES_MAX},
-    ids::CrewId,
+    ids::{CrewId, PrincipalId},
     plans::Excess,
     time::Timestamp,
 };
@@ -206,6 +206,21 @@ pub enum Refusal {
     /// Contents with ids that mean something in one environment alone.
     #[error("ids mean something in one environment alone: {}; name what they are by slots", places.join(", "))]
     NotPortable { places: Vec<String> },
+    /// An access review that is closing, or closed.
+    #[error("the access review is {status}, and nothing is decided in it any more")]
+    ReviewNotOpen { status: &'static str },
+    /// Somebody who is no reviewer of the campaign.
+    #[error("its reviewers decide in an access review; you are none of them")]
+    NotReviewer,
+    /// A reviewer of their own access: theirs, or of a key that they made, rotated or changed.
+    #[error("nobody reviews their own access, and {item} is yours or counts as you")]
+    SelfReview { item: PrincipalId },
+    /// Access that is not what the reviewer has seen.
+    #[error("{item} has changed since, or is gone; look at it again, and send what you have seen")]
+    AccessChanged { item: PrincipalId },
+    /// Access that a campaign has done with.
+    #[error("what was decided about {item} has been carried out")]
+    AccessSettled { item: PrincipalId },
     /// As much as the plan, or the workspace's own limit, allows.
     #[error("{} `{quota}` of this workspace is {allowed}, and it is reached", of_whom(*by_plan))]
     LimitReached {
@@ -311,6 +326,11 @@ impl Refusal {
             Self::NothingToPromote => "nothing_to_promote",
             Self::TooManyChanges => "too_many_changes",
             Self::NotPortable { .. } => "not_portable",
+            Self::ReviewNotOpen { .. } => "review_not_open",
+            Self::NotReviewer => "not_reviewer",
+            Self::SelfReview { .. } => "self_review",
+            Self::AccessChanged { .. } => "access_changed",
+            Self::AccessSettled { .. } => "access_settled",
             Self::LimitReached { .. } => "limit_reached",
             Self::LimitExceeded { .. } => "limit_exceeded",
             Self::WrongValue { .. } => "invalid_body",
@@ -335,6 +355,8 @@ impl Refusal {
             | Self::OutOfReach
             | Self::OwnProposal
             | Self::PromotionOfAnother
+            | Self::NotReviewer
+            | Self::SelfReview { .. }
             | Self::SessionEnded
             | Self::ApiKeyEnded
             | Self::ProductionProtected => true,
@@ -371,6 +393,9 @@ impl Refusal {
             | Self::NothingToPromote
             | Self::TooManyChanges
             | Self::NotPortable { .. }
+            | Self::ReviewNotOpen { .. }
+            | Self::AccessChanged { .. }
+            | Self::AccessSettled { .. }
             | Self::LimitReached { .. }
             | Self::LimitExceeded { .. }
             | Self::WrongValue { .. } => false,

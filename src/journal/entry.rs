@@ -201,6 +201,7 @@ impl EventRow<'_> {
             Event::Workspace(event) => event.event_version(),
             Event::Crew(event) => event.event_version(),
             Event::Promotion(event) => event.event_version(),
+            Event::Review(event) => event.event_version(),
             Event::Attempts(event) => event.event_version(),
         };
         require_version(current.version, known).map_err(failed)?;

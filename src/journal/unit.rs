@@ -226,6 +226,11 @@ impl Desk<'_> {
         self.authority.push(link);
     }
 
+    /// Begins the chain of authority anew: what is decided from here on stands on these links.
+    pub fn stand_only_on(&mut self, links: impl IntoIterator<Item = AuthorityLink>) {
+        self.authority = links.into_iter().collect();
+    }
+
     /// Lets an aggregate decide. The events get the ids given, in order; further ones get
     /// new ids. A field that was sealed for an event must have been sealed for its id.
     ///

@@ -78,7 +78,11 @@ impl AccessFold {
                 self.organization.apply(happened.clone());
                 self.organization.positioned(happened, event.position);
             }
-            Event::User(_) | Event::Crew(_) | Event::Promotion(_) | Event::Attempts(_) => {}
+            Event::User(_)
+            | Event::Crew(_)
+            | Event::Promotion(_)
+            | Event::Review(_)
+            | Event::Attempts(_) => {}
         }
     }
 

@@ -109,7 +109,11 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
     match &event.event {
         Event::Workspace(happened) => happened.of_key(),
         Event::Organization(happened) => happened.of_key(),
-        Event::User(_) | Event::Crew(_) | Event::Promotion(_) | Event::Attempts(_) => None,
+        Event::User(_)
+        | Event::Crew(_)
+        | Event::Promotion(_)
+        | Event::Review(_)
+        | Event::Attempts(_) => None,
     }
 }
 
@@ -122,6 +126,7 @@ fn ended_with_workspace(event: &Recorded) -> Option<&[KeyId]> {
         | Event::User(_)
         | Event::Crew(_)
         | Event::Promotion(_)
+        | Event::Review(_)
         | Event::Attempts(_) => None,
     }
 }

@@ -18,9 +18,10 @@ use crate::{
         },
         environment::Environment,
         event::Event,
-        ids::{CrewId, DocumentId, KeyId, KnowledgeBaseId, UserId},
+        ids::{CrewId, DocumentId, KeyId, KnowledgeBaseId, ReviewId, UserId},
         organization::OrganizationEvent,
         promotion::{PromotionEvent, PromotionStatus, Review},
+        review::{ReviewEvent, ReviewTerms},
         sealed::Sealed,
         user::UserEvent,
         workspace::WorkspaceEvent,
@@ -154,14 +155,120 @@ impl Description {
 
 /// How an auditor is told of an event.
 pub fn describe(event: &Recorded) -> Description {
-    match &event.event {
+    let description = match &event.event {
         Event::User(happened) => describe_user(event, happened),
         Event::Organization(happened) => describe_organization(event, happened),
         Event::Workspace(happened) => describe_workspace(event, happened),
         Event::Crew(happened) => describe_crew(event, happened),
         Event::Promotion(happened) => describe_promotion(event, happened),
+        Event::Review(happened) => describe_review(event, happened),
         Event::Attempts(happened) => describe_attempt(event, happened),
+    };
+    match (review_behind(event), &event.event) {
+        (None, _) | (_, Event::Review(_)) => description,
+        (Some(review), _) => description.changed("access_review", Json::Null, review.to_string()),
     }
+}
+
+/// The campaign that an entry carries a decision out of.
+fn review_behind(event: &Recorded) -> Option<ReviewId> {
+    let mut links = event.metadata.authority.iter();
+    links.find_map(|link| match link {
+        AuthorityLink::AccessReview { id, .. } => Some(*id),
+        AuthorityLink::Session { .. }
+        | AuthorityLink::Role { .. }
+        | AuthorityLink::OrganizationRole { .. }
+        | AuthorityLink::ApiKey { .. }
+        | AuthorityLink::AuditorGrant { .. }
+        | AuthorityLink::BrokenGlass {} => None,
+    })
+}
+
+/// What happened to an access review.
+fn describe_review(event: &Recorded, happened: &ReviewEvent) -> Description {
+    use ReviewEvent as E;
+    let of = |action| Description::of(event, action, ("access_review", event.aggregate_id.clone()));
+    let nothing = Json::Null;
+    match happened {
+        E::ReviewOpened {
+            terms,
+            pinned_at,
+            items,
+            previous,
+            ..
+        } => of("access_review.opened")
+            .changed("scope", nothing.clone(), scope_of(terms))
+            .changed("reviewers", nothing.clone(), json!(terms.reviewers))
+            .changed("due_at", nothing.clone(), terms.due_at.to_rfc3339())
+            .changed("undecided", nothing.clone(), terms.undecided.name())
+            .changed(
+                "recurs_after_days",
+                nothing.clone(),
+                json!(terms.recurs_after_days),
+            )
+            .changed("pinned_at", nothing.clone(), *pinned_at)
+            .changed("items", nothing.clone(), *items)
+            .changed("previous", nothing, json!(previous))
+            .called(&terms.name),
+        E::ReviewReminded {
+            days_left,
+            undecided,
+            ..
+        } => of("access_review.reminded")
+            .changed("days_left", nothing.clone(), *days_left)
+            .changed("undecided", nothing, *undecided),
+        E::AccessDecided {
+            item,
+            decision,
+            reason,
+            findings,
+            again,
+            ..
+        } => {
+            let action = match again {
+                true => "access_review.redecided",
+                false => "access_review.decided",
+            };
+            of(action)
+                .changed("item", nothing.clone(), item.to_string())
+                .changed("decision", nothing.clone(), json!(decision))
+                .changed("findings", nothing, json!(findings))
+                .sealed("reason", reason)
+        }
+        E::ReviewClosing { closed_by } => {
+            of("access_review.closing").changed("timed_out", nothing, closed_by.is_none())
+        }
+        E::AccessSettled {
+            item,
+            decision,
+            outcome,
+            ..
+        } => of("access_review.settled")
+            .changed("item", nothing.clone(), item.to_string())
+            .changed("decision", nothing.clone(), json!(decision))
+            .changed("outcome", nothing, json!(outcome)),
+        E::ReviewReopened { returned } => {
+            of("access_review.reopened").changed("returned", nothing, json!(returned))
+        }
+        E::ReviewClosed {
+            timed_out,
+            kept,
+            applied,
+            not_applied,
+        } => of("access_review.closed")
+            .changed("timed_out", nothing.clone(), *timed_out)
+            .changed("kept", nothing.clone(), *kept)
+            .changed("applied", nothing.clone(), *applied)
+            .changed("not_applied", nothing, *not_applied),
+        E::ReviewRecurred { next } => {
+            of("access_review.recurred").changed("next", nothing, json!(next))
+        }
+        E::ReviewRecurrenceStopped { .. } => of("access_review.recurrence_stopped"),
+    }
+}
+
+fn scope_of(terms: &ReviewTerms) -> Json {
+    json!({"principals": terms.principals, "environment": terms.environment})
 }
 
 fn describe_user(event: &Recorded, happened: &UserEvent) -> Description {
@@ -611,6 +718,7 @@ fn describe_item(event: &Recorded, done: &str) -> Description {
         | Event::Organization(_)
         | Event::Workspace(_)
         | Event::Promotion(_)
+        | Event::Review(_)
         | Event::Attempts(_) => None,
     };
     let Some(happened) = happened else {
@@ -1064,6 +1172,7 @@ fn kind_of(id: &str) -> &'static str {
         "int" => "integration",
         "chn" => "channel",
         "pro" => "promotion",
+        "rev" => "access_review",
         _ => "resource",
     }
 }

@@ -44,9 +44,11 @@ pub fn row(event: &Recorded) -> AuditRow {
     // What changed inside crews is no entry of the organization's log.
     let organization = match &event.event {
         Event::Crew(_) | Event::Promotion(_) => None,
-        Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_) => {
-            event.metadata.organization
-        }
+        Event::User(_)
+        | Event::Organization(_)
+        | Event::Workspace(_)
+        | Event::Review(_)
+        | Event::Attempts(_) => event.metadata.organization,
     };
     let mut words = description.action.replace(['.', '_'], " ");
     for word in description.words.iter().chain([&description.target.1]) {
@@ -603,6 +605,63 @@ pub async fn last_acted(
         }
     }
     Ok(acted)
+}
+
+/// What somebody did, of one action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    pub actor: String,
+    pub action: String,
+    /// When it was last done.
+    pub last_at: Timestamp,
+    /// Whether glass was ever broken for it.
+    pub broke_glass: bool,
+}
+
+/// What each of `actors` did in a workspace, by action, up to a position that the index has come
+/// to; refusals do not count.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn deeds(
+    store: &dyn Store,
+    workspace: &str,
+    actors: &[String],
+    through: u64,
+) -> Result<Vec<Deed>, StoreError> {
+    let table = table_name(NAME, state(store).await?.generation);
+    let mut deeds = Vec::new();
+    for actors in actors.chunks(256) {
+        let size = actors.len().next_power_of_two();
+        let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
+        let rows: Vec<_> = (0..size).map(row).collect();
+        // The words of an entry end so where glass was broken for it, and never else.
+        let sql = format!(
+            "WITH asked (actor, hash) AS (VALUES {})
+             SELECT done.actor, done.action, MAX(done.recorded_at),
+                    MAX(CASE WHEN done.words LIKE '% break glass' THEN 1 ELSE 0 END)
+               FROM (SELECT DISTINCT actor, hash FROM asked) AS asked
+               JOIN {table} AS done ON done.actor_hash = asked.hash AND done.actor = asked.actor
+              WHERE done.workspace = $1 AND done.position <= $2 AND done.outcome = 'ok'
+              GROUP BY done.actor, done.action",
+            rows.join(", ")
+        );
+        let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
+        let last = actors.last().into_iter().cycle();
+        for actor in actors.iter().chain(last).take(size) {
+            parameters.push(actor.as_str().into());
+            parameters.push(hash_of(actor).into());
+        }
+        for row in store.query(&sql, parameters).await? {
+            deeds.push(Deed {
+                actor: row.text(0)?.to_owned(),
+                action: row.text(1)?.to_owned(),
+                last_at: Timestamp(row.integer(2)?),
+                broke_glass: row.integer(3)? == 1,
+            });
+        }
+    }
+    Ok(deeds)
 }
 
 /// The same of what the index had not come to at `behind`: looked for in the log itself, for who

@@ -56,6 +56,7 @@ fn of_crew(event: &Recorded) -> Option<(CrewId, ChangeKind, u64)> {
             target, version, ..
         }) => Some((*target, ChangeKind::RolledBack, *version)),
         Event::Promotion(_)
+        | Event::Review(_)
         | Event::User(_)
         | Event::Organization(_)
         | Event::Workspace(_)

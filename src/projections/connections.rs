@@ -45,6 +45,7 @@ pub(super) fn of_connection(event: &Recorded) -> Option<ConnectionEvent> {
         | Event::Organization(_)
         | Event::Workspace(_)
         | Event::Promotion(_)
+        | Event::Review(_)
         | Event::Attempts(_) => None,
     }
 }

@@ -43,6 +43,7 @@ impl Projection for CrewContents {
             | Event::Organization(_)
             | Event::Workspace(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => vec![],
         }
     }

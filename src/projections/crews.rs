@@ -86,6 +86,7 @@ impl Projection for Crews {
             | Event::User(_)
             | Event::Organization(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => {
                 vec![]
             }

@@ -48,6 +48,7 @@ fn of_crew(event: &Recorded) -> Option<&CrewEvent> {
         | Event::Organization(_)
         | Event::Workspace(_)
         | Event::Promotion(_)
+        | Event::Review(_)
         | Event::Attempts(_) => None,
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn of_knowledge(event: &Recorded) -> Option<KnowledgeEvent> {
         | Event::Organization(_)
         | Event::Workspace(_)
         | Event::Promotion(_)
+        | Event::Review(_)
         | Event::Attempts(_) => None,
     }
 }

@@ -50,6 +50,7 @@ impl Projection for Limits {
             | Event::Organization(_)
             | Event::Crew(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => vec![],
         }
     }

@@ -36,6 +36,7 @@ mod policies;
 mod promotions;
 mod query;
 mod rebuild;
+mod reviews;
 mod statements;
 mod users;
 mod workspaces;
@@ -74,6 +75,7 @@ pub use promotions::{
 };
 pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
+pub use reviews::{ReviewClosing, ReviewDocument, ReviewEnd, Reviews};
 pub use statements::{StatementDocument, Statements};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
@@ -258,6 +260,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Promotions>(),
         one::<Changelog>(),
         one::<Limits>(),
+        one::<Reviews>(),
         one::<Statements>(),
     ]
 }

@@ -54,6 +54,7 @@ impl Projection for Organizations {
             | Event::Workspace(_)
             | Event::Crew(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => vec![],
         }
     }
@@ -151,6 +152,7 @@ impl Projection for OrganizationMembers {
             | Event::Workspace(_)
             | Event::Crew(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => vec![],
         }
     }

@@ -94,6 +94,7 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
         | Event::Workspace(_)
         | Event::Crew(_)
         | Event::Promotion(_)
+        | Event::Review(_)
         | Event::Attempts(_) => None,
     }
 }

@@ -44,6 +44,7 @@ impl Projection for Policies {
             | Event::Organization(_)
             | Event::Crew(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => vec![],
         }
     }
@@ -78,6 +79,7 @@ impl Projection for Policies {
             | Event::Organization(_)
             | Event::Crew(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => Ok(document),
         }
     }

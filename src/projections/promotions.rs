@@ -239,6 +239,7 @@ impl Projection for Promotions {
             | Event::Organization(_)
             | Event::Workspace(_)
             | Event::Crew(_)
+            | Event::Review(_)
             | Event::Attempts(_) => vec![],
         }
     }

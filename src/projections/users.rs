@@ -59,6 +59,7 @@ impl Projection for Users {
             | Event::Workspace(_)
             | Event::Crew(_)
             | Event::Promotion(_)
+            | Event::Review(_)
             | Event::Attempts(_) => {
                 vec![]
             }

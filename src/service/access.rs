@@ -127,8 +127,9 @@ impl Service {
             environment: question.environment,
             principal: question.principal.map(|asked| asked.to_string()),
         };
+        let target = workspace.to_string();
         let position = self
-            .keep_report(&principal, request, place, action, asked)
+            .keep_report(&principal, request, place, (action, target), asked)
             .await?;
         let held = self.access_at(place, moment, question).await?;
         Ok(Found {
@@ -190,8 +191,9 @@ impl Service {
             environment: question.environment,
             principal: question.principal.map(|asked| asked.to_string()),
         };
+        let target = workspace.to_string();
         let position = self
-            .keep_report(&principal, request, place, action, asked)
+            .keep_report(&principal, request, place, (action, target), asked)
             .await?;
         let value = self.compared(place, from, to, question).await?;
         Ok(Found { position, value })
@@ -333,7 +335,7 @@ impl Service {
 
     /// When each was last used, as of a moment. What is kept beside the log of a key is its last
     /// use only: where that is later, its last entry before the moment is told.
-    async fn last_uses_at(
+    pub(super) async fn last_uses_at(
         &self,
         workspace: WorkspaceId,
         moment: MomentInLog,
@@ -371,13 +373,14 @@ impl Service {
         Ok(uses)
     }
 
-    /// Keeps that a report was made; answers the position of the log with that in it.
-    async fn keep_report(
+    /// Keeps that a report was made of a workspace, or of a campaign in it; answers the position
+    /// of the log with that in it.
+    pub(super) async fn keep_report(
         &self,
         principal: &Principal,
         request: &Request,
         place: Place,
-        action: &'static str,
+        (action, target): (&'static str, String),
         question: ReportQuestion,
     ) -> Result<u64, ServiceError> {
         let (organization, workspace) = (place.organization, place.workspace);
@@ -399,7 +402,7 @@ impl Service {
                     organization,
                     actor,
                     action: action.to_owned(),
-                    target: workspace.to_string(),
+                    target: target.clone(),
                     question: question.clone(),
                     minute: desk.now().minute(),
                 };

@@ -42,6 +42,8 @@ pub struct DueReport {
     pub auditors_expired: u64,
     /// Scheduled promotions that were applied, or whose schedules ended.
     pub promotions_due: u64,
+    /// Campaigns that reminded, closed, went on closing or opened the next one.
+    pub reviews_due: u64,
     /// Months of usage that were closed.
     pub months_closed: u64,
     /// Contents that were staged and never pinned.
@@ -117,6 +119,14 @@ impl Service {
                 Ok(()) => report.promotions_due += 1,
                 Err(error) => {
                     tracing::warn!(%error, promotion = %promotion.id, "it was not applied in time");
+                }
+            }
+        }
+        for (_, review) in self.reviews().due(now, AT_ONCE).await? {
+            match self.review_due(&review, now).await {
+                Ok(()) => report.reviews_due += 1,
+                Err(error) => {
+                    tracing::warn!(%error, review = %review.id, "what is due about it was put off");
                 }
             }
         }

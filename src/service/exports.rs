@@ -525,7 +525,7 @@ fn cell_of(value: Option<&Json>) -> String {
 
 /// A row as RFC 4180 has it. What a spreadsheet would take for a formula gets an apostrophe
 /// before it, which shows it as text.
-fn row(cells: impl IntoIterator<Item = String>) -> String {
+pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
     let escaped = cells.into_iter().map(|cell| {
         let runs = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
         let cell = if runs { format!("'{cell}") } else { cell };

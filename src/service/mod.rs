@@ -50,6 +50,7 @@ mod policies;
 mod promotions;
 mod proving;
 mod publishing;
+mod reviews;
 mod secrets;
 mod sessions;
 mod sign_up;
@@ -115,6 +116,10 @@ pub use promotions::{
     ReportedCheck, RollOutReport, RollOutResult, SourceDraft,
 };
 pub use publishing::{PUBLISH_EVERY_SECONDS, PublishTo, Publishing};
+pub use reviews::{
+    DECISIONS_MAX, DecidedView, ItemDecision, ItemOutcome, ItemStatus, NewReview, PresentView,
+    ReportFormat, ReviewItemView, SentReport,
+};
 pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
@@ -140,8 +145,8 @@ use crate::{
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
         Invitations, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Limits, Members,
-        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Statements,
-        Users, Workspaces, audit_index,
+        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Reviews,
+        Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -235,6 +240,7 @@ pub struct Service {
     tokens: Tokens,
     access_folds: access::AccessFolds,
     past_folds: past::PastFolds,
+    trails: reviews::Trails,
     /// Whether this process knows that people are found by all of their names.
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
@@ -329,6 +335,7 @@ impl Service {
             tokens: Tokens::default(),
             access_folds: access::AccessFolds::default(),
             past_folds: past::PastFolds::default(),
+            trails: reviews::Trails::default(),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
@@ -409,6 +416,10 @@ impl Service {
     }
 
     fn promotions(&self) -> Documents<Promotions> {
+        self.documents()
+    }
+
+    fn reviews(&self) -> Documents<Reviews> {
         self.documents()
     }
 

@@ -13,7 +13,7 @@ use super::{AuditEntry, EntryActor, EntryTarget};
 use crate::{
     domain::{
         attempts::AttemptsEvent, crew::CrewEvent, event::Event, organization::OrganizationEvent,
-        promotion::PromotionEvent, user::UserEvent, workspace::WorkspaceEvent,
+        promotion::PromotionEvent, review::ReviewEvent, user::UserEvent, workspace::WorkspaceEvent,
     },
     projections::audit::AuditOutcome,
 };
@@ -130,6 +130,7 @@ pub fn activity_of(event: &Event) -> Activity {
         Event::Workspace(happened) => of_workspace(happened),
         Event::Crew(happened) => of_crew(happened),
         Event::Promotion(happened) => of_promotion(happened),
+        Event::Review(happened) => of_review(happened),
         Event::Attempts(happened) => match happened {
             AttemptsEvent::AttemptRefused { .. } => Activity::ApiOther,
             AttemptsEvent::AuditExported { .. } | AttemptsEvent::ReportRead { .. } => {
@@ -244,6 +245,21 @@ fn of_promotion(happened: &PromotionEvent) -> Activity {
         | E::PromotionChecked { .. }
         | E::PromotionRolledBack { .. } => Activity::EntityUpdate,
         E::PromotionRejected { .. } | E::PromotionCancelled { .. } => Activity::EntityDelete,
+    }
+}
+
+fn of_review(happened: &ReviewEvent) -> Activity {
+    use ReviewEvent as E;
+    match happened {
+        E::ReviewOpened { .. } => Activity::EntityCreate,
+        E::ReviewReminded { .. }
+        | E::AccessDecided { .. }
+        | E::ReviewClosing { .. }
+        | E::AccessSettled { .. }
+        | E::ReviewReopened { .. }
+        | E::ReviewClosed { .. }
+        | E::ReviewRecurred { .. }
+        | E::ReviewRecurrenceStopped { .. } => Activity::EntityUpdate,
     }
 }
 

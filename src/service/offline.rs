@@ -20,7 +20,10 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use super::exports::{check_after, line_check};
+use super::{
+    exports::{check_after, line_check},
+    reviews::{is_report, verify_report},
+};
 use crate::{
     domain::{Timestamp, authority::Actor, ids::EventId, sealed::Sealed},
     journal::{Recorded, entry::EventRow},
@@ -65,7 +68,12 @@ impl OfflineReport {
         self.failing == 0
     }
 
-    fn fail(&mut self, position: Option<u64>, line: Option<u64>, detail: impl Into<String>) {
+    pub(super) fn fail(
+        &mut self,
+        position: Option<u64>,
+        line: Option<u64>,
+        detail: impl Into<String>,
+    ) {
         self.failing += 1;
         if self.failures.len() < FAILURES_TOLD {
             let detail = detail.into();
@@ -107,7 +115,7 @@ struct ConsistencyProof {
     hashes: Vec<String>,
 }
 
-/// Verifies an export.
+/// Verifies an export, or a report on access.
 ///
 /// Without a checkpoint that was kept, the one that the export brings must do, and `keys` alone
 /// are trusted. `open` opens the file, more than once.
@@ -119,6 +127,9 @@ pub fn verify<R: BufRead>(
     kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
 ) -> io::Result<OfflineReport> {
+    if let Some(text) = report_on_access(open()?)? {
+        return Ok(verify_report(&text, kept, keys));
+    }
     let mut report = OfflineReport::default();
     let (last, form) = last_line(open()?)?;
     let ends = match form {
@@ -144,6 +155,17 @@ pub fn verify<R: BufRead>(
     walk.root = root;
     walk.walk(open()?, form)?;
     Ok(walk.report)
+}
+
+/// The whole of a report on access, which is held at once; none of what is another file.
+fn report_on_access<R: BufRead>(mut file: R) -> io::Result<Option<Vec<u8>>> {
+    let is_report = is_report(file.fill_buf()?);
+    if !is_report {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(Some(text))
 }
 
 /// The form of an export, as its first line tells it.
@@ -219,7 +241,7 @@ fn ends_of_csv(row: &str) -> Option<(String, String)> {
 }
 
 /// A cell up to the quote that ends it, and what comes after.
-fn quoted_cell(text: &str) -> Option<(String, &str)> {
+pub(super) fn quoted_cell(text: &str) -> Option<(String, &str)> {
     let mut cell = String::new();
     let mut rest = text;
     loop {
@@ -268,12 +290,15 @@ fn root_of(
     keys: &[VerifierKey],
     report: &mut OfflineReport,
 ) -> Option<Hash> {
-    let root = held_to(about, brought, kept, keys);
+    let of = (about.tree_size, &*about.root);
+    let root = held_to(of, brought, kept, keys);
     root.map_err(|detail| report.fail(None, None, detail)).ok()
 }
 
-fn held_to(
-    about: &About,
+/// The root of a checkpoint of this size and root, which what is brought must be, and which what
+/// was kept must be or be proven to belong to.
+pub(super) fn held_to(
+    (tree_size, root): (u64, &str),
     brought: &str,
     kept: Option<Kept<'_>>,
     keys: &[VerifierKey],
@@ -283,11 +308,11 @@ fn held_to(
         opened.map_err(|error| format!("the checkpoint: {error}"))
     };
     let first = open(kept.map_or(brought, |kept| kept.checkpoint))?;
-    let own = match first.size == about.tree_size {
+    let own = match first.size == tree_size {
         true => first.clone(),
         false => open(brought)?,
     };
-    if own.size != about.tree_size || BASE64_STANDARD.encode(own.root) != about.root {
+    if own.size != tree_size || BASE64_STANDARD.encode(own.root) != root {
         return Err(
             "the checkpoint is not the one that the export is of: this log has signed two histories"
                 .to_owned(),

@@ -257,7 +257,11 @@ impl Chains {
             Ok(Event::Crew(happened)) => happened.contents(),
             Ok(Event::Promotion(happened)) => happened.contents(),
             Ok(
-                Event::User(_) | Event::Organization(_) | Event::Workspace(_) | Event::Attempts(_),
+                Event::User(_)
+                | Event::Organization(_)
+                | Event::Workspace(_)
+                | Event::Review(_)
+                | Event::Attempts(_),
             ) => vec![],
             Err(error) => {
                 let detail = format!("which contents it names cannot be read: {error}");

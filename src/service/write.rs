@@ -14,7 +14,7 @@ use crate::{
         crew::{ConnectionId, CrewPlace, ItemId},
         ids::{
             CrewId, DocumentId, EventId, InvitationId, KeyId, KnowledgeBaseId, OrganizationId,
-            PromotionId, SessionId, UserId, WorkspaceId,
+            PromotionId, ReviewId, SessionId, UserId, WorkspaceId,
         },
         sealed::KeyOwner,
     },
@@ -149,6 +149,7 @@ pub(super) enum Made {
         expired: u64,
     },
     Promotion(PromotionId),
+    Review(ReviewId),
     /// What became of a batch of usage records, which are no events.
     Usage {
         accepted: u64,

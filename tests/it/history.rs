@@ -33,13 +33,18 @@ use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
 use crewlog::domain::ids::{
     AgentId, ChannelId, CredentialId, CrewId, DocumentId, IntegrationId, KeyId, KnowledgeBaseId,
-    PathwayId, PhoneNumberId, PromotionId, SessionId, SubjectId, WebhookEndpointId,
+    PathwayId, PhoneNumberId, PrincipalId, PromotionId, ReviewId, SessionId, SubjectId, UserId,
+    WebhookEndpointId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
 use crewlog::domain::promotion::{
     ApprovalTerms, CheckOutcome, CheckResult, Circumstances, Promotion, PromotionCommand,
     PromotionEvent, PromotionSource, Review, ScheduleEnd,
+};
+use crewlog::domain::review::{
+    DecideAccess, Decision, Finding, Review as AccessReview, ReviewCommand, ReviewEvent,
+    ReviewTerms, Reviewed, Settlement, Undecided,
 };
 use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::usage::{
@@ -296,6 +301,7 @@ async fn write_history(fixture: &Fixture) {
     let key = write_keys(fixture, &ada, team).await;
     write_crews(fixture, &ada, team).await;
     write_promotions(fixture, &ada, team).await;
+    write_reviews(fixture, &ada, team).await;
     write_organization_members(fixture, &ada, &bob, team).await;
     write_rules(fixture, [&ada, &bob, &cyd], second).await;
     write_audit(fixture, [&ada, &bob, &cyd], second).await;
@@ -1045,6 +1051,146 @@ async fn write_promotions(fixture: &Fixture, ada: &Person, team: Team) {
     fixture.commit(made).await;
 }
 
+/// Access reviews, with everything that can become of access in one.
+async fn write_reviews(fixture: &Fixture, ada: &Person, team: Team) {
+    let user = ada.user;
+    let [first, second, last] = [(); 3].map(|()| ReviewId::from_uuid(fixture.source.uuid()));
+    let stream = move |id| StreamRef::of::<AccessReview>(id, team.workspace);
+    let items = [(); 4].map(|()| PrincipalId::Key(KeyId::from_uuid(fixture.source.uuid())));
+    let member = PrincipalId::User(UserId::from_uuid(fixture.source.uuid()));
+    let owner = KeyOwner::Workspace(team.workspace);
+    let mut reasons = Vec::new();
+    for said in [
+        "Still needed",
+        "Gone since March",
+        "Reads only",
+        "Rotated",
+        "Unused",
+    ] {
+        let event = fixture.event_id();
+        let reason = fixture.seal(owner, event, "reason", said).await;
+        reasons.push((event, reason));
+    }
+    let now = fixture.source.now();
+    let open =
+        move |review, due_in_days, recurs_after_days, undecided, previous| ReviewCommand::Open {
+            review,
+            workspace: team.workspace,
+            organization: team.organization,
+            terms: ReviewTerms {
+                name: "Production, fourth quarter".to_owned(),
+                principals: Reviewed::ALL.into(),
+                environment: Some(Environment::Production),
+                reviewers: [user].into(),
+                due_at: now.plus(chrono::TimeDelta::days(due_in_days)),
+                undecided,
+                recurs_after_days,
+            },
+            actor: user,
+            pinned_at: 1,
+            items: 5,
+            previous,
+        };
+    let streams = vec![team.stream(), stream(first), stream(last)];
+    let begun = unit(team.organization, streams, move |desk| {
+        let opened = open(first, 10, Some(10), Undecided::Keep, None);
+        desk.execute::<AccessReview>(&stream(first), opened, &[])?;
+        let opened = open(last, 10, Some(10), Undecided::Revoke, None);
+        desk.execute::<AccessReview>(&stream(last), opened, &[])?;
+        let remind = ReviewCommand::Remind { days_left: 7 };
+        desk.execute::<AccessReview>(&stream(first), remind, &[])?;
+        let change = Decision::Change { role: Role::Viewer };
+        let decided = [
+            (
+                items[0],
+                Decision::Keep,
+                vec![Finding::BrokeGlass, Finding::PastRotation],
+            ),
+            (
+                items[1],
+                Decision::Revoke,
+                vec![Finding::UnusedFor90Days, Finding::CreatorIsGone],
+            ),
+            (
+                member,
+                change,
+                vec![Finding::RoleAboveUse(Role::Viewer), Finding::LastOwner],
+            ),
+            (items[2], Decision::Revoke, vec![Finding::NeverUsed]),
+            (items[3], Decision::Revoke, vec![]),
+        ];
+        for ((item, decision, findings), (event, reason)) in decided.into_iter().zip(&reasons) {
+            let decide = ReviewCommand::Decide(DecideAccess {
+                actor: user,
+                item,
+                kind: match item {
+                    PrincipalId::User(_) => Reviewed::Members,
+                    PrincipalId::Key(_) => Reviewed::ApiKeys,
+                },
+                decision,
+                seen_at: 1,
+                present: Some(1),
+                subjects: BTreeSet::new(),
+                reason: reason.clone(),
+                findings,
+                last_used_at: Some(now),
+            });
+            desk.execute::<AccessReview>(&stream(first), decide, &[*event])?;
+        }
+        let begin = ReviewCommand::BeginClosing { actor: Some(user) };
+        desk.execute::<AccessReview>(&stream(first), begin.clone(), &[])?;
+        desk.stand_only_on([AuthorityLink::AccessReview {
+            id: first,
+            position: 1,
+        }]);
+        let code = "role_above_own".to_owned();
+        for (item, outcome) in [
+            (items[1], Settlement::Applied),
+            (member, Settlement::Refused { code }),
+            (items[2], Settlement::Gone),
+            (items[3], Settlement::Changed),
+        ] {
+            let settle = ReviewCommand::Settle {
+                item,
+                decision: Decision::Revoke,
+                applied_by: Some(user).filter(|_| outcome == Settlement::Applied),
+                outcome,
+            };
+            desk.execute::<AccessReview>(&stream(first), settle, &[])?;
+        }
+        // What changed comes back; then it is over.
+        for command in [
+            ReviewCommand::FinishClosing,
+            begin.clone(),
+            ReviewCommand::FinishClosing,
+        ] {
+            desk.execute::<AccessReview>(&stream(first), command, &[])?;
+        }
+        for command in [
+            begin,
+            ReviewCommand::FinishClosing,
+            ReviewCommand::StopRecurring { actor: user },
+        ] {
+            desk.execute::<AccessReview>(&stream(last), command, &[])?;
+        }
+        Ok(done())
+    });
+    fixture.commit(begun).await;
+    fixture.source.pass(Duration::from_secs(11 * 24 * 3600));
+    let recurred = unit(
+        team.organization,
+        vec![stream(first), stream(second)],
+        move |desk| {
+            let next = Some(second);
+            desk.execute::<AccessReview>(&stream(first), ReviewCommand::Recur { next }, &[])?;
+            let opened = open(second, 21, None, Undecided::Keep, Some(first));
+            desk.execute::<AccessReview>(&stream(second), opened, &[])?;
+            Ok(done())
+        },
+    );
+    fixture.commit(recurred).await;
+}
+
 /// More sessions than one person may have, one that is signed out of, and wrong passwords.
 async fn write_sessions(fixture: &Fixture, bob: &Person) {
     let expires_at = fixture.source.now().plus(chrono::TimeDelta::days(30));
@@ -1108,6 +1254,7 @@ fn version_of(event: &Event) -> String {
         Event::Workspace(event) => event.event_version(),
         Event::Crew(event) => event.event_version(),
         Event::Promotion(event) => event.event_version(),
+        Event::Review(event) => event.event_version(),
         Event::Attempts(event) => event.event_version(),
     }
 }
@@ -1127,6 +1274,7 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<WorkspaceEvent>(external("?")),
         variants_of::<CrewEvent>(external("?")),
         variants_of::<PromotionEvent>(external("?")),
+        variants_of::<ReviewEvent>(external("?")),
         variants_of::<AttemptsEvent>(external("?")),
     ] {
         let missing: Vec<_> = variants.difference(&present).collect();
@@ -1149,6 +1297,11 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<ScheduleEnd>(json!("?")),
         variants_of::<CheckOutcome>(json!("?")),
         variants_of::<PromotionSource>(external("?")),
+        variants_of::<Decision>(json!("?")),
+        variants_of::<Finding>(json!("?")),
+        variants_of::<Reviewed>(json!("?")),
+        variants_of::<Settlement>(json!("?")),
+        variants_of::<Undecided>(json!("?")),
     ] {
         let missing = variants
             .iter()
@@ -1273,6 +1426,7 @@ async fn loads(store: Arc<dyn Store>, history: &History) {
             "workspace" => same::<Workspace>(&fixture, id, scope).await,
             "crew" => same::<Crew>(&fixture, id, scope).await,
             "promotion" => same::<Promotion>(&fixture, id, scope).await,
+            "review" => same::<AccessReview>(&fixture, id, scope).await,
             "attempts" => same::<Attempts>(&fixture, id, scope).await,
             other => panic!("an aggregate of the type {other}"),
         }

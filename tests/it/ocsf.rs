@@ -45,7 +45,7 @@ fn action(event: &Recorded) -> String {
             "a refused attempt, by what was tried".to_owned()
         }
         Event::Attempts(AttemptsEvent::ReportRead { .. }) => {
-            "`access.reported`, `access.compared`".to_owned()
+            "`access.reported`, `access.compared`, `access_review.reported`".to_owned()
         }
         Event::Crew(
             CrewEvent::ConnectionAdded(_)

@@ -17,7 +17,7 @@ use crewlog::domain::crew::{
 use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{
     AgentId, CredentialId, CrewId, DocumentId, EventId, InvitationId, KnowledgeBaseId, PathwayId,
-    PromotionId, SessionId, UserId,
+    PrincipalId, PromotionId, ReviewId, SessionId, UserId,
 };
 use crewlog::domain::organization::{Organization, OrganizationCommand};
 use crewlog::domain::plans::Quotas;
@@ -25,7 +25,11 @@ use crewlog::domain::promotion::{
     ApprovalTerms, CheckOutcome, CheckResult, Circumstances, Promotion, PromotionCommand,
     PromotionSource, Review, ScheduleEnd,
 };
-use crewlog::domain::sealed::KeyOwner;
+use crewlog::domain::review::{
+    DecideAccess, Decision, Finding, Review as AccessReview, ReviewCommand, ReviewTerms, Reviewed,
+    Settlement, Undecided,
+};
+use crewlog::domain::sealed::{KeyOwner, Sealed};
 use crewlog::domain::user::{User, UserCommand};
 use crewlog::domain::workspace::{Policy, Workspace, WorkspaceCommand};
 use crewlog::journal::stores::{
@@ -155,6 +159,7 @@ impl Naive {
             "workspace" => self.workspace(entry),
             "crew" => self.crew(entry),
             "promotion" => self.promotion(entry),
+            "review" => self.review(entry),
             "attempts" => {}
             other => panic!("an aggregate of the type {other}"),
         }
@@ -719,6 +724,62 @@ impl Naive {
         self.put("changelog", format!("{crew}/{version:020}"), document);
     }
 
+    fn review(&mut self, entry: &Entry) {
+        let (review, body) = (entry.stream.as_str(), &entry.body);
+        if entry.event_type == "review_opened" {
+            let document = json!({
+                "id": review, "version": 1, "created_at": entry.recorded_at,
+                "updated_at": entry.recorded_at, "workspace": body["workspace"],
+                "organization": body["organization"], "terms": body["terms"], "status": "open",
+                "opened_by": body["opened_by"], "pinned_at": body["pinned_at"],
+                "items": body["items"], "decided": 0, "reminded": [],
+                "previous": body["previous"], "closing": null, "closed": null,
+                "has_recurred": false, "next": null,
+            });
+            return self.put("access_reviews", review.to_owned(), document);
+        }
+        self.change("access_reviews", review, |document| {
+            match entry.event_type.as_str() {
+                "review_reminded" => {
+                    let told = document["reminded"].as_array_mut().expect("a list");
+                    told.push(body["days_left"].clone());
+                }
+                "access_decided" => {
+                    let more = u64::from(body["again"] == false);
+                    document["decided"] =
+                        json!(document["decided"].as_u64().expect("a count") + more);
+                }
+                "review_closing" => {
+                    document["status"] = json!("closing");
+                    document["closing"] = json!({"event": entry.id, "by": body["closed_by"]});
+                }
+                "access_settled" => {}
+                "review_reopened" => {
+                    let returned = body["returned"].as_array().expect("a list").len() as u64;
+                    document["status"] = json!("open");
+                    document["closing"] = Value::Null;
+                    let decided = document["decided"].as_u64().expect("a count") - returned;
+                    document["decided"] = json!(decided);
+                }
+                "review_closed" => {
+                    document["status"] = json!("closed");
+                    document["closed"] = json!({
+                        "position": entry.position, "at": entry.recorded_at,
+                        "timed_out": body["timed_out"], "kept": body["kept"],
+                        "applied": body["applied"], "not_applied": body["not_applied"],
+                    });
+                }
+                "review_recurred" => {
+                    document["has_recurred"] = json!(true);
+                    document["next"] = body["next"].clone();
+                }
+                "review_recurrence_stopped" => document["has_recurred"] = json!(true),
+                other => panic!("an event of a review {other}"),
+            }
+            entry.stamp(document);
+        });
+    }
+
     fn key(&mut self, entry: &Entry) {
         let body = &entry.body;
         let key = text(&body["key"]);
@@ -874,6 +935,18 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         }
         "promotion_checked" => ("promotion.check_failed", entry.stream.clone()),
         "promotion_rolled_back" => ("promotion.rolled_back", entry.stream.clone()),
+        "review_opened" => ("access_review.opened", entry.stream.clone()),
+        "review_reminded" => ("access_review.reminded", entry.stream.clone()),
+        "access_decided" if body["again"] == true => {
+            ("access_review.redecided", entry.stream.clone())
+        }
+        "access_decided" => ("access_review.decided", entry.stream.clone()),
+        "review_closing" => ("access_review.closing", entry.stream.clone()),
+        "access_settled" => ("access_review.settled", entry.stream.clone()),
+        "review_reopened" => ("access_review.reopened", entry.stream.clone()),
+        "review_closed" => ("access_review.closed", entry.stream.clone()),
+        "review_recurred" => ("access_review.recurred", entry.stream.clone()),
+        "review_recurrence_stopped" => ("access_review.recurrence_stopped", entry.stream.clone()),
         "attempt_refused" | "report_read" => (
             body["action"].as_str().expect("an action"),
             text(&body["target"]),
@@ -1168,6 +1241,7 @@ struct World {
     invitations: Vec<(Team, InvitationId)>,
     sessions: Vec<(Person, SessionId)>,
     crews: Vec<(Team, CrewPlace)>,
+    reviews: Vec<(Team, ReviewId)>,
 }
 
 /// Hundreds of random commands in concurrent handfuls; many are refused, as they should be.
@@ -1178,6 +1252,7 @@ async fn workload(fixture: &Arc<Fixture>, circle: &str) -> World {
         invitations: Vec::new(),
         sessions: Vec::new(),
         crews: Vec::new(),
+        reviews: Vec::new(),
     };
     for label in ["ada", "bob", "cyd", "dan", "eve"] {
         let person = fixture.sign_up(&format!("{label}.{circle}")).await;
@@ -1219,7 +1294,8 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     let other = source.one_of(&world.people).clone();
     let role = *source.one_of(&Role::ALL);
     let label = format!("name {}", source.below(1_000));
-    let mut unit = match source.below(21) {
+    let mut unit = match source.below(22) {
+        21 => review_unit(fixture, world, team, &actor, &other),
         20 if !world.crews.is_empty() => promotion_unit(fixture, world, &actor, &label),
         18..=20 => crew_unit(fixture, world, team, &actor, &label),
         0 | 1 => {
@@ -1355,6 +1431,112 @@ fn crew_unit(
             desk.execute::<Workspace>(&team.stream(), list, &[])?;
         }
         desk.execute::<Crew>(&stream, inside, &[])?;
+        Ok(done())
+    })
+}
+
+/// An access review from its opening as far as chance has it; what is decided is about somebody
+/// else, and is carried out as their removal.
+fn review_unit(
+    fixture: &Fixture,
+    world: &mut World,
+    team: Team,
+    actor: &Person,
+    other: &Person,
+) -> Unit {
+    let (source, user, about) = (&fixture.source, actor.user, PrincipalId::User(other.user));
+    let review = ReviewId::from_uuid(source.uuid());
+    let stream = StreamRef::of::<AccessReview>(review, team.workspace);
+    let how_far = source.below(5);
+    let event = fixture.event_id();
+    let reason = Sealed {
+        subject: KeyOwner::Workspace(team.workspace),
+        key_version: 1,
+        commitment: "commitment".to_owned(),
+        ciphertext: "ciphertext".to_owned(),
+    };
+    let before = world
+        .reviews
+        .last()
+        .copied()
+        .filter(|(of, _)| of.workspace == team.workspace);
+    world.reviews.push((team, review));
+    let mut streams = vec![team.stream(), stream.clone()];
+    let previous = before.map(|(_, id)| StreamRef::of::<AccessReview>(id, team.workspace));
+    streams.extend(previous.clone());
+    unit(team.organization, streams, move |desk| {
+        let now = desk.now();
+        let workspace = desk.read::<Workspace>(&team.stream());
+        workspace.authorise(user, Permission::RunReviews, now)?;
+        let opened = ReviewCommand::Open {
+            review,
+            workspace: team.workspace,
+            organization: team.organization,
+            terms: ReviewTerms {
+                name: "Who has access".to_owned(),
+                principals: Reviewed::ALL.into(),
+                environment: None,
+                reviewers: [user].into(),
+                due_at: now.plus(chrono::TimeDelta::days(1)),
+                undecided: Undecided::Keep,
+                recurs_after_days: Some(1),
+            },
+            actor: user,
+            pinned_at: 1,
+            items: 2,
+            previous: None,
+        };
+        desk.execute::<AccessReview>(&stream, opened, &[])?;
+        if let Some(previous) = &previous {
+            let recur = ReviewCommand::Recur { next: Some(review) };
+            desk.execute::<AccessReview>(previous, recur, &[])?;
+        }
+        let begin = || ReviewCommand::BeginClosing { actor: Some(user) };
+        let settle = |outcome| ReviewCommand::Settle {
+            item: about,
+            decision: Decision::Revoke,
+            outcome,
+            applied_by: None,
+        };
+        let mut asked = Vec::new();
+        if how_far > 0 {
+            asked.push(ReviewCommand::Remind { days_left: 1 });
+            asked.push(ReviewCommand::Decide(DecideAccess {
+                actor: user,
+                item: about,
+                kind: Reviewed::Members,
+                decision: Decision::Revoke,
+                seen_at: 1,
+                present: Some(1),
+                subjects: [].into(),
+                reason: reason.clone(),
+                findings: vec![Finding::NeverUsed],
+                last_used_at: None,
+            }));
+        }
+        match how_far {
+            0 | 1 => {}
+            2 => asked.extend([
+                begin(),
+                settle(Settlement::Changed),
+                ReviewCommand::FinishClosing,
+            ]),
+            3 => asked.extend([
+                begin(),
+                settle(Settlement::Gone),
+                ReviewCommand::FinishClosing,
+                ReviewCommand::StopRecurring { actor: user },
+            ]),
+            _ => asked.push(begin()),
+        }
+        let mut ids = vec![event].into_iter();
+        for command in asked {
+            let id: Vec<_> = match command {
+                ReviewCommand::Decide(_) => ids.next().into_iter().collect(),
+                _ => vec![],
+            };
+            desk.execute::<AccessReview>(&stream, command, &id)?;
+        }
         Ok(done())
     })
 }

@@ -15,7 +15,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ use super::{
 };
 
 /// The most keys of one holder that live at once.
-pub const LIVE_KEYS_MAX: usize = 1_000;
+pub const LIVE_KEYS_MAX: usize = 2_500;
 /// The longest that a key lives on after it was rotated.
 pub const GRACE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// The most scopes' worth of address ranges, and of crews, that one key names.
@@ -70,6 +70,11 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// The key that takes its place; it then lives to the end of its grace.
     pub successor: Option<KeyId>,
+    /// The first of those that it came in the place of, one after the other; itself where it
+    /// came in nobody's.
+    pub line: KeyId,
+    /// Everybody who made, changed or rotated it, or a key before it in its line.
+    pub responsible: BTreeSet<UserId>,
     /// Position of the event that made it, or last changed what it may; 0 until the log has
     /// given it one.
     pub position: u64,
@@ -331,6 +336,10 @@ impl KeyRing {
             KeyEvent::Created(created) => {
                 let predecessor = created.rotated_from.and_then(|key| self.live.get(&key));
                 let creator = predecessor.map_or(created.created_by, |key| key.creator);
+                let line = predecessor.map_or(created.key, |key| key.line);
+                let before = predecessor.map(|key| key.responsible.clone());
+                let mut responsible = before.unwrap_or_default();
+                responsible.insert(created.created_by);
                 let key = ApiKey {
                     environment: created.environment,
                     terms: created.terms,
@@ -338,6 +347,8 @@ impl KeyRing {
                     created_by: created.created_by,
                     created_at: created.created_at,
                     successor: None,
+                    line,
+                    responsible,
                     position: 0,
                 };
                 self.live.insert(created.key, key);
@@ -345,12 +356,14 @@ impl KeyRing {
             KeyEvent::Updated(updated) => {
                 if let Some(key) = self.live.get_mut(&updated.key) {
                     key.terms = updated.to;
+                    key.responsible.insert(updated.updated_by);
                 }
             }
             KeyEvent::Rotated(rotated) => {
                 if let Some(key) = self.live.get_mut(&rotated.key) {
                     key.successor = Some(rotated.successor);
                     key.terms.expires_at = Some(rotated.expires_at);
+                    key.responsible.insert(rotated.rotated_by);
                 }
             }
             KeyEvent::Revoked(revoked) => self.end(revoked.key, KeyEnd::Revoked),
@@ -375,7 +388,7 @@ impl KeyRing {
 
     /// Roughly what it takes in memory.
     pub fn weight_bytes(&self) -> usize {
-        self.live.len() * 512 + self.ended.len() * 24
+        self.live.len() * 576 + self.ended.len() * 24
     }
 }
 

@@ -293,7 +293,7 @@ impl Aggregate for Organization {
 }
 
 impl Stream for Organization {
-    const STATE_VERSION: i64 = 3;
+    const STATE_VERSION: i64 = 4;
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {

@@ -30,7 +30,7 @@ impl AuditorGrant {
 
 impl Workspace {
     /// The grant of `user`, if it counts at `now`.
-    pub(super) fn auditor_at(&self, user: UserId, now: Timestamp) -> Option<AuditorGrant> {
+    pub fn auditor_at(&self, user: UserId, now: Timestamp) -> Option<AuditorGrant> {
         let grant = self.auditors.get(&user).copied();
         grant.filter(|grant| grant.is_live(now))
     }

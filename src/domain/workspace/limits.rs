@@ -73,7 +73,7 @@ impl Member {
     }
 
     /// The strongest role that they hold, or will hold again.
-    pub(super) fn strongest_role(&self) -> Role {
+    pub fn strongest_role(&self) -> Role {
         self.lasting_role()
             .map_or(self.role, |lasting| lasting.max(self.role))
     }

@@ -186,7 +186,8 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::ManageCrews
         | Permission::ManageConnections
         | Permission::BreakGlass
-        | Permission::DecidePromotions => 3,
+        | Permission::DecidePromotions
+        | Permission::RunReviews => 3,
         Permission::RenameWorkspace
         | Permission::SelectPlan
         | Permission::SeeLimits

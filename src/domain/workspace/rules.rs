@@ -383,6 +383,23 @@ impl Workspace {
     }
 }
 
+impl Workspace {
+    /// Whether the workspace would have no owner for good without `user`.
+    pub fn is_last_owner(&self, user: UserId, now: Timestamp) -> bool {
+        let member = self.member_at(user, now);
+        member.is_some_and(|member| self.keeps_an_owner_without(member, now).is_err())
+    }
+
+    /// That `actor` may take or change a role as strong as this one.
+    ///
+    /// # Errors
+    /// That they may not remove anybody; [`Refusal::RoleAboveOwn`].
+    pub fn may_touch(&self, actor: UserId, role: Role, now: Timestamp) -> Result<(), Refusal> {
+        let own = self.permitted(actor, Permission::RemoveMembers, now)?.role;
+        not_above(role, own)
+    }
+}
+
 /// Nobody gives, takes or touches a role above their own; so an admin never makes or
 /// unmakes an owner.
 pub(super) fn not_above(role: Role, own: Role) -> Result<(), Refusal> {

@@ -37,6 +37,7 @@ mod permissions;
 mod promotions;
 mod races;
 mod refusals;
+pub mod reviews;
 mod routes;
 mod rules;
 mod secrets;
@@ -74,6 +75,7 @@ pub fn trials() -> Vec<Case> {
         promotions::trials(),
         races::trials(),
         refusals::trials(),
+        reviews::trials(),
         rules::trials(),
         secrets::trials(),
         tails::trials(),
@@ -100,7 +102,7 @@ fn crewlog(data: &std::path::Path, database_url: Option<&str>, arguments: &[&str
 ///
 /// # Panics
 /// If not, with what the program says.
-fn held(store: &StoreUnderTest) {
+pub fn held(store: &StoreUnderTest) {
     held_at(store.data_dir(), store.database_url());
 }
 

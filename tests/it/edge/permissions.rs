@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 98] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 104] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -474,6 +474,36 @@ const PRODUCT: [(&str, &str, [bool; 4]); 98] = [
     (
         "POST",
         "/v1/workspaces/{ws}/promotions/{promotion}/rollback",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/access-reviews",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access-reviews",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access-reviews/{review}",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/access-reviews/{review}/decisions",
+        [true, true, false, false],
+    ),
+    (
+        "POST",
+        "/v1/workspaces/{ws}/access-reviews/{review}/close",
+        [true, true, false, false],
+    ),
+    (
+        "GET",
+        "/v1/workspaces/{ws}/access-reviews/{review}/report",
         [true, true, false, false],
     ),
     (

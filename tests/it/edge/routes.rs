@@ -490,6 +490,51 @@ const WHOLE_PROMOTION: &[&str] = &[
     "ended",
     "diff",
 ];
+const REVIEW: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "name",
+    "scope",
+    "reviewers",
+    "due_at",
+    "undecided",
+    "recurrence",
+    "status",
+    "opened_by",
+    "pinned_at",
+    "item_count",
+    "decided_count",
+    "reminded",
+    "closed",
+    "previous",
+    "next",
+];
+const WHOLE_REVIEW: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "workspace",
+    "name",
+    "scope",
+    "reviewers",
+    "due_at",
+    "undecided",
+    "recurrence",
+    "status",
+    "opened_by",
+    "pinned_at",
+    "item_count",
+    "decided_count",
+    "reminded",
+    "closed",
+    "previous",
+    "next",
+    "items",
+];
 const DIFF: &[&str] = &[
     "target_version",
     "added",
@@ -622,6 +667,12 @@ const CANCEL: &str = "/v1/workspaces/{ws}/promotions/{promotion}/cancel";
 const APPLY: &str = "/v1/workspaces/{ws}/promotions/{promotion}/apply";
 const VERIFY_PROMOTION: &str = "/v1/workspaces/{ws}/promotions/{promotion}/verify";
 const ROLL_BACK: &str = "/v1/workspaces/{ws}/promotions/{promotion}/rollback";
+
+const REVIEWS: &str = "/v1/workspaces/{ws}/access-reviews";
+const ONE_REVIEW: &str = "/v1/workspaces/{ws}/access-reviews/{review}";
+const DECISIONS: &str = "/v1/workspaces/{ws}/access-reviews/{review}/decisions";
+const CLOSE_REVIEW: &str = "/v1/workspaces/{ws}/access-reviews/{review}/close";
+const REPORT_REVIEW: &str = "/v1/workspaces/{ws}/access-reviews/{review}/report";
 
 const KEYS: &str = "/v1/workspaces/{ws}/api-keys";
 const ONE_KEY: &str = "/v1/workspaces/{ws}/api-keys/{key}";
@@ -756,6 +807,12 @@ pub const ROUTES: &[Route] = &[
     route("POST", APPLY, Resource(PROMOTION)),
     route("POST", VERIFY_PROMOTION, Resource(PROMOTION)),
     route("POST", ROLL_BACK, Resource(PROMOTION)),
+    route("POST", REVIEWS, Created(REVIEW)),
+    route("GET", REVIEWS, Page(REVIEW)),
+    route("GET", ONE_REVIEW, Resource(WHOLE_REVIEW)),
+    route("POST", DECISIONS, Resource(REVIEW)),
+    route("POST", CLOSE_REVIEW, Resource(REVIEW)),
+    route("GET", REPORT_REVIEW, Text),
     route("GET", "/v1/workspaces/{ws}/audit", Page(ENTRY)),
     route(
         "GET",
@@ -1250,6 +1307,19 @@ impl World {
                 let body = (route.path == VERIFY_PROMOTION).then_some(checks);
                 (path(&[("{promotion}", &id)]), body)
             }
+            ("POST", REVIEWS) => (path(&[]), Some(self.new_review())),
+            ("GET", REVIEWS) => {
+                self.review().await;
+                (path(&[]), None)
+            }
+            (_, ONE_REVIEW | DECISIONS | CLOSE_REVIEW | REPORT_REVIEW) => {
+                let id = self.review().await;
+                let item = &self.team.viewer.user;
+                let decided = json!({"item": item, "decision": "keep", "reason": "Needed"});
+                let body = json!({"decisions": [decided]});
+                let body = (route.path == DECISIONS).then_some(body);
+                (path(&[("{review}", &id)]), body)
+            }
             ("POST", KEYS) => (path(&[]), Some(new_key())),
             ("POST", ORG_KEYS) => (path(&[]), Some(new_organization_key())),
             ("PATCH", ONE_KEY) => {
@@ -1352,6 +1422,23 @@ impl World {
         let base = make(&list, new_base).await;
         let document = make(&format!("{list}/{base}/documents"), new_document).await;
         [crew, base, document]
+    }
+
+    /// A campaign over the members, of whom the owner and the admin review.
+    fn new_review(&self) -> Value {
+        let team = &self.team;
+        json!({
+            "name": format!("Review {}", number()),
+            "scope": {"principals": ["members"]},
+            "reviewers": [team.owner.user, team.admin.user],
+            "due_at": team.owner.later, "undecided": "keep",
+        })
+    }
+
+    async fn review(&self) -> String {
+        let call = self.server.post(&self.team.path("/access-reviews"));
+        let call = call.bearer(&self.team.owner.token).json(self.new_review());
+        text(&call.await.expect(201).body, "/id")
     }
 
     /// A promotion into a development crew, which the member proposed; as far as it is asked for.

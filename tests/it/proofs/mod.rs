@@ -5,6 +5,7 @@ mod by_command;
 mod exports;
 mod log;
 mod publishing;
+mod reports;
 mod tampering;
 
 use rusqlite::Connection;
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Case> {
         exports::trials(),
         log::trials(),
         publishing::trials(),
+        reports::trials(),
         tampering::trials(),
     ]
     .into_iter()
