@@ -130,7 +130,7 @@ pub use transparency::{
 };
 pub use usage::{
     CrewUsage, MonthSoFar, OrganizationUsage, USAGE_RECORDS_MAX, UsageOfWorkspace, UsageReceipt,
-    WorkspaceUsage,
+    WorkspaceUsage, usage_reads,
 };
 pub use verification::{VerifyFailure, VerifyReport, verify};
 pub use write::{Condition, IdempotencyRequest, Request, Written};
@@ -239,8 +239,8 @@ pub struct Service {
     attempts: AttemptCounter,
     tokens: Tokens,
     access_folds: access::AccessFolds,
-    past_folds: past::PastFolds,
     trails: reviews::Trails,
+    past_folds: past::PastFolds,
     /// Whether this process knows that people are found by all of their names.
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
@@ -334,8 +334,8 @@ impl Service {
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
             access_folds: access::AccessFolds::default(),
-            past_folds: past::PastFolds::default(),
             trails: reviews::Trails::default(),
+            past_folds: past::PastFolds::default(),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),

@@ -37,7 +37,7 @@ const CLOSED_AT_ONCE: u64 = 64;
 /// How many records are read at once.
 const COUNTED_AT_ONCE: u64 = 8_192;
 
-const DUE_MONTHS: &str = "
+pub(super) const DUE_MONTHS: &str = "
 SELECT workspace, month, organization
   FROM usage_months
  WHERE stated_at IS NULL AND closes_at <= $1
@@ -59,7 +59,7 @@ UPDATE usage_totals
  WHERE workspace = $1 AND month = $2 AND crew = '' AND meter = $3";
 
 /// The records of a month in order of their ids.
-const RECORDS: &str = "
+pub(super) const RECORDS: &str = "
 SELECT id, crew, meter, quantity, at
   FROM usage_records
  WHERE workspace = $1 AND month = $2 AND id > $3

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Principal, Request, Service, ServiceError, Written,
     crews::reaches,
+    statements,
     workspaces::Place,
     write::{Made, Sender},
 };
@@ -176,6 +177,45 @@ pub struct OrganizationUsage {
     pub workspaces: Vec<UsageOfWorkspace>,
     /// Whether more follow.
     pub more: bool,
+}
+
+/// What is asked of the store about usage, by name, with parameters of the right kinds: for whoever
+/// looks at how it is answered, and how fast.
+pub fn usage_reads() -> [(&'static str, String, Vec<Value>); 6] {
+    let texts = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| Value::from(*text))
+            .collect::<Vec<_>>()
+    };
+    let paged = |of: [&str; 3]| [texts(&of), vec![200_i64.into()]].concat();
+    let (one, all) = (["ws_one", "2026-01"], ["org_1", "2026-01"]);
+    let crews = paged([one[0], one[1], ""]);
+    let workspaces = paged([all[0], all[1], ""]);
+    [
+        ("sums of a workspace", TOTALS.to_owned(), texts(&one)),
+        ("sums of its crews", TOTALS_OF_CREWS.to_owned(), crews),
+        (
+            "sums of an organization",
+            TOTALS_OF_ORGANIZATION.to_owned(),
+            texts(&all),
+        ),
+        (
+            "its workspaces",
+            WORKSPACES_OF_ORGANIZATION.to_owned(),
+            workspaces,
+        ),
+        (
+            "records of a month",
+            format!("{}\n LIMIT 8192", statements::RECORDS),
+            texts(&[one[0], one[1], "r5"]),
+        ),
+        (
+            "months that are due",
+            format!("{}\n LIMIT 64", statements::DUE_MONTHS),
+            vec![1_i64.into()],
+        ),
+    ]
 }
 
 /// Inserts records in order of their ids, so that no two batches wait for each other. Rows without

@@ -11,7 +11,7 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "getting-in",
     "roles",
     "api-keys",
@@ -21,6 +21,7 @@ const PAGES: [&str; 9] = [
     "promotion",
     "audit",
     "access-review",
+    "plans-and-usage",
 ];
 
 pub fn trials() -> Vec<Case> {
@@ -51,6 +52,9 @@ pub fn trials() -> Vec<Case> {
         }),
         both("guide", "reviewing_access_is_true", async |store| {
             follow(store, PAGES[8]).await
+        }),
+        both("guide", "plans_and_usage_are_true", async |store| {
+            follow(store, PAGES[9]).await
         }),
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),

@@ -223,8 +223,9 @@ impl Service {
             .may_in_workspace(request, principal, workspace, permission, action)
             .await?;
         let state = self.state_of_everything(request, place).await?;
-        let (reviews, parent) = (state.documents::<Reviews>(), workspace.to_string());
-        Ok(reviews.page_of_parent(&parent, after, limit).await?)
+        let campaigns = state.documents::<Reviews>();
+        let parent = workspace.to_string();
+        Ok(campaigns.page_of_parent(&parent, after, limit).await?)
     }
 
     /// One campaign.

@@ -38,7 +38,38 @@ async fn server_with(store: &StoreUnderTest, plans: &[(&str, [Option<u64>; 4])])
                 },
             })
         });
-    let plans = json!({"plans": plans.collect::<Vec<_>>()});
+    server_of(store, &json!({"plans": plans.collect::<Vec<_>>()})).await
+}
+
+/// A server whose plans have these quotas (members, crews, keys) and all the same prices: meter,
+/// currency, amount, for how much.
+pub(super) async fn server_with_prices(
+    store: &StoreUnderTest,
+    plans: &[(&str, [u64; 3])],
+    prices: &[(&str, &str, u64, u64)],
+) -> Server {
+    let prices: serde_json::Map<_, _> = prices
+        .iter()
+        .map(|(meter, currency, amount, per)| {
+            let price = json!({
+                "currency": currency, "amount_minor": amount, "per_quantity": per,
+            });
+            ((*meter).to_owned(), price)
+        })
+        .collect();
+    let plans = plans.iter().map(|(name, [members, crews, keys])| {
+        json!({
+            "name": name, "title": name, "prices": prices,
+            "quotas": {
+                "members": members, "crews_per_environment": crews, "api_keys": keys,
+                "requests_per_minute": null,
+            },
+        })
+    });
+    server_of(store, &json!({"plans": plans.collect::<Vec<_>>()})).await
+}
+
+async fn server_of(store: &StoreUnderTest, plans: &Value) -> Server {
     let file = store.data_dir().join(format!("plans-{}.json", number()));
     std::fs::create_dir_all(store.data_dir()).expect("the folder");
     std::fs::write(&file, plans.to_string()).expect("the catalogue to be written");

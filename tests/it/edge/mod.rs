@@ -31,6 +31,7 @@ mod keys;
 mod knowledge;
 mod limits;
 mod meta;
+mod metering;
 mod outages;
 mod past;
 mod permissions;
@@ -69,6 +70,7 @@ pub fn trials() -> Vec<Case> {
         knowledge::trials(),
         limits::trials(),
         meta::trials(),
+        metering::trials(),
         outages::trials(),
         past::trials(),
         permissions::trials(),

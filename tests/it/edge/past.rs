@@ -78,16 +78,16 @@ const NO_STATE: &[(&str, &str)] = &[
         "records of usage lie beside the log; a closed month is a statement",
     ),
     (
+        "/v1/workspaces/{ws}/access/diff",
+        "it compares two moments: `from` and `to`",
+    ),
+    (
         "/v1/workspaces/{ws}/access-reviews/{review}",
-        "its items tell of access as it was pinned and as it is; the list has the campaigns of then",
+        "access as it was at the pin beside access as it is now",
     ),
     (
         "/v1/workspaces/{ws}/access-reviews/{review}/report",
-        "what a campaign came to never changes",
-    ),
-    (
-        "/v1/workspaces/{ws}/access/diff",
-        "it compares two moments: `from` and `to`",
+        "signed over the newest checkpoint",
     ),
     ("/v1/log/checkpoint", "`size` says of which tree"),
     (

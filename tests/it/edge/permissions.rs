@@ -890,7 +890,8 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
     if let KeyKind::Full(environment) = kind
         && environment != asked_of
     {
-        if route.path.contains("{crew}") {
+        let names_a_crew = route.name() == "POST /v1/workspaces/{ws}/usage";
+        if names_a_crew || route.path.contains("{crew}") {
             return hidden;
         }
         // So are promotions into it, but for what no key may.

@@ -202,7 +202,6 @@ async fn holds(store: StoreUnderTest) {
         "applied",
         "returned",
         "timed out",
-        "closed",
     ] {
         assert!(
             world.seen.get(what).is_some_and(|times| *times > 0),
