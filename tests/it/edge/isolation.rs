@@ -301,6 +301,7 @@ async fn list_is_isolated(world: &World, route: &Route, document: &Value) {
         let value = match (filter.as_str(), datum[&filter].as_str()) {
             ("from", _) => "2020-01-01T00:00:00Z".to_owned(),
             ("to", _) => "2120-01-01T00:00:00Z".to_owned(),
+            ("as_of", _) => foreign.header("crewlog-position").expect("one").to_owned(),
             (_, Some(value)) => value.to_owned(),
             _ => text(datum, "/message"),
         };
