@@ -337,7 +337,10 @@ mod tests {
             .flatten()
             .filter_map(|one| one["name"].as_str());
         let names: Vec<_> = names.collect();
-        assert_eq!(names, ["If-Match", "Idempotency-Key", "limit", "cursor"]);
+        assert_eq!(
+            names,
+            ["If-Match", "Idempotency-Key", "limit", "cursor", "as_of"]
+        );
         assert_eq!(operation["parameters"][2]["schema"]["maximum"], 200);
     }
 
