@@ -32,9 +32,9 @@ use crate::{
         ids::{CrewId, PrincipalId, ReviewId, UserId, WorkspaceId},
         review::{Decision, Finding, REVIEWERS_MAX, Reviewed, Undecided},
     },
-    projections::ReviewDocument,
+    projections::{self, ReviewDocument},
     service::{
-        DECISIONS_MAX, DecidedView, ItemDecision, ItemOutcome, NewReview, ReportFormat,
+        DECISIONS_MAX, DecidedView, ItemDecision, ItemOutcome, NewReview, Principal, ReportFormat,
         ReviewItemView, Service, Written,
     },
 };
@@ -204,7 +204,7 @@ pub struct ReviewBody {
     /// The campaign that followed it.
     #[schema(required)]
     next: Option<ReviewId>,
-    /// A page of what it is about; where one campaign is read alone.
+    /// A page of what it is about; where one campaign is read alone, or is new.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     items: Option<Page<ItemBody>>,
@@ -249,6 +249,16 @@ impl From<ReviewDocument> for ReviewBody {
             previous: document.previous,
             next: document.next,
             items: None,
+        }
+    }
+}
+
+impl ReviewBody {
+    /// With a page of what it is about.
+    fn showing(self, page: projections::Page<ReviewItemView>) -> Self {
+        Self {
+            items: Some(Page::keyed::<ReviewItemCursor, _>(page, Into::into)),
+            ..self
         }
     }
 }
@@ -641,6 +651,17 @@ pub async fn open_review(
         .await?;
     let (position, replayed) = (written.position, written.replayed);
     let review = ReviewBody::from(written.value);
+    let first = (None, Limit::default().count());
+    let (_, items) = service
+        .review_items(
+            &request,
+            &Principal::Person(caller),
+            workspace,
+            review.id,
+            first,
+        )
+        .await?;
+    let review = review.showing(items);
     let location = format!("/v1/workspaces/{workspace}/access-reviews/{}", review.id);
     Ok(Created::new(location, review.version, position, review).replayed(replayed))
 }
@@ -714,10 +735,7 @@ pub async fn read_review(
         .review_items(&request, &principal, workspace, review, of)
         .await?;
     let (version, position) = (document.version, page.position);
-    let body = ReviewBody {
-        items: Some(Page::keyed::<ReviewItemCursor, _>(page, Into::into)),
-        ..document.into()
-    };
+    let body = ReviewBody::from(document).showing(page);
     Ok(Resource::new(version, position, body))
 }
 

@@ -60,9 +60,12 @@ pub(super) enum Part {
     Everything(WorkspaceId),
 }
 
+/// Folds of some parts at some positions.
+type Folds = LruCache<(Vec<Part>, u64), Arc<Past>>;
+
 /// Folds of moments that have been, which never change.
 #[derive(Debug)]
-pub(super) struct PastFolds(Mutex<LruCache<(Vec<Part>, u64), Arc<Past>>>);
+pub(super) struct PastFolds(Mutex<Folds>);
 
 impl Default for PastFolds {
     fn default() -> Self {
@@ -71,7 +74,7 @@ impl Default for PastFolds {
 }
 
 impl PastFolds {
-    fn kept(&self) -> MutexGuard<'_, LruCache<(Vec<Part>, u64), Arc<Past>>> {
+    fn kept(&self) -> MutexGuard<'_, Folds> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

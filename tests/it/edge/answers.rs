@@ -350,10 +350,13 @@ async fn replays(store: StoreUnderTest) {
             same_again(route, &first, &call.body(spelled).await);
         }
         let mut other = ask.body.clone().unwrap_or_else(|| json!({}));
-        match other.pointer_mut("/records/0") {
-            // A batch has no reason.
-            Some(record) => record["id"] = json!("another record"),
-            None => other["reason"] = json!("another body"),
+        // A batch has no reason of its own.
+        if let Some(record) = other.pointer_mut("/records/0") {
+            record["id"] = json!("another record");
+        } else if let Some(decision) = other.pointer_mut("/decisions/0") {
+            decision["reason"] = json!("another body");
+        } else {
+            other["reason"] = json!("another body");
         }
         problem(
             &send(&ask.saying(other)).await,
@@ -625,6 +628,8 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
         .trim_end_matches("/apply")
         .trim_end_matches("/verify")
         .trim_end_matches("/rollback")
+        .trim_end_matches("/decisions")
+        .trim_end_matches("/close")
         .trim_end_matches("/transfer-ownership")
         .trim_end_matches("/plan");
     let read = world.server.get(path).bearer(&caller.token).await;
@@ -644,6 +649,7 @@ async fn pages(store: StoreUnderTest) {
         world.key().await;
         team.crew(server, "production").await;
         world.organization_key().await;
+        world.review().await;
         for (who, path) in [
             (&team.owner, "/v1/organizations".to_owned()),
             (

@@ -1435,7 +1435,7 @@ impl World {
         })
     }
 
-    async fn review(&self) -> String {
+    pub async fn review(&self) -> String {
         let call = self.server.post(&self.team.path("/access-reviews"));
         let call = call.bearer(&self.team.owner.token).json(self.new_review());
         text(&call.await.expect(201).body, "/id")

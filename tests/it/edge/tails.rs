@@ -101,7 +101,7 @@ impl Tail {
     }
 
     /// The entries up to the end, and why it ended.
-    async fn to_its_end(mut self) -> (Vec<Value>, Option<String>) {
+    async fn read_to_its_end(mut self) -> (Vec<Value>, Option<String>) {
         let mut entries = Vec::new();
         while let Some(told) = self.next().await {
             if told.event == "end" {
@@ -349,7 +349,7 @@ async fn ends(
         )
         .await;
     }
-    let (entries, because) = tail.to_its_end().await;
+    let (entries, because) = tail.read_to_its_end().await;
     assert_eq!(because.as_deref(), Some("access_ended"), "{what}");
     let late = positions(&entries).into_iter().filter(|at| *at >= ended_at);
     assert_eq!(late.count(), 0, "{what}: {entries:?}");
@@ -463,7 +463,7 @@ async fn filters(store: StoreUnderTest) {
             let query = format!("after=3&before={before}&{filter}");
             let stream = format!("{log}/stream?{query}");
             let tail = Tail::of(&server, stream.trim_end_matches('&'), &reader.token).await;
-            let (seen, because) = tail.to_its_end().await;
+            let (seen, because) = tail.read_to_its_end().await;
             assert_eq!(because.as_deref(), Some("reached"), "{stream}");
             let list = format!("{log}?{query}");
             let list = listed(&server, list.trim_end_matches('&'), &reader.token).await;
@@ -476,7 +476,7 @@ async fn filters(store: StoreUnderTest) {
     let past = format!("{}?{past}", team.path("/audit/stream"));
     let (seen, because) = Tail::of(&server, &past, &owner.token)
         .await
-        .to_its_end()
+        .read_to_its_end()
         .await;
     assert_eq!((seen.len(), because.as_deref()), (0, Some("reached")));
 
@@ -578,7 +578,7 @@ async fn stopping(store: StoreUnderTest) {
     let logs = server.logs();
     assert!(logs.contains("stopped: everything"), "{logs}");
     assert!(!logs.contains("did not end in time"), "{logs}");
-    let (_, because) = open.to_its_end().await;
+    let (_, because) = open.read_to_its_end().await;
     assert_eq!(because.as_deref(), Some("stopping"));
     drop(kept);
     super::held(&store);

@@ -240,7 +240,7 @@ async fn run(world: &mut World, campaign: usize) {
             _ => decide(world, id, &mut looked).await,
         }
     }
-    if campaign % 2 == 0 {
+    if campaign.is_multiple_of(2) {
         // Often something changes that was decided about already.
         for _ in 0..world.below(3) {
             move_decided(world, &looked).await;
@@ -413,7 +413,7 @@ async fn settled(world: &mut World, id: ReviewId, looked: &BTreeMap<PrincipalId,
             }
         }
     }
-    for (about, _) in &links {
+    for about in links.keys() {
         let is_item = !about.starts_with("usr_") || times.contains_key(about);
         assert!(is_item, "{about} was touched, and not carried out");
     }
