@@ -107,6 +107,8 @@ pub enum Permission {
     TransferOwnership,
     /// Delete the workspace.
     DeleteWorkspace,
+    /// Place and lift a legal hold.
+    HoldLegally,
     /// See crews and what is in them.
     SeeCrews,
     /// Rename a crew, describe it, and say for which client it is.
@@ -135,7 +137,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -156,6 +158,7 @@ impl Permission {
         Self::ChangePolicy,
         Self::TransferOwnership,
         Self::DeleteWorkspace,
+        Self::HoldLegally,
         Self::SeeCrews,
         Self::DescribeCrews,
         Self::ManageCrews,
@@ -201,6 +204,7 @@ impl Permission {
             | Self::ChangeLimits
             | Self::ChangePolicy
             | Self::TransferOwnership
+            | Self::HoldLegally
             | Self::DeleteWorkspace => &[Owner],
         }
     }
@@ -225,6 +229,7 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
+            | Self::HoldLegally
             | Self::SeeKeys
             | Self::ManageKeys
             | Self::SeeCrews
@@ -276,6 +281,7 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
+            | Self::HoldLegally
             | Self::SeeLimits
             | Self::ChangeLimits => false,
         }
@@ -311,6 +317,7 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
+            | Self::HoldLegally
             | Self::BreakGlass
             | Self::DecidePromotions => KeyRight::Never,
         }
@@ -340,6 +347,7 @@ impl Permission {
             Self::ChangePolicy => "policy.change",
             Self::TransferOwnership => "ownership.transfer",
             Self::DeleteWorkspace => "workspace.delete",
+            Self::HoldLegally => "legal_hold.manage",
             Self::SeeCrews => "crew.read",
             Self::DescribeCrews => "crew.describe",
             Self::ManageCrews => "crew.manage",

@@ -110,6 +110,8 @@ impl Projection for Invitations {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
@@ -173,6 +175,8 @@ impl Projection for Invitations {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }

@@ -115,6 +115,8 @@ impl Projection for Members {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
@@ -185,6 +187,8 @@ impl Projection for Members {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }

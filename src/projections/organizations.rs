@@ -41,6 +41,10 @@ impl Projection for Organizations {
             ) => vec![event.aggregate_id.clone()],
             Event::Organization(
                 OrganizationEvent::OrganizationMemberAdded { .. }
+                | OrganizationEvent::WorkspaceHoldBegan { .. }
+                | OrganizationEvent::WorkspaceHoldEnded { .. }
+                | OrganizationEvent::PersonErasureScheduled { .. }
+                | OrganizationEvent::PersonErased { .. }
                 | OrganizationEvent::PersonRecorded { .. }
                 | OrganizationEvent::OrganizationKeyCreated(_)
                 | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -84,6 +88,10 @@ impl Projection for Organizations {
                 Ok(Some(document))
             }
             OrganizationEvent::OrganizationMemberAdded { .. }
+            | OrganizationEvent::WorkspaceHoldBegan { .. }
+            | OrganizationEvent::WorkspaceHoldEnded { .. }
+            | OrganizationEvent::PersonErasureScheduled { .. }
+            | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::PersonRecorded { .. }
             | OrganizationEvent::OrganizationKeyCreated(_)
             | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -140,6 +148,10 @@ impl Projection for OrganizationMembers {
             Event::Organization(
                 OrganizationEvent::OrganizationCreated { .. }
                 | OrganizationEvent::OrganizationRenamed { .. }
+                | OrganizationEvent::WorkspaceHoldBegan { .. }
+                | OrganizationEvent::WorkspaceHoldEnded { .. }
+                | OrganizationEvent::PersonErasureScheduled { .. }
+                | OrganizationEvent::PersonErased { .. }
                 | OrganizationEvent::PersonRecorded { .. }
                 | OrganizationEvent::OrganizationKeyCreated(_)
                 | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -175,6 +187,10 @@ impl Projection for OrganizationMembers {
             }
             OrganizationEvent::OrganizationCreated { .. }
             | OrganizationEvent::OrganizationRenamed { .. }
+            | OrganizationEvent::WorkspaceHoldBegan { .. }
+            | OrganizationEvent::WorkspaceHoldEnded { .. }
+            | OrganizationEvent::PersonErasureScheduled { .. }
+            | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::PersonRecorded { .. }
             | OrganizationEvent::OrganizationKeyCreated(_)
             | OrganizationEvent::OrganizationKeyUpdated(_)

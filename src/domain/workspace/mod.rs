@@ -14,6 +14,7 @@ mod auditors;
 mod commands;
 mod crews;
 mod events;
+mod hold;
 mod limits;
 #[cfg(test)]
 mod model;
@@ -79,6 +80,8 @@ pub struct Workspace {
     crews: BTreeMap<CrewId, Environment>,
     /// What the owners allow at most, below what the plan does.
     limits: Quotas,
+    /// Whether an owner has placed a legal hold.
+    is_held: bool,
     is_deleted: bool,
 }
 
@@ -389,6 +392,8 @@ impl Aggregate for Workspace {
             | E::ApiKeyExpired(_) => {}
             E::OwnershipTransferred { .. } => {}
             E::WorkspaceDeleted { .. } => self.end_every_access(),
+            E::LegalHoldPlaced { .. } => self.is_held = true,
+            E::LegalHoldLifted { .. } => self.is_held = false,
             E::PolicyChanged { from: _, to } => self.policy = to,
             E::MembershipLimited {
                 user,
@@ -430,7 +435,7 @@ impl Aggregate for Workspace {
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 5;
+    const STATE_VERSION: i64 = 6;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
@@ -473,6 +478,8 @@ impl Stream for Workspace {
             | WorkspaceEvent::OwnershipTransferred { .. }
             | WorkspaceEvent::WorkspaceDeleted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::MembershipLimitLifted { .. }
             | WorkspaceEvent::MembershipLimitReached { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
@@ -523,6 +530,8 @@ impl DomainEvent for WorkspaceEvent {
             Self::OwnershipTransferred { .. } => "ownership_transferred",
             Self::WorkspaceDeleted { .. } => "workspace_deleted",
             Self::PolicyChanged { .. } => "policy_changed",
+            Self::LegalHoldPlaced { .. } => "legal_hold_placed",
+            Self::LegalHoldLifted { .. } => "legal_hold_lifted",
             Self::MembershipLimited { .. } => "membership_limited",
             Self::MembershipLimitLifted { .. } => "membership_limit_lifted",
             Self::MembershipLimitReached { .. } => "membership_limit_reached",

@@ -622,6 +622,7 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
         .trim_end_matches("/verify")
         .trim_end_matches("/rollback")
         .trim_end_matches("/transfer-ownership")
+        .trim_end_matches("/legal-hold")
         .trim_end_matches("/plan");
     let read = world.server.get(path).bearer(&caller.token).await;
     let read = read.expect(200);

@@ -24,6 +24,7 @@ mod audit;
 mod claims;
 mod connections;
 mod crews;
+mod erasure;
 mod flow;
 mod isolation;
 mod keys;
@@ -58,6 +59,7 @@ pub fn trials() -> Vec<Case> {
         audit::trials(),
         claims::trials(),
         connections::trials(),
+        erasure::trials(),
         crews::trials(),
         flow::trials(),
         isolation::trials(),

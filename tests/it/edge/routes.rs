@@ -524,6 +524,7 @@ const INTEGRATION: &[&str] = &[
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
 const PASSWORD: &str = "/v1/me/password";
+const ERASE: &str = "/v1/me/erase";
 const ORG: &str = "/v1/organizations/{org}";
 const WS: &str = "/v1/workspaces/{ws}";
 const MEMBERS: &str = "/v1/workspaces/{ws}/members";
@@ -535,6 +536,7 @@ const ORGANIZATION_MEMBERS: &str = "/v1/organizations/{org}/members";
 const ONE_ORGANIZATION_MEMBER: &str = "/v1/organizations/{org}/members/{user}";
 const TRANSFER: &str = "/v1/workspaces/{ws}/transfer-ownership";
 const POLICY_OF: &str = "/v1/workspaces/{ws}/policy";
+const HOLD: &str = "/v1/workspaces/{ws}/legal-hold";
 const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
 const TAIL: &str = "/v1/workspaces/{ws}/audit/stream";
 const TAIL_OF_ORGANIZATION: &str = "/v1/organizations/{org}/audit/stream";
@@ -600,7 +602,11 @@ const CONSISTENCY: &str = "/v1/log/proof/consistency";
 const COSIGNATURES: &str = "/v1/log/cosignatures";
 const VERIFY_KEY: &str = "/v1/api-keys/verify";
 
-/// Every route.
+/// What whoever asks is gone by: no walk, which asks as the same people again and again, takes it.
+/// It is told of in [`super::erasure`].
+pub const ASKED_ONCE: &[Route] = &[route("POST", ERASE, Nothing)];
+
+/// Every route but [`ASKED_ONCE`].
 pub const ROUTES: &[Route] = &[
     route("POST", "/v1/signup", Created(SIGNED_UP)),
     route("POST", "/v1/sessions", Created(NEW_SESSION)),
@@ -762,6 +768,8 @@ pub const ROUTES: &[Route] = &[
     route("PUT", POLICY_OF, Resource(POLICY)),
     route("GET", LIMITS_OF, Resource(LIMITS)),
     route("PUT", LIMITS_OF, Resource(LIMITS)),
+    route("PUT", HOLD, Nothing),
+    route("DELETE", HOLD, Nothing),
     route("POST", AUDITORS, Created(AUDITOR)),
     route("GET", AUDITORS, Page(AUDITOR)),
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
@@ -970,6 +978,10 @@ impl World {
                     "production_changes": "direct", "approvals_needed": 2,
                     "self_approval": true, "key_rotation_days": 90,
                 });
+                (path(&[]), Some(body))
+            }
+            (_, HOLD) => {
+                let body = json!({"reason": format!("case {}", number())});
                 (path(&[]), Some(body))
             }
             ("PUT", LIMITS_OF) => {
