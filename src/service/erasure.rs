@@ -266,12 +266,12 @@ impl Service {
         Ok(Traces {
             subjects,
             organizations: organizations.into_iter().collect(),
-            workspaces: self.workspaces_of(user).await?,
+            workspaces: self.workspaces_with(user).await?,
         })
     }
 
     /// Every workspace that somebody is in, or audits.
-    async fn workspaces_of(
+    async fn workspaces_with(
         &self,
         user: UserId,
     ) -> Result<Vec<(WorkspaceId, StreamRef)>, ServiceError> {
