@@ -193,7 +193,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::ChangeLimits
         | Permission::ChangePolicy
         | Permission::TransferOwnership
-        | Permission::DeleteWorkspace => 4,
+        | Permission::HoldLegally | Permission::DeleteWorkspace => 4,
     }
 }
 
