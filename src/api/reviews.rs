@@ -454,7 +454,7 @@ impl From<ReviewItemView> for ItemBody {
 #[serde(deny_unknown_fields)]
 #[schema(as = NewAccessReview)]
 pub struct NewReviewBody {
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 120)]
     name: String,
     scope: ScopeBody,
     /// Owners and admins of the workspace. Nobody reviews their own access: name two at least,

@@ -632,6 +632,9 @@ fn auditors_have_these_routes() {
         .map(Route::name);
     let product = [
         "GET /v1/workspaces/{ws}",
+        "GET /v1/workspaces/{ws}/access-reviews",
+        "GET /v1/workspaces/{ws}/access-reviews/{review}",
+        "GET /v1/workspaces/{ws}/access-reviews/{review}/report",
         "GET /v1/workspaces/{ws}/audit",
         "GET /v1/workspaces/{ws}/audit/{position}",
         "GET /v1/workspaces/{ws}/access",

@@ -394,7 +394,9 @@ impl Body<'_> {
             .any(|list| path.contains(list));
         let limit = match self.route.method {
             "POST" | "PUT" if holds_a_configuration => ITEM_BODY_LIMIT_BYTES,
-            "POST" if path.ends_with("/activity") => BATCH_LIMIT_BYTES,
+            "POST" if path.ends_with("/activity") || path.ends_with("/decisions") => {
+                BATCH_LIMIT_BYTES
+            }
             "POST" if path.ends_with("/diff") || path.ends_with("{ws}/promotions") => {
                 BUNDLE_LIMIT_BYTES
             }

@@ -807,7 +807,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", APPLY, Resource(PROMOTION)),
     route("POST", VERIFY_PROMOTION, Resource(PROMOTION)),
     route("POST", ROLL_BACK, Resource(PROMOTION)),
-    route("POST", REVIEWS, Created(REVIEW)),
+    route("POST", REVIEWS, Created(WHOLE_REVIEW)),
     route("GET", REVIEWS, Page(REVIEW)),
     route("GET", ONE_REVIEW, Resource(WHOLE_REVIEW)),
     route("POST", DECISIONS, Resource(REVIEW)),
@@ -914,10 +914,12 @@ impl Route {
             || self.path.starts_with("/v1/log/")
     }
 
-    /// Whether it answers in pages: a list, or a report that has one.
+    /// Whether it answers in pages: a list, or a report or a campaign that has one.
     pub fn is_paged(&self) -> bool {
         let names = |fields: &[&str]| fields.contains(&"next_cursor");
-        self.is_list() || matches!(self.answer, Unversioned(fields) if names(fields))
+        self.is_list()
+            || matches!(self.answer, Unversioned(fields) if names(fields))
+            || (self.method, self.path) == ("GET", ONE_REVIEW)
     }
 
     pub fn is_list(&self) -> bool {

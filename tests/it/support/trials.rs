@@ -40,7 +40,7 @@ use super::postgres::{self, Cluster, Database, Durability, Unavailable};
 use super::scratch;
 
 /// How long a trial may take, the start of PostgreSQL not counted.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// What asks for the long form of some tests, each with a number of rounds.
 pub const FAULT_ROUNDS: &str = "CREWLOG_FAULT_ROUNDS";
