@@ -7,14 +7,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use cqrs_es::Aggregate;
-use lru::LruCache;
+use futures::TryStreamExt;
 
 use super::{
-    AsOf, Principal, Request, Service, ServiceError, moments::MomentInLog, workspaces::Place,
+    AsOf, Principal, Request, Service, ServiceError, moments::MomentInLog, remembered::Remembered,
+    workspaces::Place,
 };
 use crate::{
     domain::{
@@ -35,10 +36,8 @@ use crate::{
     service::write::Made,
 };
 
-/// Events that are folded at once.
-const FOLDED_AT_ONCE: u64 = 2_048;
 /// Folds that are kept: what was, is for good.
-const FOLDS_KEPT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+pub(super) const FOLDS_KEPT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// What a report on access is asked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,21 +84,8 @@ pub struct AccessDifference {
     pub changed: Vec<(AccessView, AccessView)>,
 }
 
-/// Folds of moments that have been, which never change.
-#[derive(Debug)]
-pub(super) struct AccessFolds(Mutex<LruCache<(WorkspaceId, u64), Arc<AccessFold>>>);
-
-impl Default for AccessFolds {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(FOLDS_KEPT)))
-    }
-}
-
-impl AccessFolds {
-    fn kept(&self) -> std::sync::MutexGuard<'_, LruCache<(WorkspaceId, u64), Arc<AccessFold>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Folds of a workspace's access, each at a position.
+pub(super) type AccessFolds = Remembered<(WorkspaceId, u64), AccessFold>;
 
 impl Service {
     /// Who has access, or had it at a moment.
@@ -267,8 +253,8 @@ impl Service {
         position: u64,
     ) -> Result<Arc<AccessFold>, ServiceError> {
         let key = (place.workspace, position);
-        if let Some(kept) = self.access_folds.kept().get(&key) {
-            return Ok(kept.clone());
+        if let Some(fold) = self.access_folds.get(&key) {
+            return Ok(fold);
         }
         let mut fold = AccessFold::default();
         let organization = place.organization.to_string();
@@ -277,22 +263,16 @@ impl Service {
             (Organization::TYPE, organization.as_str()),
             (Workspace::TYPE, workspace.as_str()),
         ] {
-            let mut sequence = 0;
-            loop {
-                let store = &**self.journal.store();
-                let page =
-                    stores::stream_page(store, stream, sequence, position, FOLDED_AT_ONCE).await?;
+            let store = &**self.journal.store();
+            let mut pages = stores::stream_pages(store, stream, position);
+            while let Some(page) = pages.try_next().await? {
                 for event in &page {
                     fold.take(&event.decode()?);
-                }
-                match page.last() {
-                    Some(last) if page.len() as u64 == FOLDED_AT_ONCE => sequence = last.sequence,
-                    Some(_) | None => break,
                 }
             }
         }
         let fold = Arc::new(fold);
-        self.access_folds.kept().put(key, fold.clone());
+        self.access_folds.put(key, fold.clone());
         Ok(fold)
     }
 

@@ -50,6 +50,7 @@ mod policies;
 mod promotions;
 mod proving;
 mod publishing;
+mod remembered;
 mod reviews;
 mod secrets;
 mod sessions;
@@ -333,9 +334,9 @@ impl Service {
             sign_up_limit: SignUpLimit::new(settings.sign_ups_an_hour),
             attempts: AttemptCounter::default(),
             tokens: Tokens::default(),
-            access_folds: access::AccessFolds::default(),
-            trails: reviews::Trails::default(),
-            past_folds: past::PastFolds::default(),
+            access_folds: access::AccessFolds::new(access::FOLDS_KEPT),
+            trails: reviews::Trails::new(reviews::TRAILS_KEPT),
+            past_folds: past::PastFolds::new(past::FOLDS_KEPT),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),

@@ -8,15 +8,14 @@
 //! To read something more as of a moment: take its documents from a [`State`] over the
 //! [`Part`]s of the log that its document is folded of.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use cqrs_es::Aggregate;
-use lru::LruCache;
+use futures::TryStreamExt;
 
-use super::{MomentInLog, Request, Service, ServiceError, workspaces::Place};
+use super::{
+    MomentInLog, Request, Service, ServiceError, remembered::Remembered, workspaces::Place,
+};
 use crate::{
     domain::{
         Refusal, Timestamp,
@@ -28,10 +27,7 @@ use crate::{
         user::User,
         workspace::Workspace,
     },
-    journal::{
-        StoredEvent,
-        stores::{self, StoreError},
-    },
+    journal::{StoredEvent, stores},
     projections::{Crews, Documents, Organizations, Past, PastFold, Projection, Workspaces},
 };
 
@@ -39,10 +35,8 @@ use crate::{
 pub const EVENTS_FOLDED_MAX: u64 = 200_000;
 /// Streams that one answer is folded of at most.
 pub(super) const PARTS_MAX: u64 = 1_000;
-/// Events that are folded at once.
-const FOLDED_AT_ONCE: u64 = 2_048;
 /// Folds that are kept.
-const FOLDS_KEPT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+pub(super) const FOLDS_KEPT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// Events of folds that are kept: none of more is.
 const EVENTS_KEPT_MAX: u64 = 20_000;
 
@@ -60,24 +54,8 @@ pub(super) enum Part {
     Everything(WorkspaceId),
 }
 
-/// Folds of some parts at some positions.
-type Folds = LruCache<(Vec<Part>, u64), Arc<Past>>;
-
-/// Folds of moments that have been, which never change.
-#[derive(Debug)]
-pub(super) struct PastFolds(Mutex<Folds>);
-
-impl Default for PastFolds {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(FOLDS_KEPT)))
-    }
-}
-
-impl PastFolds {
-    fn kept(&self) -> MutexGuard<'_, Folds> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Folds of some parts, each at a position.
+pub(super) type PastFolds = Remembered<(Vec<Part>, u64), Past>;
 
 /// See the module.
 pub(super) struct State<'a> {
@@ -236,54 +214,30 @@ impl Service {
 
     async fn past(&self, parts: &[Part], position: u64) -> Result<Arc<Past>, ServiceError> {
         let key = (parts.to_vec(), position);
-        if let Some(kept) = self.past_folds.kept().get(&key) {
-            return Ok(kept.clone());
+        if let Some(past) = self.past_folds.get(&key) {
+            return Ok(past);
         }
         let (mut fold, mut looked_at) = (PastFold::default(), 0);
+        let store = &**self.journal.store();
         for part in parts {
-            let mut sequence = 0;
-            loop {
-                let events = self.events_of(*part, sequence, position).await?;
+            let (kind, id) = part.place();
+            let mut pages = match kind {
+                Some(kind) => stores::stream_pages(store, (kind, &id), position),
+                None => stores::scope_pages(store, &id, position),
+            };
+            while let Some(events) = pages.try_next().await? {
                 looked_at += events.len() as u64;
                 if looked_at > EVENTS_FOLDED_MAX {
                     return Err(too_much());
                 }
-                let count = events.len() as u64;
-                let last = events.last().map(|event| part.sequence(event));
                 fold = self.folded(fold, events).await?;
-                match last {
-                    Some(last) if count == FOLDED_AT_ONCE => sequence = last,
-                    Some(_) | None => break,
-                }
             }
         }
         let past = Arc::new(fold.at(position));
         if looked_at <= EVENTS_KEPT_MAX {
-            self.past_folds.kept().put(key, past.clone());
+            self.past_folds.put(key, past.clone());
         }
         Ok(past)
-    }
-
-    /// The next events of a part after a sequence (exclusive), up to a position (inclusive).
-    async fn events_of(
-        &self,
-        part: Part,
-        sequence: u64,
-        position: u64,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let store = &**self.journal.store();
-        let (kind, id) = match part {
-            Part::Person(user) => (User::TYPE, user.to_string()),
-            Part::Organization(organization) => (Organization::TYPE, organization.to_string()),
-            Part::Workspace(workspace) => (Workspace::TYPE, workspace.to_string()),
-            Part::Crew(crew) => (Crew::TYPE, crew.to_string()),
-            Part::Promotion(promotion) => (Promotion::TYPE, promotion.to_string()),
-            Part::Everything(workspace) => {
-                let scope = workspace.to_string();
-                return stores::scope_page(store, &scope, sequence, position, FOLDED_AT_ONCE).await;
-            }
-        };
-        stores::stream_page(store, (kind, &id), sequence, position, FOLDED_AT_ONCE).await
     }
 
     /// Decodes and folds beside what waits. Attempts make no state.
@@ -306,15 +260,17 @@ impl Service {
 }
 
 impl Part {
-    /// Where an event of it stands in it.
-    fn sequence(self, event: &StoredEvent) -> u64 {
+    /// The type and the id of its stream; of a scope, the id alone.
+    fn place(self) -> (Option<&'static str>, String) {
         match self {
-            Self::Everything(_) => event.scope_sequence,
-            Self::Person(_)
-            | Self::Organization(_)
-            | Self::Workspace(_)
-            | Self::Crew(_)
-            | Self::Promotion(_) => event.sequence,
+            Self::Person(user) => (Some(User::TYPE), user.to_string()),
+            Self::Organization(organization) => {
+                (Some(Organization::TYPE), organization.to_string())
+            }
+            Self::Workspace(workspace) => (Some(Workspace::TYPE), workspace.to_string()),
+            Self::Crew(crew) => (Some(Crew::TYPE), crew.to_string()),
+            Self::Promotion(promotion) => (Some(Promotion::TYPE), promotion.to_string()),
+            Self::Everything(workspace) => (None, workspace.to_string()),
         }
     }
 }

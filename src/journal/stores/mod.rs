@@ -19,7 +19,7 @@ use async_trait::async_trait;
 
 pub use queries::{
     decoded, events_after, events_at, events_span, head, last_position_at, padded, page_rows,
-    scope_page, stream_after, stream_page,
+    scope_pages, stream_after, stream_pages,
 };
 pub use sheet::{Cell, ColumnKind, Sheet, SheetRow, Span};
 pub use value::{Row, Statement, Value};

@@ -1,5 +1,10 @@
 //! The log's own queries, the same on both stores.
 
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+
 use super::{
     ColumnKind, FORMAT, Head, Row, Scan, ScanError, Sheet, SheetRow, Span, Store, StoreError, Value,
 };
@@ -8,6 +13,9 @@ use crate::{
     journal::entry::{EventRow, Recorded, StoredEvent},
     proofs::tree::Frontier,
 };
+
+/// Events in a full page of a stream or a scope.
+const PAGE_EVENTS: u64 = 2_048;
 
 const HEAD: &str = "
 SELECT position, epoch, recorded_at, frontier, format
@@ -232,41 +240,61 @@ pub async fn stream_after(
     read_events(store.query(STREAM_AFTER, parameters).await?)
 }
 
-/// The same, at most `limit` of them.
-///
-/// # Errors
-/// When the store cannot be read or a row is malformed.
-pub async fn stream_page(
-    store: &dyn Store,
-    (aggregate_type, aggregate_id): (&str, &str),
-    sequence: u64,
+/// Pages of events, none of them empty; an error where the store cannot be read or a row is
+/// malformed.
+pub type Pages<'a> = BoxStream<'a, Result<Vec<StoredEvent>, StoreError>>;
+
+/// The events of one stream, by its type and id, up to `position` (inclusive).
+pub fn stream_pages<'a>(
+    store: &'a dyn Store,
+    (aggregate_type, aggregate_id): (&'a str, &'a str),
     position: u64,
-    limit: u64,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    let parameters = vec![
-        aggregate_type.into(),
-        aggregate_id.into(),
-        sequence.into(),
-        position.into(),
-        limit.into(),
-    ];
-    read_events(store.query(STREAM_PAGE, parameters).await?)
+) -> Pages<'a> {
+    let read = move |sequence: u64| {
+        let parameters: Vec<Value> = vec![
+            aggregate_type.into(),
+            aggregate_id.into(),
+            sequence.into(),
+            position.into(),
+            PAGE_EVENTS.into(),
+        ];
+        store.query(STREAM_PAGE, parameters)
+    };
+    pages(read, |event| event.sequence)
 }
 
-/// At most `limit` events of one scope after `sequence` in it (exclusive), up to `position`
-/// (inclusive).
-///
-/// # Errors
-/// When the store cannot be read or a row is malformed.
-pub async fn scope_page(
-    store: &dyn Store,
-    scope: &str,
-    sequence: u64,
-    position: u64,
-    limit: u64,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    let parameters = vec![scope.into(), sequence.into(), position.into(), limit.into()];
-    read_events(store.query(SCOPE_PAGE, parameters).await?)
+/// The events of one scope up to `position` (inclusive).
+pub fn scope_pages<'a>(store: &'a dyn Store, scope: &'a str, position: u64) -> Pages<'a> {
+    let read = move |sequence: u64| {
+        let parameters: Vec<Value> = vec![
+            scope.into(),
+            sequence.into(),
+            position.into(),
+            PAGE_EVENTS.into(),
+        ];
+        store.query(SCOPE_PAGE, parameters)
+    };
+    pages(read, |event| event.scope_sequence)
+}
+
+/// Reads behind the last one's sequence until a page is not full.
+fn pages<'a, R>(read: impl Fn(u64) -> R + Send + 'a, sequence: fn(&StoredEvent) -> u64) -> Pages<'a>
+where
+    R: Future<Output = Result<Vec<Row>, StoreError>> + Send + 'a,
+{
+    stream::try_unfold(Some(0), move |after| {
+        let reading = after.map(&read);
+        async move {
+            let Some(reading) = reading else {
+                return Ok(None);
+            };
+            let page = read_events(reading.await?)?;
+            let is_full = page.len() as u64 == PAGE_EVENTS;
+            let next = page.last().filter(|_| is_full).map(sequence);
+            Ok((!page.is_empty()).then_some((page, next)))
+        }
+    })
+    .boxed()
 }
 
 /// The events at these positions, in order; positions beyond the head are left out.

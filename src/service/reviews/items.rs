@@ -4,11 +4,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use cqrs_es::Aggregate;
-use lru::LruCache;
+use futures::TryStreamExt;
 
 use super::{Pinned, ReviewAt};
 use crate::{
@@ -25,14 +25,13 @@ use crate::{
     journal::{Recorded, loading, stores},
     projections::{Page, ReviewDocument, SealedAt, access::AccessHeld, audit_index},
     service::{
-        AccessView, MomentInLog, Principal, Request, Service, ServiceError, workspaces::Place,
+        AccessView, MomentInLog, Principal, Request, Service, ServiceError, remembered::Remembered,
+        workspaces::Place,
     },
 };
 
-/// Events that are folded at once.
-const FOLDED_AT_ONCE: u64 = 2_048;
 /// Campaigns whose decisions are kept in memory, each as of one version.
-const TRAILS_KEPT: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+pub(in crate::service) const TRAILS_KEPT: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// The field of a decision's reason, as it is sealed.
 pub(super) const REASON_FIELD: &str = "reason";
 
@@ -133,21 +132,8 @@ struct Trailed {
     last_used_at: Option<Timestamp>,
 }
 
-/// Trails of versions that were, which never change.
-#[derive(Debug)]
-pub struct Trails(Mutex<LruCache<(ReviewId, u64), Arc<Trail>>>);
-
-impl Default for Trails {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(TRAILS_KEPT)))
-    }
-}
-
-impl Trails {
-    fn kept(&self) -> std::sync::MutexGuard<'_, LruCache<(ReviewId, u64), Arc<Trail>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Trails of campaigns, each as of a version.
+pub(in crate::service) type Trails = Remembered<(ReviewId, u64), Trail>;
 
 impl Trail {
     fn take(&mut self, event: &Recorded) {
@@ -256,28 +242,23 @@ impl Service {
     /// What the stream of a campaign says of its items, as of the version of the document.
     async fn trail(&self, document: &ReviewDocument) -> Result<Arc<Trail>, ServiceError> {
         let key = (document.id, document.version);
-        if let Some(kept) = self.trails.kept().get(&key) {
-            return Ok(kept.clone());
+        if let Some(trail) = self.trails.get(&key) {
+            return Ok(trail);
         }
-        let (mut trail, mut sequence) = (Trail::default(), 0);
+        let mut trail = Trail::default();
         let id = document.id.to_string();
         let (store, stream) = (&**self.journal.store(), (Review::TYPE, id.as_str()));
-        'pages: loop {
-            let end = u64::MAX >> 1;
-            let page = stores::stream_page(store, stream, sequence, end, FOLDED_AT_ONCE).await?;
+        let mut pages = stores::stream_pages(store, stream, u64::MAX >> 1);
+        'pages: while let Some(page) = pages.try_next().await? {
             for event in &page {
                 if event.sequence > document.version {
                     break 'pages;
                 }
                 trail.take(&event.decode()?);
             }
-            match page.last() {
-                Some(last) if page.len() as u64 == FOLDED_AT_ONCE => sequence = last.sequence,
-                Some(_) | None => break,
-            }
         }
         let trail = Arc::new(trail);
-        self.trails.kept().put(key, trail.clone());
+        self.trails.put(key, trail.clone());
         Ok(trail)
     }
 

@@ -38,8 +38,8 @@ use crate::{
 };
 
 pub use decide::{DECISIONS_MAX, ItemDecision};
-pub(super) use items::Trails;
 pub use items::{DecidedView, ItemOutcome, ItemStatus, PresentView, ReviewItemView};
+pub(super) use items::{TRAILS_KEPT, Trails};
 pub use report::{ReportFormat, SentReport};
 pub(super) use report_proof::{is_report, verify as verify_report};
 
