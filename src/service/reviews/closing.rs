@@ -83,12 +83,7 @@ impl Service {
         stops_recurring: bool,
     ) -> Result<Composed, ServiceError> {
         let (place, permission) = (at.place, Permission::RunReviews);
-        self.may_now(caller, place.workspace, permission).await?;
-        let document = self.review_in(place.workspace, at.id).await?.value;
-        let version = async { Ok(Some(document.version)) };
-        let sequence = self
-            .checked_sequence(request, &at.stream(), version)
-            .await?;
+        let (_, sequence) = self.review_to_change(request, caller, at).await?;
         let actor = caller.user;
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, _| {
             unmoved(desk, &at.stream(), sequence)?;

@@ -88,12 +88,7 @@ impl Service {
         decisions: &[ItemDecision],
     ) -> Result<Composed, ServiceError> {
         let (place, permission) = (at.place, Permission::RunReviews);
-        self.may_now(caller, place.workspace, permission).await?;
-        let document = self.review_in(place.workspace, at.id).await?.value;
-        let version = async { Ok(Some(document.version)) };
-        let sequence = self
-            .checked_sequence(request, &at.stream(), version)
-            .await?;
+        let (document, sequence) = self.review_to_change(request, caller, at).await?;
         let pinned = self
             .pinned(place, document.pinned_at, &document.terms)
             .await?;

@@ -246,6 +246,26 @@ impl Service {
         self.review_in(workspace, review).await
     }
 
+    /// A campaign that somebody who runs reviews is to change, with the sequence that it must still
+    /// be at, where the request names a version.
+    async fn review_to_change(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        at: ReviewAt,
+    ) -> Result<(ReviewDocument, Option<u64>), ServiceError> {
+        let workspace = at.place.workspace;
+        self.may_now(caller, workspace, Permission::RunReviews)
+            .await?;
+        // Looked at behind the sequence: what comes between is refused and not overlooked.
+        let version = async { Ok(Some(self.review_in(workspace, at.id).await?.value.version)) };
+        let sequence = self
+            .checked_sequence(request, &at.stream(), version)
+            .await?;
+        let document = self.review_in(workspace, at.id).await?.value;
+        Ok((document, sequence))
+    }
+
     async fn review_in(
         &self,
         workspace: WorkspaceId,
