@@ -12,7 +12,7 @@ use super::{
     as_of::AsOf,
     bundles::{BUNDLE_BODY_BYTES_MAX, BundleBody, DiffBody, include, one_of},
     exchange::{Command, MomentQuery, PrincipalReader, PrincipalWriter, ReadQuery},
-    fields::{FieldError, REASON_LENGTH_MAX, Validate},
+    fields::{FieldError, Validate},
     headers::{IdempotencyKey, IfMatch, MinimumPosition},
     json::{Json, Object},
     paging::{Cursor, Limit, PromotionCursor},
@@ -737,9 +737,7 @@ impl Validate for RollBackBody {
         let is_blank = reason.is_none_or(|reason| reason.trim().is_empty());
         wrong([
             (self.force && is_blank).then(|| FieldError::invalid("/reason", "say why")),
-            reason
-                .is_some_and(|reason| reason.chars().count() > REASON_LENGTH_MAX)
-                .then(|| FieldError::too_long("/reason", REASON_LENGTH_MAX)),
+            FieldError::check_reason(reason),
         ])
     }
 }
