@@ -11,54 +11,29 @@ use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
-const PAGES: [&str; 10] = [
-    "getting-in",
-    "roles",
-    "api-keys",
-    "environments",
-    "workspace-per-client",
-    "crew-per-client",
-    "promotion",
-    "audit",
-    "access-review",
-    "plans-and-usage",
+/// The pages, and what the trial of each is called.
+const PAGES: [(&str, &str); 10] = [
+    ("getting-in", "getting_in_is_true"),
+    ("roles", "roles_are_true"),
+    ("api-keys", "api_keys_are_true"),
+    ("environments", "environments_are_true"),
+    ("workspace-per-client", "a_workspace_per_client_is_true"),
+    ("crew-per-client", "a_crew_per_client_is_true"),
+    ("promotion", "promotion_is_true"),
+    ("audit", "auditing_is_true"),
+    ("access-review", "reviewing_access_is_true"),
+    ("plans-and-usage", "plans_and_usage_are_true"),
 ];
 
 pub fn trials() -> Vec<Case> {
-    vec![
-        both("guide", "getting_in_is_true", async |store| {
-            follow(store, PAGES[0]).await
-        }),
-        both("guide", "roles_are_true", async |store| {
-            follow(store, PAGES[1]).await
-        }),
-        both("guide", "api_keys_are_true", async |store| {
-            follow(store, PAGES[2]).await
-        }),
-        both("guide", "environments_are_true", async |store| {
-            follow(store, PAGES[3]).await
-        }),
-        both("guide", "a_workspace_per_client_is_true", async |store| {
-            follow(store, PAGES[4]).await
-        }),
-        both("guide", "a_crew_per_client_is_true", async |store| {
-            follow(store, PAGES[5]).await
-        }),
-        both("guide", "promotion_is_true", async |store| {
-            follow(store, PAGES[6]).await
-        }),
-        both("guide", "auditing_is_true", async |store| {
-            follow(store, PAGES[7]).await
-        }),
-        both("guide", "reviewing_access_is_true", async |store| {
-            follow(store, PAGES[8]).await
-        }),
-        both("guide", "plans_and_usage_are_true", async |store| {
-            follow(store, PAGES[9]).await
-        }),
+    let pages = PAGES
+        .iter()
+        .map(|(page, trial)| both("guide", trial, move |store| follow(store, page)));
+    let others = [
         once("guide", "every_page_is_followed_and_linked", every_page),
         once("documents", "security_names_tests_that_there_are", security),
-    ]
+    ];
+    pages.chain(others).collect()
 }
 
 async fn follow(store: StoreUnderTest, page: &str) {
@@ -82,7 +57,7 @@ async fn every_page(_: TempDir) {
         .into_iter()
         .filter(|file| !file.ends_with(".png"))
         .collect();
-    let followed: BTreeSet<_> = PAGES.iter().map(|page| format!("{page}.md")).collect();
+    let followed: BTreeSet<_> = PAGES.iter().map(|(page, _)| format!("{page}.md")).collect();
     assert_eq!(files, followed);
     let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     for page in followed {
