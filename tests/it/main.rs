@@ -17,6 +17,7 @@
 
 mod authority;
 mod cli;
+mod deploy;
 mod edge;
 mod faults;
 mod flight;
@@ -32,6 +33,7 @@ mod proofs;
 mod readme;
 mod snapshots;
 mod support;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -43,6 +45,7 @@ fn cases() -> Vec<Case> {
     [
         authority::trials(),
         cli::trials(),
+        deploy::trials(),
         edge::trials(),
         faults::trials(),
         flight::trials(),
@@ -57,6 +60,7 @@ fn cases() -> Vec<Case> {
         proofs::trials(),
         readme::trials(),
         snapshots::trials(),
+        tls::trials(),
     ]
     .into_iter()
     .flatten()
