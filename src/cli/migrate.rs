@@ -6,14 +6,9 @@ use serde_json::json;
 
 use super::{Failure, Outcome, Output, Place};
 use crate::{
-    journal::stores::{self, Store, StoreError},
+    journal::stores::{self, schema},
     projections::Engine,
 };
-
-const SELECT_MIGRATIONS: &str = "
-SELECT CAST(version AS BIGINT)
-  FROM _sqlx_migrations
- ORDER BY version";
 
 /// Migrates and prints what was done.
 ///
@@ -22,7 +17,7 @@ SELECT CAST(version AS BIGINT)
 pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     let before = match place.open_for_reading().await {
         Ok(store) => {
-            let versions = versions(&*store).await;
+            let versions = schema::migrations(&*store).await;
             store.close().await;
             versions?
         }
@@ -31,7 +26,7 @@ pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     };
     let alone = place.alone().await?;
     let store = place.open_for_writing().await?;
-    let after = versions(&*store).await?;
+    let after = schema::migrations(&*store).await?;
     let filled = Engine::outdated(&*store).await?;
     if !filled.is_empty() && alone.is_none() {
         return Err(must_be_alone(&filled));
@@ -83,9 +78,4 @@ pub fn must_be_alone(outdated: &[&str]) -> Failure {
          database; stop the servers first",
         outdated.join(", ")
     ))
-}
-
-async fn versions(store: &dyn Store) -> Result<Vec<i64>, StoreError> {
-    let rows = store.query(SELECT_MIGRATIONS, vec![]).await?;
-    rows.iter().map(|row| row.integer(0)).collect()
 }

@@ -15,7 +15,7 @@ use super::{
     environment::{Setting, secret_file, setting},
 };
 use crate::journal::stores::{
-    Store,
+    Store, StoreError,
     postgres::{PostgresStore, ServingLock},
     sqlite::SqliteStore,
 };
@@ -129,6 +129,14 @@ impl Place {
     /// # Errors
     /// When there is none, or it cannot be opened.
     pub async fn open_for_reading(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(self.reach().await?)
+    }
+
+    /// The same for who is interested in what is wrong.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn reach(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self.database_url() {
             Some(url) => Arc::new(PostgresStore::open_for_reading(url).await?),
             None => Arc::new(SqliteStore::open_for_reading(&self.folder).await?),

@@ -38,6 +38,7 @@ mod query;
 mod rebuild;
 mod reviews;
 mod statements;
+mod states;
 mod users;
 mod workspaces;
 
@@ -77,6 +78,7 @@ pub use query::{Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use reviews::{ReviewClosing, ReviewDocument, ReviewEnd, Reviews};
 pub use statements::{StatementDocument, Statements};
+pub use states::{ProjectionIndex, ProjectionState, indexes, states, unfinished};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 

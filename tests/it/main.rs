@@ -17,6 +17,7 @@
 
 mod authority;
 mod cli;
+mod doctor;
 mod edge;
 mod faults;
 mod flight;
@@ -43,6 +44,7 @@ fn cases() -> Vec<Case> {
     [
         authority::trials(),
         cli::trials(),
+        doctor::trials(),
         edge::trials(),
         faults::trials(),
         flight::trials(),

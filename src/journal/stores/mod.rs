@@ -9,6 +9,7 @@
 
 pub mod postgres;
 mod queries;
+pub mod schema;
 mod sheet;
 pub mod sqlite;
 mod value;
