@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::{Failure, Outcome, Output, Place};
+use super::{Failure, Outcome, Output, Place, serve};
 use crate::{
     journal::stores::{self, schema},
     projections::Engine,
@@ -13,7 +13,7 @@ use crate::{
 /// Migrates and prints what was done.
 ///
 /// # Errors
-/// When the store cannot be opened or filled, or is being served while it must be filled.
+/// When the store cannot be opened or filled.
 pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     let before = match place.open_for_reading().await {
         Ok(store) => {
@@ -24,14 +24,12 @@ pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
         // A store that is not there yet, or cannot be opened: opening it for writing tells.
         Err(_) => Vec::new(),
     };
-    let alone = place.alone().await?;
+    // While nobody serves, nobody shall begin to.
+    let _alone = place.alone().await?;
     let store = place.open_for_writing().await?;
     let after = schema::migrations(&*store).await?;
     let filled = Engine::outdated(&*store).await?;
-    if !filled.is_empty() && alone.is_none() {
-        return Err(must_be_alone(&filled));
-    }
-    Engine::open(&*store).await?;
+    serve::prepare(&*store).await?;
     let position = stores::head(&*store).await?.position;
     let applied: Vec<_> = after
         .iter()
@@ -69,13 +67,4 @@ pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     store.close().await;
     output.result(&json, &text)?;
     Ok(Outcome::Fine)
-}
-
-/// What to say where projections must be filled while others write.
-pub fn must_be_alone(outdated: &[&str]) -> Failure {
-    Failure::could_not_run(format!(
-        "this version must first fill the projections {}, and a server is serving from this \
-         database; stop the servers first",
-        outdated.join(", ")
-    ))
 }

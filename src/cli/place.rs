@@ -59,6 +59,23 @@ impl Place {
         })
     }
 
+    /// The store at a URL: a database of PostgreSQL, or `sqlite://` and a data folder.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn at(url: &str) -> Result<Self, Failure> {
+        match url.strip_prefix("sqlite://") {
+            Some("") => Err(Failure::used_wrongly(
+                "the URL names no folder; it looks like sqlite:///var/lib/crewlog",
+            )),
+            Some(folder) => Ok(Self {
+                folder: folder.into(),
+                database_url: None,
+            }),
+            None => Self::of(PathBuf::new(), Some(url.to_owned())),
+        }
+    }
+
     /// The data folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -140,6 +157,17 @@ impl Place {
         Ok(match self.database_url() {
             Some(url) => Arc::new(PostgresStore::open_for_reading(url).await?),
             None => Arc::new(SqliteStore::open_for_reading(&self.folder).await?),
+        })
+    }
+
+    /// Opens the store for a few words beside whoever writes it: see [`SqliteStore::open_beside`].
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be opened.
+    pub async fn open_beside(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(match self.database_url() {
+            Some(url) => Arc::new(PostgresStore::open_for_reading(url).await?),
+            None => Arc::new(SqliteStore::open_beside(&self.folder).await?),
         })
     }
 

@@ -1,8 +1,9 @@
 //! How the projections of a store are, for whoever looks from outside.
 
 use super::{
-    EngineError, audit_index,
-    engine::{create_indexes, known_versions, serving},
+    EngineError, Projections, RebuildStatus, audit_index,
+    engine::{create_indexes, serving},
+    rebuild::{is_abandoned, status},
 };
 use crate::journal::stores::{Store, StoreError};
 
@@ -26,7 +27,7 @@ pub struct ProjectionState {
 pub async fn states(store: &dyn Store) -> Result<Vec<ProjectionState>, EngineError> {
     let serving = serving(store).await?;
     let mut states = Vec::new();
-    for (name, known) in known_versions() {
+    for (name, known) in Projections::default().versions() {
         let version = serving.get(name).map(|(_, version)| *version);
         let behind = match (name, version) {
             (audit_index::NAME, Some(_)) => {
@@ -61,8 +62,8 @@ pub async fn indexes(store: &dyn Store) -> Result<Vec<ProjectionIndex>, StoreErr
     let of_projection = |(projection, (generation, _)): (String, (i64, i64))| {
         let statements = create_indexes(&projection, generation).into_iter();
         statements.filter_map(move |statement| {
-            // CREATE INDEX name …
-            let name = statement.sql.split_whitespace().nth(2)?;
+            // CREATE INDEX IF NOT EXISTS name …
+            let name = statement.sql.split_whitespace().nth(5)?;
             Some(ProjectionIndex {
                 projection: projection.clone(),
                 name: name.to_owned(),
@@ -78,13 +79,28 @@ SELECT name
  WHERE state = 'building'
  ORDER BY name";
 
-/// The projections whose new generations were begun and do not serve.
+/// What was begun of rebuilds and not ended, where nobody works on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfinished {
+    /// It can be gone on with.
+    LeftAlone(Box<RebuildStatus>),
+    /// Generations of these projections that do not serve, and that nothing will become of.
+    Left(Vec<String>),
+}
+
+/// What was begun of rebuilds and not ended, where there is something; waits a while for a sign
+/// of life.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn unfinished(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+pub async fn unfinished(store: &dyn Store) -> Result<Option<Unfinished>, StoreError> {
+    let status = status(store).await?;
+    if status.is_under_way() {
+        let is_abandoned = is_abandoned(store, &status).await?;
+        return Ok(is_abandoned.then(|| Unfinished::LeftAlone(Box::new(status))));
+    }
     let rows = store.query(SELECT_BUILDING, vec![]).await?;
-    rows.iter()
-        .map(|row| row.text(0).map(str::to_owned))
-        .collect()
+    let names = rows.iter().map(|row| row.text(0).map(str::to_owned));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    Ok((!names.is_empty()).then_some(Unfinished::Left(names)))
 }

@@ -31,6 +31,7 @@ mod peers;
 mod projections;
 mod proofs;
 mod readme;
+mod rebuilds;
 mod snapshots;
 mod support;
 
@@ -58,6 +59,7 @@ fn cases() -> Vec<Case> {
         projections::trials(),
         proofs::trials(),
         readme::trials(),
+        rebuilds::trials(),
         snapshots::trials(),
     ]
     .into_iter()

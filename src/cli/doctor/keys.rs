@@ -21,7 +21,7 @@ pub async fn root_key(place: &Place, store: &Arc<dyn Store>) -> Result<Vec<Findi
     let has_one = match Keyring::has_root_key(&**store).await {
         Ok(has_one) => has_one,
         // The table is not there: what is wrong with the schema is told with it.
-        Err(StoreError::Failed { .. }) => false,
+        Err(StoreError::NotMigrated { .. }) => false,
         Err(error) => return Err(error.into()),
     };
     let root = match root_key::present(place) {

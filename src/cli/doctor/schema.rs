@@ -11,7 +11,7 @@ pub async fn version(store: &dyn Store) -> Result<Option<Finding>, Failure> {
     let known = Schema::expected(store.kind()).version;
     let found = match schema::migrations(store).await {
         Ok(migrations) => migrations.last().copied().unwrap_or(0),
-        Err(StoreError::Failed { .. }) => 0,
+        Err(StoreError::NotMigrated { .. }) => 0,
         Err(error) => return Err(error.into()),
     };
     Ok(match found.cmp(&known) {
