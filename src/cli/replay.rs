@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     journal::stores::{
-        Store, StoreError, StoreKind,
+        self, Store, StoreError, StoreKind,
         schema::{self, Schema},
         sqlite::SqliteStore,
     },
     projections::{
         self, CheckReport, Difference, Engine, FoldedInto, Pace, Progress, Projections, Rebuild,
-        RebuildState, Rebuilt,
+        RebuildStatus, Rebuilt,
     },
 };
 
@@ -34,8 +34,8 @@ use crate::{
 const SHOWN_CHARACTERS: usize = 400;
 /// How often to look how far the server is.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long to wait for a server to take up what it was asked for.
-const TAKE_UP_MAX: Duration = Duration::from_secs(20);
+/// How long a server may show no sign of life before it is looked whether there is one.
+const SILENCE_MAX: Duration = Duration::from_secs(8);
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -97,9 +97,14 @@ async fn rebuild(arguments: &Arguments, place: &Place, output: Output) -> Result
         is_alone: false,
     };
     let started = Instant::now();
-    let rebuilt = match writing(place).await? {
-        Some(store) => here(&*store, &names, pace).await?,
-        None => by_the_server(place, &names, pace).await?,
+    let rebuilt = loop {
+        if let Some(store) = writing(place).await? {
+            break here(&*store, &names, pace).await?;
+        }
+        // Where the server ends before it is done, it is gone on with here.
+        if let Some(rebuilt) = by_the_server(place, &names, pace).await? {
+            break rebuilt;
+        }
     };
     let done = Done {
         names,
@@ -164,49 +169,72 @@ async fn here(store: &dyn Store, names: &[&str], pace: Pace) -> Result<Rebuilt, 
     Ok(rebuilt)
 }
 
-/// Asks the server that writes the store, and follows how far it is.
-async fn by_the_server(place: &Place, names: &[&str], pace: Pace) -> Result<Rebuilt, Failure> {
+/// Asks the server that writes the store, and follows how far it is; none where the server has
+/// ended before it was done.
+async fn by_the_server(
+    place: &Place,
+    names: &[&str],
+    pace: Pace,
+) -> Result<Option<Rebuilt>, Failure> {
     let store = place.open_beside().await?;
     let id = projections::ask(&*store, names, pace).await?;
     announce!("the process that serves from this store does it; `crewlog replay --cancel` ends it");
-    let (started, mut began_at) = (Instant::now(), None);
     let mut meter = Meter::start("replaying");
-    let ended = loop {
+    let ended = follow(&*store, place, &id, &mut meter).await;
+    meter.finish();
+    let Some(ended) = ended? else {
+        return Ok(None);
+    };
+    // Another that was begun since has taken its place: then it was over.
+    if ended.id == id && !ended.is_done() {
+        return Err(Failure::could_not_run(ended.outcome));
+    }
+    Ok(Some(Rebuilt {
+        position: stores::head(&*store).await?.position,
+        began_at: 0,
+        repaired: ended.repaired(),
+    }))
+}
+
+/// Shows how far it is until it is over; none where nobody is there any more who works on it.
+async fn follow(
+    store: &dyn Store,
+    place: &Place,
+    id: &str,
+    meter: &mut Meter,
+) -> Result<Option<RebuildStatus>, Failure> {
+    let started = Instant::now();
+    let (mut last, mut moved_at) = (projections::status(store).await?, started);
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let status = projections::status(&*store).await?;
+        let status = projections::status(store).await?;
         if status.id != id || !status.is_under_way() {
-            break status;
+            return Ok(Some(status));
         }
-        if status.state == RebuildState::Asked && started.elapsed() > TAKE_UP_MAX {
-            meter.finish();
-            if projections::withdraw(&*store, &id).await? {
+        if !status.is_as_before(&last) {
+            (last, moved_at) = (status.clone(), Instant::now());
+        }
+        if moved_at.elapsed() > SILENCE_MAX {
+            // Whoever wrote the store has ended, or does something else.
+            if writing(place).await?.is_some() {
+                return Ok(None);
+            }
+            if projections::withdraw(store, id).await? {
                 return Err(Failure::could_not_run(
                     "the process that writes this store does not take it up; is it a server of \
                      this version?",
                 ));
             }
-            meter = Meter::start("replaying");
+            moved_at = Instant::now();
         }
         if status.head > 0 {
-            began_at.get_or_insert(status.position);
             meter.show(Progress {
                 position: status.position,
                 head: status.head,
                 elapsed: started.elapsed(),
             });
         }
-    };
-    meter.finish();
-    // Another that was begun since has taken its place: then it was over.
-    if ended.id == id && !ended.is_done() {
-        return Err(Failure::could_not_run(ended.outcome));
     }
-    let position = crate::journal::stores::head(&*store).await?.position;
-    Ok(Rebuilt {
-        position,
-        began_at: 0,
-        repaired: ended.repaired(),
-    })
 }
 
 impl Done {

@@ -528,8 +528,11 @@ impl Service {
             let words = "no checkpoint can be made; this process's own log says why";
             problems.push(words.to_owned());
         }
-        let index = audit_index::state(&**self.journal.store());
-        let index = tokio::time::timeout(READINESS_WAIT, index).await;
+        let store = &**self.journal.store();
+        let (index, rebuild) = tokio::join!(
+            tokio::time::timeout(READINESS_WAIT, audit_index::state(store)),
+            tokio::time::timeout(READINESS_WAIT, crate::projections::status(store)),
+        );
         let indexed = match index {
             Ok(Ok(state)) => state.position,
             // That the store cannot be read is told above.
@@ -538,8 +541,6 @@ impl Service {
         if let Some(why) = self.superseded() {
             problems.push(format!("{why}; this process stops"));
         }
-        let rebuild = crate::projections::status(&**self.journal.store());
-        let rebuild = tokio::time::timeout(READINESS_WAIT, rebuild).await;
         let rebuild = rebuild.ok().and_then(Result::ok);
         let names = crate::projections::names();
         let position_of = |name| match name {

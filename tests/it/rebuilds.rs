@@ -44,6 +44,12 @@ pub fn trials() -> Vec<Case> {
         both("rebuilds", "into_another_database", into),
         both("rebuilds", "two_in_one_process", in_process),
         both("rebuilds", "the_page_is_true", page),
+        on(
+            &[StoreKind::Sqlite],
+            "rebuilds",
+            "the_server_dies_and_the_command_goes_on",
+            server_dies,
+        ),
         on(&postgres, "rebuilds", "a_newer_fold_takes_over", newer_fold),
         on(
             &postgres,
@@ -407,6 +413,26 @@ async fn refused(store: StoreUnderTest) {
     .await;
     ended.expect(0);
     assert!(server.terminate().await.success(), "{}", server.logs());
+}
+
+async fn server_dies(store: StoreUnderTest) {
+    let mut server = Server::start(&store).await;
+    let load = Load::begin(&server, 2, seed()).await;
+    grown(&load, &server, 60).await;
+    let per_second = slowly(&store, 6).await;
+    let arguments = ["replay", "--events-per-second", &per_second];
+    let (ended, ()) = tokio::join!(ends(&store, &arguments), async {
+        wait_until(&store, "some of it", |status| status.position > 0).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        server.kill().await;
+    });
+    let ended = ended.expect(0);
+    assert!(
+        ended.stderr.contains("going on with a rebuild"),
+        "{ended:?}"
+    );
+    nothing_is_left(&store).await;
+    run(crewlog_on(&store, &["replay", "--check"])).expect(0);
 }
 
 async fn repaired(store: StoreUnderTest) {

@@ -129,7 +129,7 @@ impl RebuildStatus {
     }
 
     /// Whether the same process has it, and has shown no sign of life since.
-    fn is_as_before(&self, before: &Self) -> bool {
+    pub fn is_as_before(&self, before: &Self) -> bool {
         (&self.id, self.state, &self.owner, self.beats)
             == (&before.id, before.state, &before.owner, before.beats)
     }

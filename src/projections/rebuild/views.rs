@@ -43,10 +43,20 @@ pub(super) fn serve(
             "CREATE VIEW"
         }
     };
-    let create = format!("{create} {view} AS SELECT {columns} FROM {table}");
-    statements.push(Statement::new(create, []));
-    statements.push(drop_view(&for_people(name)));
-    statements.push(for_people_over(name, &table));
+    statements.push(Statement::new(
+        format!("{create} {view} AS SELECT {columns} FROM {table}"),
+        [],
+    ));
+    // Views that people have made over this one keep it from being dropped, and not from this.
+    if kind == StoreKind::Sqlite || before != Some(version) {
+        statements.push(drop_view(&for_people(name)));
+    }
+    let columns = columns_for_people_of(name);
+    let view = for_people(name);
+    statements.push(Statement::new(
+        format!("{create} {view} AS SELECT {columns} FROM {table}"),
+        [],
+    ));
     statements
 }
 
@@ -81,20 +91,15 @@ fn for_people(name: &str) -> String {
     format!("crewlog_{name}")
 }
 
-fn for_people_over(name: &str, table: &str) -> Statement {
+fn columns_for_people_of(name: &str) -> String {
     let columns: Vec<_> = columns_for_people(name)
         .iter()
         .map(|column| format!("document ->> '{column}' AS \"{column}\""))
         .collect();
-    let columns = match columns.as_slice() {
+    match columns.as_slice() {
         [] => "*".to_owned(),
         columns => format!("key, position, {}", columns.join(", ")),
-    };
-    let view = for_people(name);
-    Statement::new(
-        format!("CREATE VIEW {view} AS SELECT {columns} FROM {table}"),
-        [],
-    )
+    }
 }
 
 /// The members of a projection's documents that are not sealed and not nested.
