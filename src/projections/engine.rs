@@ -520,7 +520,9 @@ impl Engine {
                 ..Pace::default()
             };
             match Rebuild::begin(store, projections, &outdated, pace).await {
-                Ok(rebuild) => drop(rebuild.run(store, &mut progress).await?),
+                Ok(rebuild) => {
+                    rebuild.run(store, &mut progress).await?;
+                }
                 Err(EngineError::Underway(_)) => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
                 Err(error) => return Err(error),
             }
