@@ -146,7 +146,7 @@ async fn settings(cluster: Cluster) {
             "ALTER SYSTEM SET full_page_writes = off".to_owned(),
         ),
     ] {
-        server.behind_its_back(&[change.clone()]).await;
+        server.behind_its_back(std::slice::from_ref(&change)).await;
         server
             .behind_its_back(&["SELECT pg_reload_conf()".to_owned()])
             .await;
