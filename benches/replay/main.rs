@@ -4,9 +4,11 @@
 //! `cargo bench --bench replay` writes a log of `CREWLOG_BENCH_EVENTS` events (default
 //! 100,000) to a SQLite file and to a PostgreSQL of its own, and runs all sides in turn,
 //! `CREWLOG_BENCH_ROUNDS` (default 5) times. `CREWLOG_BENCH_ONLY` names a side to run alone,
-//! for a profiler. Then it starts the program on an empty log and
+//! for a profiler. Beside that it looks at what a rebuild under way costs those who write
+//! (`CREWLOG_BENCH_SECONDS` a side and round, default 5). Then it starts the program on an empty log and
 //! on this one, and looks at how long that takes and how much memory it holds.
 
+mod beside;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod peer;
@@ -18,7 +20,11 @@ mod support;
 
 use std::sync::Arc;
 
-use crewlog::{journal::stores::Store, projections, service};
+use crewlog::{
+    journal::stores::Store,
+    projections::{self, Pace, Projections, Rebuild},
+    service,
+};
 use futures::future::BoxFuture;
 use harness::{Place, Taken, median, setting, taken};
 use support::postgres::{Cluster, Durability};
@@ -44,6 +50,7 @@ async fn run(cluster: &Cluster) {
         let store = place.open().await;
         harness::log::fill(store.clone(), events).await;
         compare(place, &store).await;
+        beside::measure(place, &store).await;
         store.close().await;
     }
     println!();
@@ -116,9 +123,16 @@ async fn sides(place: &Place, store: &Arc<dyn Store>) -> Vec<(&'static str, Side
             "`replay` (everything rebuilt)",
             side(store, |store| {
                 Box::pin(async move {
-                    let names = projections::names();
-                    let rebuilt = projections::rebuild(&*store, &names, |_| {}).await;
-                    rebuilt.expect("it is rebuilt")
+                    // As the command does where no server runs.
+                    let pace = Pace {
+                        is_alone: true,
+                        ..Pace::default()
+                    };
+                    let (names, all) = (projections::names(), Projections::default());
+                    let rebuild = Rebuild::begin(&*store, &all, &names, pace).await;
+                    let rebuild = rebuild.expect("nothing else is under way");
+                    let rebuilt = rebuild.run(&*store, &mut |_| {}).await;
+                    rebuilt.expect("it is rebuilt").position
                 })
             }),
         ),

@@ -15,6 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{app::Edge, problem::Problem};
 use crate::{
     journal::stores::FORMAT,
+    projections::RebuildStatus,
     service::{Readiness, Service},
 };
 
@@ -50,6 +51,37 @@ pub struct ReadinessBody {
     position: u64,
     queue: QueueBody,
     projections: Vec<ProjectionBody>,
+    /// The rebuild of projections that is under way, where one is.
+    rebuild: Option<RebuildBody>,
+}
+
+/// How far a rebuild of projections has come.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Rebuild)]
+pub struct RebuildBody {
+    projections: Vec<String>,
+    /// `asked`, `running`, `swapped` (the new tables serve, and the old ones are removed) or
+    /// `cancelled`.
+    #[schema(example = "running")]
+    state: &'static str,
+    position: u64,
+    /// The position to reach.
+    head: u64,
+    entries_per_second: u64,
+    seconds_left: Option<u64>,
+}
+
+impl From<RebuildStatus> for RebuildBody {
+    fn from(status: RebuildStatus) -> Self {
+        Self {
+            state: status.state.name(),
+            position: status.position,
+            head: status.head,
+            entries_per_second: status.per_second,
+            seconds_left: status.seconds_left(),
+            projections: status.names,
+        }
+    }
 }
 
 /// The writer's queue.
@@ -91,6 +123,7 @@ impl From<Readiness> for ReadinessBody {
                 capacity: readiness.queue_capacity,
             },
             projections: projections.collect(),
+            rebuild: readiness.rebuild.map(RebuildBody::from),
         }
     }
 }

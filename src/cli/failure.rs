@@ -109,6 +109,9 @@ impl From<EngineError> for Failure {
             | EngineError::Newer { .. }
             | EngineError::Older(_)
             | EngineError::Busy
+            | EngineError::Underway(_)
+            | EngineError::Cancelled
+            | EngineError::NotThatFar { .. }
             | EngineError::Unknown(..) => Self::CouldNotRun(error.to_string()),
         }
     }

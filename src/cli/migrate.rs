@@ -4,39 +4,32 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::{Failure, Outcome, Output, Place};
+use super::{Failure, Outcome, Output, Place, serve};
 use crate::{
-    journal::stores::{self, Store, StoreError},
+    journal::stores::{self, schema},
     projections::Engine,
 };
-
-const SELECT_MIGRATIONS: &str = "
-SELECT CAST(version AS BIGINT)
-  FROM _sqlx_migrations
- ORDER BY version";
 
 /// Migrates and prints what was done.
 ///
 /// # Errors
-/// When the store cannot be opened or filled, or is being served while it must be filled.
+/// When the store cannot be opened or filled.
 pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     let before = match place.open_for_reading().await {
         Ok(store) => {
-            let versions = versions(&*store).await;
+            let versions = schema::migrations(&*store).await;
             store.close().await;
             versions?
         }
         // A store that is not there yet, or cannot be opened: opening it for writing tells.
         Err(_) => Vec::new(),
     };
-    let alone = place.alone().await?;
+    // While nobody serves, nobody shall begin to.
+    let _alone = place.alone().await?;
     let store = place.open_for_writing().await?;
-    let after = versions(&*store).await?;
+    let after = schema::migrations(&*store).await?;
     let filled = Engine::outdated(&*store).await?;
-    if !filled.is_empty() && alone.is_none() {
-        return Err(must_be_alone(&filled));
-    }
-    Engine::open(&*store).await?;
+    serve::prepare(&*store).await?;
     let position = stores::head(&*store).await?.position;
     let applied: Vec<_> = after
         .iter()
@@ -74,18 +67,4 @@ pub async fn run(place: Place, output: Output) -> Result<Outcome, Failure> {
     store.close().await;
     output.result(&json, &text)?;
     Ok(Outcome::Fine)
-}
-
-/// What to say where projections must be filled while others write.
-pub fn must_be_alone(outdated: &[&str]) -> Failure {
-    Failure::could_not_run(format!(
-        "this version must first fill the projections {}, and a server is serving from this \
-         database; stop the servers first",
-        outdated.join(", ")
-    ))
-}
-
-async fn versions(store: &dyn Store) -> Result<Vec<i64>, StoreError> {
-    let rows = store.query(SELECT_MIGRATIONS, vec![]).await?;
-    rows.iter().map(|row| row.integer(0)).collect()
 }

@@ -9,6 +9,7 @@
 mod audit;
 mod completions;
 mod demo;
+mod doctor;
 mod environment;
 mod failure;
 mod keys;
@@ -111,6 +112,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Show the keys that checkpoints of the log are verified with, or rotate them
     Keys(keys::Arguments),
+    /// Look for what is wrong with an installation, and say what to do about it
+    Doctor(doctor::Arguments),
     /// Print the OpenAPI document
     Openapi,
     /// Print a completion script for a shell
@@ -170,6 +173,7 @@ async fn run(line: CommandLine) -> Result<Outcome, Failure> {
         },
         Command::Audit(arguments) => audit::run(arguments, place()?, output).await,
         Command::Keys(arguments) => keys::run(arguments, place()?, output).await,
+        Command::Doctor(arguments) => doctor::run(arguments, place()?, output).await,
         Command::Openapi => openapi::run(output),
         Command::Completions(arguments) => completions::run(arguments, output),
     }

@@ -15,7 +15,7 @@ use super::{
     environment::{Setting, secret_file, setting},
 };
 use crate::journal::stores::{
-    Store,
+    Store, StoreError,
     postgres::{PostgresStore, ServingLock},
     sqlite::SqliteStore,
 };
@@ -57,6 +57,23 @@ impl Place {
             folder,
             database_url,
         })
+    }
+
+    /// The store at a URL: a database of PostgreSQL, or `sqlite://` and a data folder.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn at(url: &str) -> Result<Self, Failure> {
+        match url.strip_prefix("sqlite://") {
+            Some("") => Err(Failure::used_wrongly(
+                "the URL names no folder; it looks like sqlite:///var/lib/crewlog",
+            )),
+            Some(folder) => Ok(Self {
+                folder: folder.into(),
+                database_url: None,
+            }),
+            None => Self::of(PathBuf::new(), Some(url.to_owned())),
+        }
     }
 
     /// The data folder.
@@ -129,9 +146,28 @@ impl Place {
     /// # Errors
     /// When there is none, or it cannot be opened.
     pub async fn open_for_reading(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(self.reach().await?)
+    }
+
+    /// The same for who is interested in what is wrong.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn reach(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self.database_url() {
             Some(url) => Arc::new(PostgresStore::open_for_reading(url).await?),
             None => Arc::new(SqliteStore::open_for_reading(&self.folder).await?),
+        })
+    }
+
+    /// Opens the store for a few words beside whoever writes it: see [`SqliteStore::open_beside`].
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be opened.
+    pub async fn open_beside(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(match self.database_url() {
+            Some(url) => Arc::new(PostgresStore::open_for_reading(url).await?),
+            None => Arc::new(SqliteStore::open_beside(&self.folder).await?),
         })
     }
 

@@ -21,7 +21,7 @@ use crate::journal::{
 
 const NAME: &str = "CREWLOG_ROOT_KEY";
 /// In the data folder.
-const FILE: &str = "root.key";
+pub const FILE: &str = "root.key";
 
 /// The root key of a store; a new store gets a new one.
 ///

@@ -23,21 +23,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Failure, Outcome, Output, Place, demo, environment::refuse_open_to_others, logging::announce,
-    migrate, root_key,
+    progress::Meter, root_key,
 };
 use crate::{
     api::{self, EdgeSettings, server::Door, tls::Identity},
     journal::{
         Source, SystemSource,
-        stores::{Store, postgres::ServingLock},
+        stores::{self, Store, postgres::ServingLock},
     },
-    projections::Engine,
+    projections::{Engine, Projections},
     proofs::note::{Origin, VerifierKey},
     service::{
         PUBLISH_EVERY_SECONDS, PublishTo, Publishing, SIGN_UPS_AN_HOUR, Service, ServiceSettings,
         plans::Catalogue,
     },
 };
+
+/// How often to look whether all parts of the server still run, and may.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long to wait while another process migrates or replays.
 const PREPARING_WAIT: Duration = Duration::from_secs(60);
@@ -194,7 +197,12 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let identity = arguments.identity()?;
     let listener = listen(arguments.listen).await?;
     let address = local_address(&listener)?;
-    let (store, lock) = open(&place).await?;
+    let (store, lock) = tokio::select! {
+        opened = open(&place) => opened?,
+        name = stop.next() => {
+            return Err(Failure::could_not_run(format!("stopped before it could serve ({name})")));
+        }
+    };
     let source: Arc<dyn Source> = Arc::new(SystemSource);
     let edge = arguments.edge()?;
     let root = root_key::of(&place, &*store, &*source).await?;
@@ -306,21 +314,32 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     })
 }
 
-/// Opens the store. Whoever is first on a PostgreSQL prepares it alone; the others wait for that,
-/// and find it prepared.
+/// Opens the store, and makes ready what this version reads: beside servers of an older version,
+/// which serve until it is. Whoever is first on a PostgreSQL prepares it alone.
 async fn open(place: &Place) -> Result<(Arc<dyn Store>, Option<ServingLock>), Failure> {
     if let Some(alone) = place.alone().await? {
         let store = place.open_for_writing().await?;
-        Engine::open(&*store).await?;
+        prepare(&*store).await?;
         return Ok((store, alone.share().await?));
     }
     let url = place.database_url().unwrap_or_default();
     let lock = ServingLock::together(url, PREPARING_WAIT).await?;
     let store = place.open_for_writing().await?;
-    match Engine::outdated(&*store).await?.as_slice() {
-        [] => Ok((store, Some(lock))),
-        outdated => Err(migrate::must_be_alone(outdated)),
-    }
+    prepare(&*store).await?;
+    Ok((store, Some(lock)))
+}
+
+/// Makes the projections ready that this version reads.
+///
+/// # Errors
+/// When a newer version writes the store, or it cannot be read or written.
+pub async fn prepare(store: &dyn Store) -> Result<(), Failure> {
+    stores::head(store).await?;
+    let mut meter = Meter::start("filling what this version reads");
+    let projections = Projections::default();
+    let prepared = Engine::prepare(store, &projections, |progress| meter.show(progress)).await;
+    meter.finish();
+    Ok(prepared?)
 }
 
 /// Ends when the lock is lost for good; never, where there is none.
@@ -356,6 +375,7 @@ struct Serving {
     stopping: CancellationToken,
     server: JoinHandle<()>,
     due: JoinHandle<()>,
+    rebuilding: JoinHandle<()>,
     proving: JoinHandle<String>,
 }
 
@@ -372,6 +392,7 @@ impl Serving {
         let server = api::server::serve(listener, app, door, stopping.clone());
         Ok(Self {
             due: tokio::spawn(service.clone().keep_doing_what_is_due()),
+            rebuilding: tokio::spawn(service.clone().keep_rebuilding()),
             proving: tokio::spawn(service.clone().keep_proving()),
             server: tokio::spawn(server),
             service,
@@ -387,12 +408,16 @@ impl Serving {
             {
                 return Failure::could_not_run(refusal);
             }
-            if self.due.is_finished() || self.server.is_finished() {
+            if let Some(why) = self.service.superseded() {
+                return Failure::could_not_run(why);
+            }
+            if self.due.is_finished() || self.rebuilding.is_finished() || self.server.is_finished()
+            {
                 return Failure::could_not_run(
                     "a part of the server ended by itself; the log above says why",
                 );
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -408,6 +433,8 @@ impl Serving {
             self.server.abort();
         }
         self.due.abort();
+        // What it has begun is gone on with.
+        self.rebuilding.abort();
         self.proving.abort();
         let left = limit.saturating_sub(started.elapsed());
         match self.service.stop(left).await {

@@ -28,7 +28,7 @@ mod writer;
 use std::{
     any::Any,
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -189,6 +189,9 @@ pub enum SubmitError {
     Fault(String),
 }
 
+/// What is wrong where a newer version writes the log: that does not pass.
+const NEWER: &str = "a newer version of crewlog writes this log";
+
 /// Defects that are told; further ones are in the log of the process.
 const DEFECTS_TOLD: usize = 20;
 /// What is wrong.
@@ -228,8 +231,8 @@ impl From<&StoreError> for Trouble {
                 detail,
             ),
             StoreError::Damaged { .. } => Self::damaged(&detail),
+            StoreError::Newer { .. } => Self::new(NEWER, detail),
             StoreError::Failed { .. }
-            | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
             | StoreError::Row(_) => Self::of_writing(detail),
@@ -245,6 +248,8 @@ pub struct Status {
     /// What was met and does not pass by itself: a stream that cannot be read, a fold that
     /// fails. Told until the process is started again.
     defects: Mutex<BTreeSet<String>>,
+    /// Why this process must not write any more.
+    superseded: OnceLock<String>,
     /// When the store last said where the head is, and memory was there.
     heard: Mutex<Option<Instant>>,
 }
@@ -281,7 +286,15 @@ impl Status {
         *heard = (*heard).max(Some(at));
     }
 
+    /// Why this process must not write any more, where a newer version writes the log.
+    pub fn superseded(&self) -> Option<String> {
+        self.superseded.get().cloned()
+    }
+
     fn red(&self, trouble: Trouble) {
+        if trouble.words == NEWER {
+            self.superseded.get_or_init(|| trouble.detail.clone());
+        }
         *self.lock() = Some(trouble);
     }
 

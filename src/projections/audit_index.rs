@@ -8,7 +8,11 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use super::{EngineError, Found, audit::describe, engine::table_name};
+use super::{
+    EngineError, Found,
+    audit::describe,
+    engine::{read_name, table_name},
+};
 use crate::{
     domain::{Timestamp, event::Event, ids::WorkspaceId},
     journal::{
@@ -31,8 +35,6 @@ pub const STEP: u64 = 4_096;
 const ROW_BYTES: usize = 320;
 /// Events of the log that are looked at at once beyond the index.
 const TAIL_PAGE: u64 = 512;
-/// How often the table may be replaced by a rebuild while it is being read.
-const REPLACED_MAX: usize = 3;
 
 /// The row of the index for an event.
 pub fn row(event: &Recorded) -> AuditRow {
@@ -144,7 +146,9 @@ pub(super) fn create_table(kind: StoreKind, table: &str) -> Statement {
 /// ids: half as wide, and compared at once.
 pub(super) fn create_indexes(table: &str) -> Vec<Statement> {
     let index = |column| {
-        let sql = format!("CREATE INDEX {table}_by_{column} ON {table} ({column}_hash, position)");
+        let sql = format!(
+            "CREATE INDEX IF NOT EXISTS {table}_by_{column} ON {table} ({column}_hash, position)"
+        );
         Statement::new(sql, [])
     };
     ["workspace", "organization", "actor", "target"]
@@ -418,26 +422,11 @@ pub async fn positions(
     search: &Search,
     limit: u64,
 ) -> Result<Found<Vec<u64>>, EngineError> {
-    let mut tries = 1;
-    loop {
-        let state = state(store).await?;
-        match search_at(store, &state, search, limit).await {
-            Ok(value) => {
-                return Ok(Found {
-                    position: state.head,
-                    value,
-                });
-            }
-            // A rebuild has taken the table away in the midst of it.
-            Err(EngineError::Store(_))
-                if tries < REPLACED_MAX
-                    && self::state(store).await?.generation != state.generation =>
-            {
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let state = state(store).await?;
+    Ok(Found {
+        value: search_at(store, &state, search, limit).await?,
+        position: state.head,
+    })
 }
 
 /// How the store goes about a search of the index up to where it is: the lines of its plan.
@@ -455,7 +444,7 @@ pub async fn plan(
         first: Some(first).filter(|first| *first > 1),
         last: Some(last).filter(|last| *last < state.position),
     };
-    let (sql, parameters) = search.sql(&table_name(NAME, state.generation), bounds, limit);
+    let (sql, parameters) = search.sql(&read_name(NAME, VERSION), bounds, limit);
     let (explain, column) = match store.kind() {
         StoreKind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
         StoreKind::Postgres => ("EXPLAIN", 0),
@@ -501,7 +490,7 @@ async fn search_index(
     if wanted == 0 || range.is_empty() {
         return Ok(());
     }
-    let table = table_name(NAME, state.generation);
+    let table = read_name(NAME, VERSION);
     let first = Some(*range.start()).filter(|first| *first > 1);
     let last = Some(*range.end()).filter(|last| *last < state.position);
     for last in [last, Some(*range.end())] {
@@ -574,7 +563,7 @@ pub async fn last_acted(
     actors: &[String],
     through: u64,
 ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-    let table = table_name(NAME, state(store).await?.generation);
+    let table = read_name(NAME, VERSION);
     let mut acted = Vec::new();
     for actors in actors.chunks(512) {
         // Filled up to a power of two, so that few different statements are prepared.
@@ -629,7 +618,7 @@ pub async fn deeds(
     actors: &[String],
     through: u64,
 ) -> Result<Vec<Deed>, StoreError> {
-    let table = table_name(NAME, state(store).await?.generation);
+    let table = read_name(NAME, VERSION);
     let mut deeds = Vec::new();
     for actors in actors.chunks(256) {
         let size = actors.len().next_power_of_two();

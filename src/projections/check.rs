@@ -3,13 +3,16 @@
 //! Rows of the audit index are compared page by page, as the log is folded; documents at the end,
 //! from memory, or from a scratch database where memory had no room for them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    EngineError, Generations, Progress, audit_index,
-    engine::{Folder, head_position, serving, table_name},
+    EngineError, Progress, Projections, audit_index,
+    engine::{Folder, head_position, outdated, read_name, serving},
     filling::{Filling, Room, Unread},
     names,
 };
@@ -61,18 +64,12 @@ pub async fn check(
     scratch: &Path,
     mut progress: impl FnMut(Progress),
 ) -> Result<CheckReport, EngineError> {
-    let tables = serving(store).await?.into_iter();
-    let tables: Tables = tables
-        .map(|(name, (generation, _))| (name.clone(), table_name(&name, generation)))
-        .collect();
+    let projections = Projections::default();
+    let tables = tables(store, &projections).await?;
     // What the index has not come to by now it may or may not have when it is compared.
     let indexed = audit_index::state(store).await?.position;
-    let generations: Generations = names()
-        .into_iter()
-        .map(|name| (name.to_owned(), 1))
-        .collect();
     let room = Room::scratch(scratch, tables.get(audit_index::NAME).cloned());
-    let mut filling = Filling::new(store, Folder::new(generations).into(), room);
+    let mut filling = Filling::new(store, Folder::of_all(&projections).into(), room);
     let mut report = CheckReport {
         position: filling.catch_up(&mut progress).await?,
         ..CheckReport::default()
@@ -89,21 +86,35 @@ pub async fn check(
         report.rows.push((name.to_owned(), compared.rows));
     }
     // A difference counts only if it is none of what others have written meanwhile.
-    for _ in 0..LOOKS_MAX {
-        for pair in &mut differing {
-            pair.look(store, &tables, &filling).await?;
+    for pair in &mut differing {
+        if pair.differs(store, &tables, &mut filling, indexed).await? {
+            report.add(pair);
         }
-        differing.retain(|pair| pair.stored != pair.folded && !pair.is_to_come(indexed));
-        if differing.is_empty() || head_position(store).await? == report.position {
-            break;
-        }
-        report.position = filling.catch_up(&mut progress).await?;
     }
-    differing.into_iter().for_each(|pair| report.add(pair));
+    report.position = filling.position();
     Ok(report)
 }
 
-/// The tables that serve, by projection.
+/// What is read of each projection that serves.
+///
+/// # Errors
+/// When another version has made one: then another version must check it.
+async fn tables(store: &dyn Store, projections: &Projections) -> Result<Tables, EngineError> {
+    let (serving, versions) = (serving(store).await?, projections.versions());
+    for name in outdated(projections, &serving)? {
+        if serving.contains_key(name) {
+            return Err(EngineError::Older(name.to_owned()));
+        }
+    }
+    let tables = serving.into_keys().filter_map(|name| {
+        let version = *versions.get(name.as_str())?;
+        let table = read_name(&name, version);
+        Some((name, table))
+    });
+    Ok(tables.collect())
+}
+
+/// What is read of the projections that serve: one generation or the next, whichever serves.
 type Tables = BTreeMap<String, String>;
 
 /// How many rows were compared, and the keys of those that differ.
@@ -213,6 +224,46 @@ fn compare(stored: Vec<DocumentRow>, folded: Vec<DocumentRow>) -> Compared {
     }
 }
 
+/// The keys of documents that two tables have as something else, at most `limit` of them; what
+/// one of them has of later than `position` is left out.
+pub(super) async fn compare_tables(
+    store: &dyn Store,
+    left: &str,
+    right: &str,
+    position: u64,
+    limit: usize,
+) -> Result<Vec<String>, EngineError> {
+    let (mut differing, mut after) = (Vec::new(), String::new());
+    while differing.len() < limit {
+        let sql = format!("SELECT {COLUMNS} FROM {left} WHERE key > $1 ORDER BY key LIMIT {PAGE}");
+        let left = store.query(&sql, vec![after.as_str().into()]).await?;
+        let Some(last) = left.last() else {
+            break;
+        };
+        let last = last.text(0)?.to_owned();
+        let sql =
+            format!("SELECT {COLUMNS} FROM {right} WHERE key > $1 AND key <= $2 ORDER BY key");
+        let parameters = vec![after.into(), last.as_str().into()];
+        let right = store.query(&sql, parameters).await?;
+        let compare = move || {
+            let rows = |rows: Vec<Row>| rows.into_iter().map(document_row).collect();
+            let left: Result<Vec<_>, StoreError> = rows(left);
+            let right: Result<Vec<_>, StoreError> = rows(right);
+            let (mut left, right) = (left?, right?);
+            let newer: BTreeSet<_> = left
+                .extract_if(.., |row| row.position > position)
+                .map(|row| row.key)
+                .collect();
+            let keys = compare(left, right).keys.into_iter();
+            Ok::<_, StoreError>(keys.filter(|key| !newer.contains(key)).collect::<Vec<_>>())
+        };
+        differing.extend(beside(compare).await?);
+        after = last;
+    }
+    differing.truncate(limit);
+    Ok(differing)
+}
+
 const COLUMNS: &str = "key, workspace, parent, lookup, deadline, position, CAST(document AS TEXT)";
 
 fn document_row(mut row: Row) -> Result<DocumentRow, StoreError> {
@@ -249,39 +300,57 @@ impl Pair {
         }
     }
 
-    /// Looks at both as they are now.
-    async fn look(
+    /// Whether it differs, whatever others write meanwhile: what is stored says which position
+    /// changed it last, and up to that one the log is folded.
+    async fn differs(
         &mut self,
         store: &dyn Store,
         tables: &Tables,
-        filling: &Filling<'_>,
-    ) -> Result<(), EngineError> {
-        let table = tables.get(self.name);
-        match self.position() {
-            Some(position) => {
-                let events = store.read(events_span(position - 1, position)).await?;
-                let events = decoded(&events)?;
-                self.folded = shown_first(&audit_index::sheet(&events));
-                self.stored = match table {
-                    Some(table) => {
-                        let span = audit_index::span(table, position - 1, position);
-                        shown_first(&store.read(span).await?)
-                    }
-                    None => None,
-                };
-            }
-            None => {
-                let folded = filling.document(self.name, &self.key).await?;
-                self.folded = folded.as_ref().map(shown_document);
-                self.stored = match table {
-                    Some(table) => {
-                        let stored = one(store, table, &self.key).await?;
-                        stored.as_ref().map(shown_document)
-                    }
-                    None => None,
-                };
+        filling: &mut Filling<'_>,
+        indexed: u64,
+    ) -> Result<bool, EngineError> {
+        let table = tables.get(self.name).map(String::as_str);
+        if let Some(position) = self.position() {
+            self.look(store, table, position).await?;
+            return Ok(self.stored != self.folded && !self.is_to_come(indexed));
+        }
+        for _ in 0..LOOKS_MAX {
+            let stored = match table {
+                Some(table) => one(store, table, &self.key).await?,
+                None => None,
+            };
+            let head = head_position(store).await?;
+            // Of what is gone it is not known when it went.
+            let changed_at = stored.as_ref().map_or(head, |row| row.position.min(head));
+            filling.reach(changed_at, &mut |_| {}).await?;
+            let folded = filling.document(self.name, &self.key).await?;
+            let is_known = stored.is_some() || head == head_position(store).await?;
+            self.stored = stored.as_ref().map(shown_document);
+            self.folded = folded.as_ref().map(shown_document);
+            if self.stored == self.folded || is_known {
+                break;
             }
         }
+        Ok(self.stored != self.folded)
+    }
+
+    /// Looks at a row of the audit index, which never changes, and at its entry.
+    async fn look(
+        &mut self,
+        store: &dyn Store,
+        table: Option<&str>,
+        position: u64,
+    ) -> Result<(), EngineError> {
+        let events = store.read(events_span(position - 1, position)).await?;
+        let events = decoded(&events)?;
+        self.folded = shown_first(&audit_index::sheet(&events));
+        self.stored = match table {
+            Some(table) => {
+                let span = audit_index::span(table, position - 1, position);
+                shown_first(&store.read(span).await?)
+            }
+            None => None,
+        };
         Ok(())
     }
 
@@ -341,14 +410,14 @@ fn shown_first(sheet: &Sheet) -> Option<String> {
 }
 
 impl CheckReport {
-    fn add(&mut self, pair: Pair) {
+    fn add(&mut self, pair: &Pair) {
         self.differing += 1;
         if self.differences.len() < DIFFERENCES_TOLD {
             self.differences.push(Difference {
                 projection: pair.name.to_owned(),
-                key: pair.key,
-                stored: pair.stored,
-                folded: pair.folded,
+                key: pair.key.clone(),
+                stored: pair.stored.clone(),
+                folded: pair.folded.clone(),
             });
         }
     }

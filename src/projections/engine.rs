@@ -4,17 +4,18 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use lru::LruCache;
 
 use super::{
-    AnyDocument, AnyProjection, ApiKeys, CannotFold, Columns, Generations, KeyIndex, Projection,
-    all, api_keys::of_key, audit_index, rebuild,
+    AnyDocument, AnyProjection, ApiKeys, CannotFold, Columns, Generations, KeyIndex, Pace,
+    Progress, Projection, Projections, Rebuild, api_keys::of_key, audit_index, rebuild::views,
 };
 use crate::{
     domain::event::AGGREGATE_TYPES,
@@ -29,6 +30,9 @@ use crate::{
 
 /// How many documents are kept in memory between batches.
 const DOCUMENTS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+
+/// How often to look whether another process is done with what this one needs.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Why the projections cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,15 @@ pub enum EngineError {
     /// A rebuild that never catches up.
     #[error("the log grew faster than it could be folded; rebuild when less is written")]
     Busy,
+    /// Another rebuild is under way.
+    #[error("{0}")]
+    Underway(String),
+    /// It was cancelled, or another process has taken it over.
+    #[error("the rebuild was cancelled, or another process has taken it over")]
+    Cancelled,
+    /// A position that the log has not come to.
+    #[error("the log ends at position {head}; name one up to there")]
+    NotThatFar { head: u64 },
     /// A name that is no projection's.
     #[error("there is no projection {0}; there are: {1}")]
     Unknown(String, String),
@@ -76,7 +89,7 @@ impl From<ScanError> for EngineError {
 
 /// All folds, with the documents that were last in use.
 pub struct Folder {
-    projections: Vec<Box<dyn AnyProjection>>,
+    projections: Vec<Arc<dyn AnyProjection>>,
     audit: bool,
     generations: Generations,
 }
@@ -93,6 +106,9 @@ pub(super) struct Slot {
     pub document: Option<AnyDocument>,
     /// The position that changed it last; none while it is as it is stored.
     pub changed: Option<u64>,
+    /// The position that had changed it when it was read from a store: it has what happened up
+    /// to there. 0 where that is known without asking.
+    stored_at: u64,
 }
 
 impl Slot {
@@ -100,20 +116,34 @@ impl Slot {
         Self {
             document,
             changed: None,
+            stored_at: 0,
         }
+    }
+
+    /// Whether it was stored with what happened at a position.
+    fn has(&self, position: u64) -> bool {
+        position <= self.stored_at
     }
 }
 
 impl Folder {
     /// The folds of these generations; projections that are not named are left out.
-    pub(super) fn new(generations: Generations) -> Self {
-        let mut projections = all();
-        projections.retain(|projection| generations.contains_key(projection.name()));
+    pub(super) fn new(projections: &Projections, generations: Generations) -> Self {
+        let named = projections
+            .iter()
+            .filter(|projection| generations.contains_key(projection.name()));
         Self {
-            projections,
+            projections: named.cloned().collect(),
             audit: generations.contains_key(audit_index::NAME),
             generations,
         }
+    }
+
+    /// All folds, for what is stored nowhere or in tables of its own.
+    pub(super) fn of_all(projections: &Projections) -> Self {
+        let generations = projections.names().into_iter();
+        let generations = generations.map(|name| (name.to_owned(), 1));
+        Self::new(projections, generations.collect())
     }
 
     fn number(&self, name: &str) -> Option<usize> {
@@ -156,7 +186,8 @@ impl Folder {
             for keys in keys.chunks(1_024) {
                 let (placeholders, parameters) = padded(keys, 1);
                 let sql = format!(
-                    "SELECT key, CAST(document AS TEXT) FROM {} WHERE key IN ({placeholders})",
+                    "SELECT key, CAST(document AS TEXT), position
+                       FROM {} WHERE key IN ({placeholders})",
                     self.table(projection.name())
                 );
                 known.extend(
@@ -168,7 +199,11 @@ impl Folder {
                         .decode(row.text(1)?)
                         .map_err(|error| StoreError::Row(error.to_string()))?;
                     let key = (number, row.text(0)?.to_owned());
-                    known.insert(key, Slot::stored(Some(document)));
+                    let slot = Slot {
+                        stored_at: row.count(2)?,
+                        ..Slot::stored(Some(document))
+                    };
+                    known.insert(key, slot);
                 }
             }
         }
@@ -182,6 +217,10 @@ impl Folder {
                 for key in projection.keys(event) {
                     let at = (number, key);
                     let mut slot = known.get_mut(&at);
+                    // A rebuild that goes on meets documents that it had written already.
+                    if slot.as_ref().is_some_and(|slot| slot.has(event.position)) {
+                        continue;
+                    }
                     let document = slot.as_mut().and_then(|slot| slot.document.take());
                     let document = projection.fold(document, &at.1, event).map_err(|source| {
                         EngineError::Fold {
@@ -193,6 +232,7 @@ impl Folder {
                     let folded = Slot {
                         document,
                         changed: Some(event.position),
+                        stored_at: 0,
                     };
                     match slot {
                         Some(slot) => *slot = folded,
@@ -359,7 +399,7 @@ pub(super) fn create_indexes(name: &str, generation: i64) -> Vec<Statement> {
     }
     let index = |column: &str| {
         format!(
-            "CREATE INDEX {table}_by_{column} ON {table} ({column}, key) WHERE {column} IS NOT NULL"
+            "CREATE INDEX IF NOT EXISTS {table}_by_{column} ON {table} ({column}, key) WHERE {column} IS NOT NULL"
         )
     };
     ["parent", "lookup", "deadline"]
@@ -369,7 +409,11 @@ pub(super) fn create_indexes(name: &str, generation: i64) -> Vec<Statement> {
 
 /// The projections of a store, ready to be folded in its appends.
 pub struct Engine {
+    projections: Projections,
+    versions: BTreeMap<&'static str, i64>,
     folder: RwLock<Arc<Folder>>,
+    /// Why this process must not serve any more.
+    superseded: OnceLock<String>,
     /// Whether others may have let new generations serve.
     is_stale: AtomicBool,
     in_memory: Mutex<LruCache<DocumentKey, Option<AnyDocument>>>,
@@ -398,23 +442,22 @@ pub(super) async fn serving(store: &dyn Store) -> Result<BTreeMap<String, (i64, 
         .collect()
 }
 
-/// The version of a projection in this program.
-pub(super) fn known_versions() -> BTreeMap<&'static str, i64> {
-    let mut versions: BTreeMap<_, _> = all()
-        .iter()
-        .map(|projection| (projection.name(), projection.version()))
-        .collect();
-    versions.insert(audit_index::NAME, audit_index::VERSION);
-    versions
+/// What a projection that serves is read by: a view, so that it is one table or the next in
+/// whatever moment it is asked, and none that another version of the fold has made.
+pub(super) fn read_name(name: &str, version: i64) -> String {
+    format!("{name}_v{version}")
 }
 
 /// The projections that an older version has made, or that are not there.
 ///
 /// # Errors
 /// When a newer version has made one.
-fn outdated(serving: &BTreeMap<String, (i64, i64)>) -> Result<Vec<&'static str>, EngineError> {
+pub(super) fn outdated(
+    projections: &Projections,
+    serving: &BTreeMap<String, (i64, i64)>,
+) -> Result<Vec<&'static str>, EngineError> {
     let mut outdated = Vec::new();
-    for (name, known) in known_versions() {
+    for (name, known) in projections.versions() {
         match serving.get(name) {
             Some((_, found)) if *found == known => {}
             Some((_, found)) if *found > known => {
@@ -437,11 +480,53 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read or written, or a newer version made them.
     pub async fn open(store: &dyn Store) -> Result<Self, EngineError> {
-        let outdated = Self::outdated(store).await?;
-        if !outdated.is_empty() {
-            rebuild::rebuild(store, &outdated, |_| {}).await?;
+        Self::open_with(store, Projections::default()).await
+    }
+
+    /// The same with folds of one's own.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn open_with(
+        store: &dyn Store,
+        projections: Projections,
+    ) -> Result<Self, EngineError> {
+        Self::prepare(store, &projections, |_| {}).await?;
+        Self::with_what_serves(store, projections).await
+    }
+
+    /// Makes what is missing, and rebuilds what an older version made, beside whoever serves what
+    /// it made; waits where another process does that already.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn prepare(
+        store: &dyn Store,
+        projections: &Projections,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<(), EngineError> {
+        loop {
+            let mut outdated = outdated(projections, &serving(store).await?)?;
+            // Nor can be read what an early version has made, before there was a view of it.
+            outdated.extend(views::missing(store, projections).await?);
+            outdated.sort_unstable();
+            outdated.dedup();
+            if outdated.is_empty() {
+                return Ok(());
+            }
+            // Where one process writes, it does not yet.
+            let pace = Pace {
+                is_alone: true,
+                ..Pace::default()
+            };
+            match Rebuild::begin(store, projections, &outdated, pace).await {
+                Ok(rebuild) => {
+                    rebuild.run(store, &mut progress).await?;
+                }
+                Err(EngineError::Underway(_)) => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Err(error) => return Err(error),
+            }
         }
-        Self::open_for_reading(store).await
     }
 
     /// The projections that [`Engine::open`] would fill, because they are missing or an older
@@ -450,7 +535,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read, or a newer version made them.
     pub async fn outdated(store: &dyn Store) -> Result<Vec<&'static str>, EngineError> {
-        outdated(&serving(store).await?)
+        outdated(&Projections::default(), &serving(store).await?)
     }
 
     /// Takes the projections as they are.
@@ -458,21 +543,37 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub async fn open_for_reading(store: &dyn Store) -> Result<Self, EngineError> {
+        Self::with_what_serves(store, Projections::default()).await
+    }
+
+    async fn with_what_serves(
+        store: &dyn Store,
+        projections: Projections,
+    ) -> Result<Self, EngineError> {
         let generations = serving(store)
             .await?
             .into_iter()
             .map(|(name, (generation, _))| (name, generation));
+        let folder = Folder::new(&projections, generations.collect());
         Ok(Self {
-            folder: RwLock::new(Arc::new(Folder::new(generations.collect()))),
+            folder: RwLock::new(Arc::new(folder)),
+            versions: projections.versions(),
+            projections,
             is_stale: AtomicBool::new(false),
+            superseded: OnceLock::new(),
             in_memory: Mutex::new(LruCache::new(DOCUMENTS_IN_MEMORY)),
             keys: KeyIndex::default(),
         })
     }
 
-    /// The table that serves a projection.
+    /// What a projection is read by.
     pub fn table(&self, name: &str) -> String {
-        self.folder().table(name)
+        read_name(name, self.versions.get(name).copied().unwrap_or(0))
+    }
+
+    /// Why this process must not serve any more, where a newer version has taken over.
+    pub fn superseded(&self) -> Option<&str> {
+        self.superseded.get().map(String::as_str)
     }
 
     fn folder(&self) -> Arc<Folder> {
@@ -488,13 +589,17 @@ impl Engine {
         }
         let serving = serving(store).await?;
         // What another version lets serve is not this one's to write.
-        if let Some(name) = outdated(&serving)?.first() {
+        let outdated = outdated(&self.projections, &serving);
+        if let Err(newer @ EngineError::Newer { .. }) = &outdated {
+            self.superseded.get_or_init(|| newer.to_string());
+        }
+        if let Some(name) = outdated?.first() {
             return Err(EngineError::Older((*name).to_owned()));
         }
         let generations = serving
             .into_iter()
             .map(|(name, (generation, _))| (name, generation));
-        let folder = Arc::new(Folder::new(generations.collect()));
+        let folder = Arc::new(Folder::new(&self.projections, generations.collect()));
         let mut present = self.folder.write().unwrap_or_else(PoisonError::into_inner);
         *present = folder.clone();
         self.is_stale.store(false, Ordering::Release);

@@ -13,16 +13,16 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use super::{
-    AnyDocument, EngineError, Progress, audit_index,
+    AnyDocument, EngineError, Progress, Projections, audit_index,
     check::{all_of, one},
     engine::{DocumentKey, Folder, Known, head_position},
-    rebuild::begin,
+    rebuild::{Owner, create},
 };
 use crate::journal::{
     Recorded, beside,
     stores::{
-        AuditRows, DocumentChanges, DocumentRow, Sheet, Store, StoreError, decoded, events_span,
-        sqlite::SqliteStore,
+        AuditRows, DocumentChanges, DocumentRow, Sheet, Statement, Store, StoreError, decoded,
+        events_span, sqlite::SqliteStore,
     },
 };
 
@@ -32,6 +32,8 @@ const PAGE: u64 = 1_000;
 const DOCUMENTS_IN_MEMORY: usize = 200_000;
 /// Documents that are written at once.
 const DOCUMENTS_AT_ONCE: usize = 5_000;
+/// The same where others wait until they are.
+const DOCUMENTS_AT_ONCE_BESIDE: usize = 500;
 /// Pages of audit rows that are written at once.
 const AUDIT_PAGES_AT_ONCE: usize = 8;
 
@@ -39,8 +41,9 @@ const AUDIT_PAGES_AT_ONCE: usize = 8;
 pub(super) enum Room<'a> {
     /// There is none: everything stays in memory, and audit rows are forgotten.
     None,
-    /// The tables of the generations that are filled.
-    Here(&'a dyn Store),
+    /// The tables of the generations that are filled: of a rebuild, where it is one that others
+    /// may cancel or take over.
+    Here(&'a dyn Store, Option<Owner>),
     /// Tables in a folder, made when they are needed; audit rows are compared with those of a
     /// table instead, where there is one.
     Scratch {
@@ -69,6 +72,10 @@ pub(super) struct Filling<'a> {
     documents: Documents,
     /// The last position folded.
     position: u64,
+    /// Whether others wait for as long as something is written.
+    keeps_others_waiting: bool,
+    /// Up to where documents and audit rows had been written by a rebuild that this goes on with.
+    written: Written,
     /// Positions whose audit rows are not those of the table that they are compared with.
     pub differing: Vec<u64>,
     started: Instant,
@@ -87,6 +94,13 @@ fn pages(position: u64, head: u64) -> impl Iterator<Item = Page> {
         after,
         through: head.min(after + PAGE),
     })
+}
+
+/// Up to where something has been written before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    documents: u64,
+    audit: u64,
 }
 
 /// What waits for a page to be folded, and whom it then lets go on.
@@ -127,8 +141,60 @@ impl<'a> Filling<'a> {
                 is_written: false,
             },
             position: 0,
+            keeps_others_waiting: false,
+            written: Written::default(),
             differing: Vec::new(),
             started: Instant::now(),
+        }
+    }
+
+    /// Writes little at once, as others wait meanwhile.
+    pub fn writes_little_at_once(&mut self) {
+        self.keeps_others_waiting = true;
+    }
+
+    /// Goes on where everything up to these positions has been written: documents may have been
+    /// further, which each of them says itself.
+    pub fn goes_on(&mut self, documents: u64, audit: u64) {
+        self.written = Written { documents, audit };
+        self.position = match self.folder.has_audit() {
+            true => documents.min(audit),
+            false => documents,
+        };
+        self.documents.is_all_known = false;
+        self.documents.is_written = true;
+    }
+
+    /// Folds at most this many events; answers whether there were any.
+    ///
+    /// # Errors
+    /// As [`Filling::catch_up`].
+    pub async fn advance(
+        &mut self,
+        events: u64,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<bool, EngineError> {
+        let head = head_position(self.log).await?;
+        if head <= self.position {
+            return Ok(false);
+        }
+        self.up_to(head.min(self.position + events), head, progress)
+            .await?;
+        Ok(true)
+    }
+
+    /// Folds up to a position, and not beyond it.
+    ///
+    /// # Errors
+    /// As [`Filling::catch_up`].
+    pub async fn reach(
+        &mut self,
+        position: u64,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), EngineError> {
+        match position > self.position {
+            true => self.up_to(position, position, progress).await,
+            false => Ok(()),
         }
     }
 
@@ -146,12 +212,13 @@ impl<'a> Filling<'a> {
             if head <= self.position {
                 return Ok(self.position);
             }
-            self.up_to(head, progress).await?;
+            self.up_to(head, head, progress).await?;
         }
     }
 
     async fn up_to(
         &mut self,
+        through: u64,
         head: u64,
         progress: &mut impl FnMut(Progress),
     ) -> Result<(), EngineError> {
@@ -159,7 +226,7 @@ impl<'a> Filling<'a> {
         let documents = std::mem::take(&mut self.documents);
         // Nobody else has the other end of it.
         let _ = first.send(documents);
-        let turns: Vec<_> = pages(self.position, head)
+        let turns: Vec<_> = pages(self.position, through)
             .map(|page| {
                 let (next, after) = oneshot::channel();
                 let mine = std::mem::replace(&mut last, after);
@@ -184,7 +251,7 @@ impl<'a> Filling<'a> {
                 differing.extend(done.differing);
                 if let Some(audit) = done.audit {
                     // Where nobody takes it, writing has failed, which says why.
-                    let _ = sender.send(audit).await;
+                    let _ = sender.send((done.through, audit)).await;
                 }
             }
             Ok::<_, EngineError>(())
@@ -192,7 +259,7 @@ impl<'a> Filling<'a> {
         tokio::try_join!(folding, this.write_audit(receiver))?;
         drop(folded);
         self.documents = last.await.map_err(|_| unfolded())?;
-        self.position = head;
+        self.position = through;
         self.differing.extend(differing);
         Ok(())
     }
@@ -200,8 +267,19 @@ impl<'a> Filling<'a> {
     async fn page(&self, page: Page, turn: Turn) -> Result<Done, EngineError> {
         let events = self.log.read(events_span(page.after, page.through));
         let (events, stored) = tokio::try_join!(events, self.stored_audit(page))?;
-        let (folder, has_room) = (self.folder.clone(), !matches!(self.room, Room::None));
-        let work = move || fold_page(&folder, page, &events, stored.as_ref(), turn, has_room);
+        let (folder, written) = (self.folder.clone(), self.written);
+        let has_room = !matches!(self.room, Room::None);
+        let work = move || {
+            fold_page(
+                &folder,
+                page,
+                written,
+                &events,
+                stored.as_ref(),
+                turn,
+                has_room,
+            )
+        };
         match beside(work).await? {
             Outcome::Done(done) => Ok(done),
             Outcome::Beyond {
@@ -211,7 +289,9 @@ impl<'a> Filling<'a> {
                 next,
             } => {
                 if let Some(target) = self.target().await? {
-                    documents.make_room(target, &self.folder, &events).await?;
+                    // Folded are the pages before this one.
+                    let to = self.to(target, page.after);
+                    documents.make_room(&to, &self.folder, &events).await?;
                 }
                 let folder = self.folder.clone();
                 let fold = move || {
@@ -236,33 +316,65 @@ impl<'a> Filling<'a> {
                 self.log.read(span).await.map(Some)
             }
             Room::Scratch { audit: None, .. } => Ok(Some(Sheet::default())),
-            Room::None | Room::Here(_) => Ok(None),
+            Room::None | Room::Here(..) => Ok(None),
         }
     }
 
     /// Writes audit rows as they come.
-    async fn write_audit(&self, mut rows: mpsc::Receiver<Sheet>) -> Result<(), EngineError> {
-        let mut sheets = Vec::new();
-        while rows.recv_many(&mut sheets, AUDIT_PAGES_AT_ONCE).await > 0 {
-            let sheets = std::mem::take(&mut sheets);
-            if let Room::Here(target) = self.room {
+    async fn write_audit(&self, mut rows: mpsc::Receiver<(u64, Sheet)>) -> Result<(), EngineError> {
+        let mut pages = Vec::new();
+        while rows.recv_many(&mut pages, self.audit_pages_at_once()).await > 0 {
+            let Some(through) = pages.last().map(|(through, _)| *through) else {
+                continue;
+            };
+            let sheets = pages.drain(..).map(|(_, sheet)| sheet).collect();
+            if let Room::Here(target, owner) = &self.room {
                 let table = self.folder.table(audit_index::NAME);
                 let audit = AuditRows { table, sheets };
-                target.put(vec![], Some(audit), None).await?;
+                let guard = owner.as_ref().map(|owner| owner.audit_at(through));
+                if !target.put(vec![], Some(audit), guard).await? {
+                    return Err(EngineError::Cancelled);
+                }
             }
         }
         Ok(())
+    }
+
+    fn audit_pages_at_once(&self) -> usize {
+        match self.keeps_others_waiting {
+            true => 1,
+            false => AUDIT_PAGES_AT_ONCE,
+        }
+    }
+
+    /// Documents that have been folded up to a position, on their way to where they are kept.
+    fn to<'b>(&'b self, store: &'b dyn Store, position: u64) -> To<'b> {
+        let owner = match &self.room {
+            Room::Here(_, owner) => owner.as_ref(),
+            Room::None | Room::Scratch { .. } => None,
+        };
+        To {
+            store,
+            owner,
+            position,
+            documents_at_once: match self.keeps_others_waiting {
+                true => DOCUMENTS_AT_ONCE_BESIDE,
+                false => DOCUMENTS_AT_ONCE,
+            },
+        }
     }
 
     /// Where documents are written, made if it is not there yet.
     async fn target(&self) -> Result<Option<&dyn Store>, StoreError> {
         match &self.room {
             Room::None => Ok(None),
-            Room::Here(store) => Ok(Some(*store)),
+            Room::Here(store, _) => Ok(Some(*store)),
             Room::Scratch { folder, store, .. } => {
                 let make = async {
                     let store = SqliteStore::open(folder).await?;
-                    begin(&store, self.folder.generations()).await?;
+                    let projections = Projections::default();
+                    let tables = create(store.kind(), &projections, self.folder.generations());
+                    store.execute(tables).await?;
                     Ok::<_, StoreError>(store)
                 };
                 let store = store.get_or_try_init(|| make).await?;
@@ -332,7 +444,8 @@ impl<'a> Filling<'a> {
     pub async fn write(&mut self) -> Result<(), EngineError> {
         let mut documents = std::mem::take(&mut self.documents);
         if let Some(target) = self.target().await? {
-            documents.write(target, &self.folder).await?;
+            let to = self.to(target, self.position);
+            documents.write(&to, &self.folder).await?;
         }
         self.documents = documents;
         Ok(())
@@ -386,17 +499,24 @@ fn unfolded() -> EngineError {
 fn fold_page(
     folder: &Folder,
     page: Page,
+    written: Written,
     events: &Sheet,
     stored: Option<&Sheet>,
     turn: Turn,
     has_room: bool,
 ) -> Result<Outcome, EngineError> {
-    let events = decoded(events)?;
-    let mut audit = folder.has_audit().then(|| audit_index::sheet(&events));
+    let mut events = decoded(events)?;
+    let begun = |position| events.partition_point(|event| event.position <= position);
+    let mut audit = match folder.has_audit() && page.through > written.audit {
+        true => Some(audit_index::sheet(&events[begun(written.audit)..])),
+        false => None,
+    };
     let mut differing = Vec::new();
     if let (Some(stored), Some(folded)) = (stored, audit.take_if(|_| stored.is_some())) {
         differing = audit_index::differing(stored, &folded)?;
     }
+    let is_folded = begun(written.documents);
+    events.drain(..is_folded);
     let done = Done {
         through: page.through,
         audit,
@@ -436,12 +556,12 @@ impl Documents {
     /// Sees to it that memory has room, and has every document that the events change.
     async fn make_room(
         &mut self,
-        target: &dyn Store,
+        to: &To<'_>,
         folder: &Folder,
         events: &[Recorded],
     ) -> Result<(), EngineError> {
         if self.known.len() > DOCUMENTS_IN_MEMORY {
-            self.write(target, folder).await?;
+            self.write(to, folder).await?;
             self.known.clear();
             self.is_all_known = false;
         }
@@ -450,14 +570,13 @@ impl Documents {
         }
         let keys = folder.keys(events).into_iter();
         let missing: Vec<_> = keys.filter(|key| !self.known.contains_key(key)).collect();
-        folder.load(target, missing, &mut self.known).await
+        folder.load(to.store, missing, &mut self.known).await
     }
 
-    async fn write(&mut self, target: &dyn Store, folder: &Folder) -> Result<(), EngineError> {
-        let put = async |changes: Vec<DocumentChanges>| match changes.is_empty() {
-            true => Ok(()),
-            false => target.put(changes, None, None).await.map(drop),
-        };
+    /// Writes what has changed. Documents say of themselves up to where they are, so that a part
+    /// of them may be written and the rest not; what is gone goes with the position that all of
+    /// it is at, at the end.
+    async fn write(&mut self, to: &To<'_>, folder: &Folder) -> Result<(), EngineError> {
         let is_new = !self.is_written;
         let encode = |changed| {
             let mut changes = folder.changes(changed)?;
@@ -466,17 +585,67 @@ impl Documents {
             }
             Ok::<_, EngineError>(changes)
         };
-        let mut encoded = Vec::new();
-        for changed in folder.changed(&self.known).chunks(DOCUMENTS_AT_ONCE) {
+        let (mut encoded, mut gone) = (Vec::new(), Vec::new());
+        for changed in folder.changed(&self.known).chunks(to.documents_at_once) {
             // The next are encoded while these are written.
-            let (written, next) = tokio::join!(put(encoded), async { encode(changed) });
+            let (written, next) = tokio::join!(to.put(encoded), async { encode(changed) });
             written?;
             encoded = next?;
+            gone.extend(encoded.iter_mut().filter_map(without_deletes));
         }
-        put(encoded).await?;
+        to.put(encoded).await?;
+        to.finish(gone).await?;
         self.is_written = true;
         let slots = self.known.values_mut();
         slots.for_each(|slot| slot.changed = None);
         Ok(())
+    }
+}
+
+/// Takes the deletes out of the changes; none where there are none.
+fn without_deletes(changes: &mut DocumentChanges) -> Option<DocumentChanges> {
+    let deletes = std::mem::take(&mut changes.deletes);
+    (!deletes.is_empty()).then(|| DocumentChanges {
+        table: changes.table.clone(),
+        deletes,
+        ..DocumentChanges::default()
+    })
+}
+
+/// Where documents go that have been folded up to a position.
+struct To<'a> {
+    store: &'a dyn Store,
+    owner: Option<&'a Owner>,
+    position: u64,
+    documents_at_once: usize,
+}
+
+impl To<'_> {
+    async fn put(&self, changes: Vec<DocumentChanges>) -> Result<(), EngineError> {
+        match changes.iter().all(|changes| changes.upserts.is_empty()) {
+            true => Ok(()),
+            false => self.guarded(changes, self.owner.map(Owner::goes_on)).await,
+        }
+    }
+
+    async fn finish(&self, gone: Vec<DocumentChanges>) -> Result<(), EngineError> {
+        match self.owner {
+            None if gone.is_empty() => Ok(()),
+            owner => {
+                let guard = owner.map(|owner| owner.documents_at(self.position));
+                self.guarded(gone, guard).await
+            }
+        }
+    }
+
+    async fn guarded(
+        &self,
+        changes: Vec<DocumentChanges>,
+        guard: Option<Statement>,
+    ) -> Result<(), EngineError> {
+        match self.store.put(changes, None, guard).await? {
+            true => Ok(()),
+            false => Err(EngineError::Cancelled),
+        }
     }
 }

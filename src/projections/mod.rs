@@ -22,6 +22,7 @@ mod crews;
 mod engine;
 mod filling;
 mod indexer;
+mod into;
 mod invitations;
 mod items;
 mod key_index;
@@ -37,7 +38,9 @@ mod promotions;
 mod query;
 mod rebuild;
 mod reviews;
+mod set;
 mod statements;
+mod states;
 mod users;
 mod workspaces;
 
@@ -54,6 +57,7 @@ pub use crew_contents::{CrewContents, CrewContentsDocument};
 pub use crews::{CrewDocument, Crews};
 pub use engine::{Engine, EngineError};
 pub use indexer::Indexer;
+pub use into::{FoldedInto, fold_into};
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
 pub use items::{ItemDocument, ItemVersionDocument, ItemVersions, Items};
 pub use key_index::{KeyIndex, SecretHash};
@@ -74,9 +78,14 @@ pub use promotions::{
     PromotionDocument, Promotions,
 };
 pub use query::{Documents, Found, Page};
-pub use rebuild::{Progress, fold_all, rebuild};
+pub use rebuild::{
+    Pace, Progress, Rebuild, RebuildState, RebuildStatus, Rebuilt, ask, cancel, fold_all, rebuild,
+    status, withdraw,
+};
 pub use reviews::{ReviewClosing, ReviewDocument, ReviewEnd, Reviews};
+pub use set::Projections;
 pub use statements::{StatementDocument, Statements};
+pub use states::{ProjectionIndex, ProjectionState, Unfinished, indexes, states, unfinished};
 pub use users::{UserDocument, Users};
 pub use workspaces::{WorkspaceDocument, Workspaces};
 
@@ -234,9 +243,9 @@ impl<P: Projection> AnyProjection for Typed<P> {
 }
 
 /// Every projection of documents that there is.
-pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
-    fn one<P: Projection>() -> Box<dyn AnyProjection> {
-        Box::new(Typed::<P>(PhantomData))
+fn all() -> Vec<Arc<dyn AnyProjection>> {
+    fn one<P: Projection>() -> Arc<dyn AnyProjection> {
+        Arc::new(Typed::<P>(PhantomData))
     }
     vec![
         one::<Users>(),
@@ -265,11 +274,15 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
     ]
 }
 
+impl Default for Projections {
+    fn default() -> Self {
+        Self::new(all())
+    }
+}
+
 /// The names of everything that can be rebuilt, the audit index included.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
-    names.push(audit_index::NAME);
-    names
+    Projections::default().names()
 }
 
 /// Which generation of each projection is meant, by name.

@@ -6,9 +6,9 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{
-    AnyDocument, Columns, EngineError, Found, Page, Projection,
+    AnyDocument, Columns, EngineError, Found, Page, Projection, Projections,
     engine::{Folder, Known},
-    names, owned,
+    owned,
 };
 use crate::{domain::Timestamp, journal::Recorded};
 
@@ -38,9 +38,8 @@ pub struct PastFold {
 
 impl Default for PastFold {
     fn default() -> Self {
-        let generations = names().into_iter().map(|name| (name.to_owned(), 1));
         Self {
-            folder: Folder::new(generations.collect()),
+            folder: Folder::of_all(&Projections::default()),
             known: Known::default(),
         }
     }

@@ -87,13 +87,13 @@ pub enum ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable { .. } | StoreError::Unwritable { .. } => {
-                Self::Unavailable(error.to_string())
-            }
+            // What it was read by has gone: another version has taken over.
+            StoreError::Unavailable { .. }
+            | StoreError::Unwritable { .. }
+            | StoreError::NotMigrated { .. } => Self::Unavailable(error.to_string()),
             StoreError::Failed { .. }
             | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
-            | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
             | StoreError::Row(_) => Self::Internal(error.to_string()),
         }
@@ -120,6 +120,9 @@ impl From<EngineError> for ServiceError {
             | EngineError::Newer { .. }
             | EngineError::Older(_)
             | EngineError::Busy
+            | EngineError::Underway(_)
+            | EngineError::Cancelled
+            | EngineError::NotThatFar { .. }
             | EngineError::Unknown(..) => Self::Internal(error.to_string()),
         }
     }

@@ -51,6 +51,7 @@ mod policies;
 mod promotions;
 mod proving;
 mod publishing;
+mod rebuilding;
 mod remembered;
 mod reviews;
 mod secrets;
@@ -147,8 +148,8 @@ use crate::{
     projections::{
         ApiKeys, Auditors, Connections, Crews, Documents, Engine, EngineError, Found, Indexer,
         Invitations, Items, KeyNames, KnowledgeBases, KnowledgeDocuments, Limits, Members,
-        OrganizationMembers, Organizations, People, Policies, Projection, Promotions, Reviews,
-        Statements, Users, Workspaces, audit_index,
+        OrganizationMembers, Organizations, People, Policies, Projection, Projections, Promotions,
+        RebuildStatus, Reviews, Statements, Users, Workspaces, audit_index,
     },
     proofs::note::{Origin, VerifierKey},
 };
@@ -207,6 +208,8 @@ pub struct ServiceSettings {
     pub witnesses: Vec<VerifierKey>,
     /// Where checkpoints are published, and compared with the log at the start.
     pub publishing: Option<Publishing>,
+    /// The folds.
+    pub projections: Projections,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -224,6 +227,7 @@ impl Default for ServiceSettings {
             log_origin: None,
             witnesses: Vec::new(),
             publishing: None,
+            projections: Projections::default(),
         }
     }
 }
@@ -270,6 +274,8 @@ pub struct Readiness {
     /// Each projection with the position that it is at: documents are folded in the append
     /// and at its head, the audit index trails it.
     pub projections: Vec<(String, u64)>,
+    /// The rebuild that is under way, where one is.
+    pub rebuild: Option<RebuildStatus>,
 }
 
 impl Service {
@@ -288,7 +294,8 @@ impl Service {
         settings.journal.plans = Box::leak(Box::new(settings.catalogue.quotas()));
         let keyring = Keyring::open(store.clone(), source.clone(), root, true).await?;
         signing::prepare(&*store, &keyring, settings.log_origin.as_ref()).await?;
-        let engine = Arc::new(Engine::open(&*store).await?);
+        let engine = Engine::open_with(&*store, settings.projections.clone()).await?;
+        let engine = Arc::new(engine);
         let journal = Journal::start(
             store.clone(),
             source.clone(),
@@ -524,13 +531,20 @@ impl Service {
             let words = "no checkpoint can be made; this process's own log says why";
             problems.push(words.to_owned());
         }
-        let index = audit_index::state(&**self.journal.store());
-        let index = tokio::time::timeout(READINESS_WAIT, index).await;
+        let store = &**self.journal.store();
+        let (index, rebuild) = tokio::join!(
+            tokio::time::timeout(READINESS_WAIT, audit_index::state(store)),
+            tokio::time::timeout(READINESS_WAIT, crate::projections::status(store)),
+        );
         let indexed = match index {
             Ok(Ok(state)) => state.position,
             // That the store cannot be read is told above.
             Ok(Err(_)) | Err(_) => 0,
         };
+        if let Some(why) = self.superseded() {
+            problems.push(format!("{why}; this process stops"));
+        }
+        let rebuild = rebuild.ok().and_then(Result::ok);
         let names = crate::projections::names();
         let position_of = |name| match name {
             audit_index::NAME => indexed,
@@ -547,6 +561,7 @@ impl Service {
                 .iter()
                 .map(|name| ((*name).to_owned(), position_of(name)))
                 .collect(),
+            rebuild: rebuild.filter(RebuildStatus::is_under_way),
         }
     }
 

@@ -62,6 +62,7 @@ async fn help_is_as_shown(_directory: TempDir) {
         ("help", &["--help"][..]),
         ("help_serve", &["serve", "--help"]),
         ("help_replay", &["replay", "--help"]),
+        ("help_doctor", &["doctor", "--help"]),
     ] {
         let ended = run(crewlog(arguments)).expect(0);
         assert_eq!(ended.stderr, "", "help is what was asked for");
@@ -90,6 +91,11 @@ async fn used_wrongly_is_2(_directory: TempDir) {
         &["serve", "--trusted-proxy", "nonsense"],
         &["replay", "nonsense"],
         &["replay", "users", "--check"],
+        &["replay", "--to", "5"],
+        &["replay", "--into", "mysql://somewhere/else"],
+        &["replay", "--into", "sqlite://"],
+        &["replay", "--events-per-second", "0"],
+        &["replay", "--cancel", "--check"],
         &["verify", "--log", "x=y=z"],
         &[
             "verify",
@@ -170,6 +176,7 @@ async fn an_unreachable_database(directory: TempDir) {
         &["verify"],
         &["migrate"],
         &["replay"],
+        &["replay", "--cancel"],
     ] {
         let command = crewlog(&[command, &["--database-url", &url, "--data", &folder]].concat());
         let ended =
@@ -196,11 +203,7 @@ async fn nothing_to_read(directory: TempDir) {
 
 async fn a_second_writer(store: StoreUnderTest) {
     let mut server = Server::start(&store).await;
-    for command in [
-        &["serve", "--listen", "127.0.0.1:0"][..],
-        &["replay"],
-        &["migrate"],
-    ] {
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"]] {
         run(crewlog_on(&store, command))
             .refused_with(&["another crewlog process", "stop it first"]);
     }
@@ -272,7 +275,17 @@ async fn commands_beside_a_server(store: StoreUnderTest) {
         .json();
     assert_eq!(checked["differing"], 0, "{checked}");
     assert_eq!(checked["rows"]["workspaces"], 2, "{checked}");
-    run(crewlog_on(&store, &["replay"])).refused_with(&["stop"]);
+    let replayed = run(crewlog_on(&store, &["replay", "--json"]))
+        .expect(0)
+        .json();
+    assert!(
+        replayed["position"].as_u64() >= checked["position"].as_u64(),
+        "{replayed}"
+    );
+    let checked = run(crewlog_on(&store, &["replay", "--check", "--json"]))
+        .expect(0)
+        .json();
+    assert_eq!(checked["differing"], 0, "{checked}");
     assert!(server.terminate().await.success(), "{}", server.logs());
     assert!(
         server.logs().contains("stopped: everything"),

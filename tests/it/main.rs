@@ -18,6 +18,7 @@
 mod authority;
 mod cli;
 mod deploy;
+mod doctor;
 mod edge;
 mod faults;
 mod flight;
@@ -31,6 +32,7 @@ mod peers;
 mod projections;
 mod proofs;
 mod readme;
+mod rebuilds;
 mod snapshots;
 mod support;
 mod tls;
@@ -46,6 +48,7 @@ fn cases() -> Vec<Case> {
         authority::trials(),
         cli::trials(),
         deploy::trials(),
+        doctor::trials(),
         edge::trials(),
         faults::trials(),
         flight::trials(),
@@ -59,6 +62,7 @@ fn cases() -> Vec<Case> {
         projections::trials(),
         proofs::trials(),
         readme::trials(),
+        rebuilds::trials(),
         snapshots::trials(),
         tls::trials(),
     ]

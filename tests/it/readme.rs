@@ -41,8 +41,8 @@ async fn its_shell_blocks_are_true(store: StoreUnderTest) {
         "{checked:#?}"
     );
 
-    assert!(server.terminate().await.success(), "{}", server.logs());
-    let replayed = readme.run_block(&store, "stopped", None);
+    let replayed = readme.run_block(&store, "replay", None);
     assert!(replayed.stdout.contains("replayed "), "{replayed:#?}");
     assert!(replayed.stdout.contains(r#""holds":true"#), "{replayed:#?}");
+    assert!(server.terminate().await.success(), "{}", server.logs());
 }

@@ -9,6 +9,7 @@
 
 pub mod postgres;
 mod queries;
+pub mod schema;
 mod sheet;
 pub mod sqlite;
 mod value;
@@ -32,6 +33,9 @@ use crate::{
 
 /// The lowest format that this program writes; `log_head.format` must not be above it.
 pub const FORMAT: i64 = 1;
+
+/// In the place of a format: that there are read models and no log, which nobody may write.
+pub const READ_MODELS_ONLY: i64 = i64::MAX;
 
 /// Which kind of database a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +74,9 @@ pub enum StoreError {
          run the newer version"
     )]
     Newer { kind: StoreKind, detail: String },
-    /// It has not been set up.
+    /// It has not been set up, or not for this version.
     #[error(
-        "the {kind} store has no Crewlog schema: {detail}; run `crewlog migrate` or `crewlog serve`"
+        "the {kind} store has not the schema of this version of crewlog: {detail}; run `crewlog migrate` or `crewlog serve`"
     )]
     NotMigrated { kind: StoreKind, detail: String },
     /// Another process holds it.
@@ -331,18 +335,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`AppendError`] says whether it is known that nothing was written.
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError>;
 
-    /// Keeps other processes from appending until this one has, or calls
-    /// [`Store::release_head`]: who has lost a compare catches up and decides again under it,
-    /// and so does not lose again. A store that one process writes has nothing to do.
+    /// Keeps others from appending until this handle has, or calls [`Store::release_head`]: who
+    /// has lost a compare catches up and decides again under it, and so does not lose again.
     ///
     /// # Errors
     /// When the database cannot be reached; then nothing is held.
-    async fn hold_head(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    async fn hold_head(&self) -> Result<(), StoreError>;
 
     /// Lets others append, if [`Store::hold_head`] still keeps them from it.
-    async fn release_head(&self) {}
+    async fn release_head(&self);
+
+    /// Another handle on the same database, which holds the head for itself: for who writes
+    /// beside the journal in the same process.
+    fn another(&self) -> Arc<dyn Store>;
 
     /// After an unknown outcome: takes the head's lock, raises its epoch, so that what is
     /// still in flight can no longer be written, and says whether `batch`, whose first event

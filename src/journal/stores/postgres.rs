@@ -61,7 +61,7 @@ const SESSION: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "5s"),
 ];
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
 pub(super) const RAISE_EPOCH: &str = "
 UPDATE log_head
@@ -99,7 +99,7 @@ pub struct PostgresStore {
     /// Connections that copy whole tables in and out, of which one that was stopped in the midst
     /// of it cannot be used again: they come back here only when they have done all of it.
     copiers: std::sync::Mutex<Vec<(PgConnection, Instant)>>,
-    damage: OnceLock<String>,
+    damage: Arc<OnceLock<String>>,
     /// Whether a connection has ever not answered: then each must show that it lives before it
     /// is kept.
     is_wary: Arc<AtomicBool>,
@@ -173,7 +173,7 @@ impl PostgresStore {
                 .map_err(unavailable)?,
             writer: pool(1).connect_lazy_with(options),
             copiers: std::sync::Mutex::default(),
-            damage: OnceLock::new(),
+            damage: Arc::default(),
             is_wary,
             kept: Mutex::new(None),
         })
@@ -431,6 +431,10 @@ fn store_error(error: &sqlx::Error) -> StoreError {
         sqlx::Error::Database(_) if matches!(code.as_deref(), Some("53100" | "25006")) => {
             StoreError::Unwritable { kind, detail }
         }
+        // undefined_table.
+        sqlx::Error::Database(_) if code.as_deref() == Some("42P01") => {
+            StoreError::NotMigrated { kind, detail }
+        }
         // data_corrupted, index_corrupted.
         sqlx::Error::Database(_) if matches!(code.as_deref(), Some("XX001" | "XX002")) => {
             StoreError::Damaged { kind, detail }
@@ -685,6 +689,17 @@ impl Store for PostgresStore {
             }
             idle => idle,
         };
+    }
+
+    fn another(&self) -> Arc<dyn Store> {
+        Arc::new(Self {
+            pool: self.pool.clone(),
+            writer: self.writer.clone(),
+            kept: Mutex::new(None),
+            copiers: std::sync::Mutex::default(),
+            damage: self.damage.clone(),
+            is_wary: self.is_wary.clone(),
+        })
     }
 
     async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {

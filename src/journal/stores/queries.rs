@@ -6,7 +6,8 @@ use futures::{
 };
 
 use super::{
-    ColumnKind, FORMAT, Head, Row, Scan, ScanError, Sheet, SheetRow, Span, Store, StoreError, Value,
+    ColumnKind, FORMAT, Head, READ_MODELS_ONLY, Row, Scan, ScanError, Sheet, SheetRow, Span, Store,
+    StoreError, Value,
 };
 use crate::{
     domain::Timestamp,
@@ -191,6 +192,13 @@ pub async fn head(store: &dyn Store) -> Result<Head, StoreError> {
     })?;
     let position = row.count(0)?;
     let format = row.integer(4)?;
+    if format == READ_MODELS_ONLY {
+        return Err(StoreError::Held {
+            detail: "this database holds read models that `crewlog replay --into` has made, and \
+                     no log; name the database of the log"
+                .to_owned(),
+        });
+    }
     if format > FORMAT {
         return Err(StoreError::Newer {
             kind: store.kind(),

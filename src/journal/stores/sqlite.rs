@@ -20,6 +20,7 @@ use rusqlite::{
     ErrorCode, OpenFlags, Transaction, TransactionBehavior, params, params_from_iter,
     types::{ToSqlOutput, ValueRef},
 };
+use tokio::sync::OwnedMutexGuard;
 use tokio_rusqlite::Connection;
 
 use super::{
@@ -50,7 +51,7 @@ const WAL_PAGES_MAX: i64 = 40_000;
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The embedded store.
 #[derive(Debug)]
@@ -58,13 +59,17 @@ pub struct SqliteStore {
     writer: Option<Connection>,
     readers: Vec<Connection>,
     next_reader: AtomicUsize,
-    /// Events that were written since the last checkpoint was asked for, and whom to ask.
-    since_checkpoint: AtomicU64,
+    /// Rows that were written since the last checkpoint was asked for, and whom to ask.
+    since_checkpoint: Arc<AtomicU64>,
     checkpointer: Option<SyncSender<()>>,
     file: PathBuf,
-    damage: OnceLock<String>,
+    damage: Arc<OnceLock<String>>,
+    /// Whose turn it is to append, among the handles of this process, and that it is this one's
+    /// for longer.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    held: std::sync::Mutex<Option<OwnedMutexGuard<()>>>,
     /// Held for as long as this process may write.
-    _lock: Option<File>,
+    lock: Option<Arc<File>>,
 }
 
 impl SqliteStore {
@@ -91,11 +96,13 @@ impl SqliteStore {
             writer: Some(writer),
             readers: readers(&file).await?,
             next_reader: AtomicUsize::new(0),
-            since_checkpoint: AtomicU64::new(0),
+            since_checkpoint: Arc::default(),
             checkpointer: Some(checkpointer(&file)?),
             file,
-            damage: OnceLock::new(),
-            _lock: Some(lock),
+            damage: Arc::default(),
+            turn: Arc::default(),
+            held: std::sync::Mutex::default(),
+            lock: Some(Arc::new(lock)),
         })
     }
 
@@ -115,12 +122,40 @@ impl SqliteStore {
             writer: None,
             readers: readers(&file).await?,
             next_reader: AtomicUsize::new(0),
-            since_checkpoint: AtomicU64::new(0),
+            since_checkpoint: Arc::default(),
             checkpointer: None,
             file,
-            damage: OnceLock::new(),
-            _lock: None,
+            damage: Arc::default(),
+            turn: Arc::default(),
+            held: std::sync::Mutex::default(),
+            lock: None,
         })
+    }
+
+    /// Opens the store to leave a word with the process that writes it: a few rows beside the
+    /// log, which SQLite's own locks keep apart. Never to append.
+    ///
+    /// # Errors
+    /// When there is no store, or it cannot be written.
+    pub async fn open_beside(folder: &Path) -> Result<Self, StoreError> {
+        let mut store = Self::open_for_reading(folder).await?;
+        let writer = connect(&store.file, OpenFlags::SQLITE_OPEN_READ_WRITE).await?;
+        store.writer = Some(writer);
+        Ok(store)
+    }
+
+    /// Waits until it is this handle's turn to append.
+    async fn turn(&self) -> OwnedMutexGuard<()> {
+        let held = self.held().take();
+        match held {
+            Some(held) => held,
+            None => self.turn.clone().lock_owned().await,
+        }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<OwnedMutexGuard<()>>> {
+        let held = self.held.lock();
+        held.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// What an error means; damage is remembered.
@@ -270,6 +305,9 @@ fn failed(error: impl Into<tokio_rusqlite::Error>) -> StoreError {
         other => return refused(other.to_string()),
     };
     let (kind, detail) = (StoreKind::Sqlite, error.to_string());
+    if detail.contains("no such table") {
+        return StoreError::NotMigrated { kind, detail };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => StoreError::Unwritable { kind, detail },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -464,7 +502,12 @@ impl Store for SqliteStore {
         audit: Option<AuditRows>,
         guard: Option<Statement>,
     ) -> Result<bool, StoreError> {
-        self.writer()?
+        let of_documents = documents.iter().map(|changes| changes.upserts.len());
+        let sheets = audit.iter().flat_map(|audit| &audit.sheets);
+        let of_audit = sheets.map(|sheet| sheet.rows().len());
+        let rows = of_documents.chain(of_audit).sum::<usize>() as u64;
+        let written = self
+            .writer()?
             .call(move |connection| {
                 let transaction =
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -483,11 +526,18 @@ impl Store for SqliteStore {
                 Ok(true)
             })
             .await
-            .map_err(|error| self.failed(error))
+            .map_err(|error| self.failed(error))?;
+        self.written(rows);
+        Ok(written)
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {
+        if self.lock.is_none() {
+            let detail = "this command opened the store beside the process that writes it";
+            return Err(AppendError::Failed(refused(detail.to_owned())));
+        }
         let events = append.events.len() as u64;
+        let _turn = self.turn().await;
         let written = self
             .writer()?
             .call(move |connection| Ok(write(connection, &append)))
@@ -501,6 +551,31 @@ impl Store for SqliteStore {
             Ok(false) => Err(AppendError::Lost),
             Err(error) => Err(self.append_error(error)),
         }
+    }
+
+    async fn hold_head(&self) -> Result<(), StoreError> {
+        let turn = self.turn().await;
+        *self.held() = Some(turn);
+        Ok(())
+    }
+
+    async fn release_head(&self) {
+        drop(self.held().take());
+    }
+
+    fn another(&self) -> Arc<dyn Store> {
+        Arc::new(Self {
+            writer: self.writer.clone(),
+            readers: self.readers.clone(),
+            next_reader: AtomicUsize::new(0),
+            since_checkpoint: self.since_checkpoint.clone(),
+            checkpointer: self.checkpointer.clone(),
+            file: self.file.clone(),
+            damage: self.damage.clone(),
+            turn: self.turn.clone(),
+            held: std::sync::Mutex::default(),
+            lock: self.lock.clone(),
+        })
     }
 
     async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {

@@ -26,7 +26,7 @@ use crewlog::journal::{
     Committed, Desk, Fold, Journal, JournalSettings, LookupKey, Origin, Outcome, Rejection, Source,
     StreamRef, SubmitError, Unit,
 };
-use crewlog::projections::{ACCOUNT, Engine};
+use crewlog::projections::{ACCOUNT, Engine, Projections};
 use sha2::{Digest, Sha256};
 
 use super::trials::{StoreKind, StoreUnderTest};
@@ -293,6 +293,33 @@ impl Fixture {
         let engine = Engine::open(&*store)
             .await
             .expect("the projections to open");
+        Self::with_engine(store, source, keys, engine, settings, wrap).await
+    }
+
+    /// A journal that folds in another way than this program: as another version of it.
+    pub async fn of_version(store: Arc<dyn Store>, seed: u64, projections: Projections) -> Self {
+        let source = Arc::new(TestSource::new(seed));
+        let head = stores::head(&*store).await.expect("the head to be read");
+        source.not_before(head.recorded_at);
+        let root = RootKey::from_text(ROOT_KEY).expect("the tests' root key");
+        let keys = Keyring::open(store.clone(), source.clone(), &root, true)
+            .await
+            .expect("the keys to open");
+        let engine = Engine::open_with(&*store, projections)
+            .await
+            .expect("the projections to open");
+        let settings = JournalSettings::default();
+        Self::with_engine(store, source, keys, engine, settings, |engine| engine).await
+    }
+
+    async fn with_engine(
+        store: Arc<dyn Store>,
+        source: Arc<TestSource>,
+        keys: Keyring,
+        engine: Engine,
+        settings: JournalSettings,
+        wrap: impl FnOnce(Arc<Engine>) -> Arc<dyn Fold>,
+    ) -> Self {
         let engine = Arc::new(engine);
         let journal = Journal::start(
             store.clone(),

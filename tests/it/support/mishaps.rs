@@ -172,6 +172,10 @@ impl Store for Mishaps {
         self.inner.release_head().await;
     }
 
+    fn another(&self) -> Arc<dyn Store> {
+        self.inner.another()
+    }
+
     async fn resolve(&self, batch: BatchId, first_position: u64) -> Result<bool, StoreError> {
         let answer = self.inner.resolve(batch, first_position).await;
         if let Some(late) = self.under_way.lock().await.take() {
