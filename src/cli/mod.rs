@@ -7,6 +7,7 @@
 //! [`run`].
 
 mod audit;
+mod backup;
 mod completions;
 mod demo;
 mod environment;
@@ -14,11 +15,13 @@ mod failure;
 mod keys;
 mod logging;
 mod migrate;
+mod moving;
 mod openapi;
 mod output;
 mod place;
 mod progress;
 mod replay;
+mod restore;
 mod root_key;
 mod serve;
 mod verify;
@@ -109,6 +112,12 @@ enum Command {
     Verify(verify::Arguments),
     /// Follow or export the audit log of a workspace or an organization, or show who has access
     Audit(audit::Arguments),
+    /// Move the store for good: from SQLite to PostgreSQL, or back
+    Move(moving::Arguments),
+    /// Make a backup beside a running server, with the keys apart
+    Backup(backup::Arguments),
+    /// Make a store of a backup
+    Restore(restore::Arguments),
     /// Show the keys that checkpoints of the log are verified with, or rotate them
     Keys(keys::Arguments),
     /// Print the OpenAPI document
@@ -169,6 +178,9 @@ async fn run(line: CommandLine) -> Result<Outcome, Failure> {
             None => verify::run(place()?, output).await,
         },
         Command::Audit(arguments) => audit::run(arguments, place()?, output).await,
+        Command::Move(arguments) => moving::run(arguments, place()?, output).await,
+        Command::Backup(arguments) => backup::run(arguments, place()?, output).await,
+        Command::Restore(arguments) => restore::run(arguments, place()?, output).await,
         Command::Keys(arguments) => keys::run(arguments, place()?, output).await,
         Command::Openapi => openapi::run(output),
         Command::Completions(arguments) => completions::run(arguments, output),

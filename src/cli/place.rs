@@ -9,15 +9,19 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::{
     Failure,
     environment::{Setting, secret_file, setting},
 };
-use crate::journal::stores::{
-    Store,
-    postgres::{PostgresStore, ServingLock},
-    sqlite::SqliteStore,
+use crate::{
+    journal::stores::{
+        self, SealState, Store, StoreError,
+        postgres::{PostgresStore, ServingLock},
+        sqlite::SqliteStore,
+    },
+    transfer::End,
 };
 
 /// A data folder, and a PostgreSQL where there is one.
@@ -45,8 +49,7 @@ impl Place {
             },
         };
         if let Some(url) = &database_url {
-            let (scheme, _) = url.expose_secret().split_once(':').unwrap_or_default();
-            if !matches!(scheme, "postgres" | "postgresql") {
+            if !is_postgres(url.expose_secret()) {
                 return Err(Failure::used_wrongly(
                     "the database URL is not one of PostgreSQL; it looks like \
                      postgres://user:password@host:5432/database (for SQLite name a folder with --data)",
@@ -57,6 +60,52 @@ impl Place {
             folder,
             database_url,
         })
+    }
+
+    /// A place that a command names beside this one: `postgres://…`, or `sqlite:` and a folder. The
+    /// root key stays in the data folder of this one, where the other has none.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn other(&self, url: &SecretString) -> Result<Self, Failure> {
+        let text = url.expose_secret().trim();
+        if is_postgres(text) {
+            return Ok(Self {
+                folder: self.folder.clone(),
+                database_url: Some(text.to_owned().into()),
+            });
+        }
+        let folder = text.strip_prefix("sqlite:");
+        let folder = folder.map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        match folder {
+            Some(folder) if !folder.is_empty() => Ok(Self {
+                folder: folder.into(),
+                database_url: None,
+            }),
+            Some(_) | None => Err(Failure::used_wrongly(
+                "the target is not understood; write postgres://user:password@host:5432/database, or \
+                 sqlite:FOLDER",
+            )),
+        }
+    }
+
+    /// Where it is, for people and for other stores to keep: without user and password.
+    pub fn shown(&self) -> String {
+        match self.database_url() {
+            Some(url) => match Url::parse(url) {
+                Ok(url) => {
+                    let host = url.host_str().unwrap_or_default();
+                    let port = url.port().map(|port| format!(":{port}"));
+                    format!("postgres://{host}{}{}", port.unwrap_or_default(), url.path())
+                }
+                Err(_) => "a PostgreSQL database".to_owned(),
+            },
+            None => {
+                let folder = std::path::absolute(&self.folder);
+                let folder = folder.unwrap_or_else(|_| self.folder.clone());
+                format!("sqlite:{}", folder.display())
+            }
+        }
     }
 
     /// The data folder.
@@ -113,8 +162,24 @@ impl Place {
     /// Opens the store for writing; makes or migrates it.
     ///
     /// # Errors
-    /// When it cannot be opened, another process holds it, or its schema is newer.
+    /// When it cannot be opened, another process holds it, its schema is newer, or nobody may write
+    /// it: then it is left as it is.
     pub async fn open_for_writing(&self) -> Result<Arc<dyn Store>, Failure> {
+        if let Ok(store) = self.open_beside().await {
+            let may_be = stores::may_be_written(&*store).await;
+            store.close().await;
+            if let Err(sealed @ StoreError::Sealed { .. }) = may_be {
+                return Err(sealed.into());
+            }
+        }
+        self.open_whatever_it_is().await
+    }
+
+    /// The same of one that may be sealed: for whoever seals stores, or fills them.
+    ///
+    /// # Errors
+    /// When it cannot be opened, another process holds it, or its schema is newer.
+    async fn open_whatever_it_is(&self) -> Result<Arc<dyn Store>, Failure> {
         Ok(match self.database_url() {
             Some(url) => Arc::new(PostgresStore::open(url).await?),
             None => {
@@ -127,11 +192,41 @@ impl Place {
     /// Opens a store that exists, for reading, beside a process that may be writing.
     ///
     /// # Errors
-    /// When there is none, or it cannot be opened.
+    /// When there is none, it cannot be opened, or it is not whole yet.
     pub async fn open_for_reading(&self) -> Result<Arc<dyn Store>, Failure> {
+        let store = self.open_beside().await?;
+        // What cannot be said of it will be told by whoever reads it.
+        if let Err(sealed @ StoreError::Sealed { .. }) = stores::may_be_written(&*store).await {
+            let seal = stores::seal_of(&*store).await?;
+            if seal.is_none_or(|seal| seal.state == SealState::Arriving) {
+                return Err(sealed.into());
+            }
+        }
+        Ok(store)
+    }
+
+    async fn open_beside(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self.database_url() {
             Some(url) => Arc::new(PostgresStore::open_for_reading(url).await?),
             None => Arc::new(SqliteStore::open_for_reading(&self.folder).await?),
+        })
+    }
+
+    /// Opens the store as an end of a transfer: sealed or not, and nobody else's until it is let go.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or others serve from it.
+    pub async fn open_end(&self) -> Result<End, Failure> {
+        let alone = self.alone().await?.ok_or_else(|| {
+            Failure::could_not_run(format!(
+                "a server is serving from {}; stop the servers first",
+                self.shown()
+            ))
+        })?;
+        Ok(End {
+            store: self.open_whatever_it_is().await?,
+            lock: alone.0,
+            name: self.shown(),
         })
     }
 
@@ -146,6 +241,11 @@ impl Place {
             Some(url) => ServingLock::alone(url).await?.map(|lock| Alone(Some(lock))),
         })
     }
+}
+
+fn is_postgres(url: &str) -> bool {
+    let (scheme, _) = url.split_once(':').unwrap_or_default();
+    matches!(scheme, "postgres" | "postgresql")
 }
 
 /// That nobody serves from the store, for as long as this is kept.

@@ -232,6 +232,7 @@ impl From<&StoreError> for Trouble {
             | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
+            | StoreError::Sealed { .. }
             | StoreError::Row(_) => Self::of_writing(detail),
         }
     }
@@ -336,7 +337,7 @@ impl Journal {
         fold: Arc<dyn Fold>,
         settings: JournalSettings,
     ) -> Result<Self, StoreError> {
-        let head = stores::head(&*store).await?;
+        let head = stores::head_for_writing(&*store).await?;
         let queue = Arc::new(FairQueue::new(QueueLimits {
             capacity: settings.queue_capacity,
         }));

@@ -52,7 +52,7 @@ pub use check::{CheckReport, Difference, check};
 pub use connections::{ConnectionDocument, Connections};
 pub use crew_contents::{CrewContents, CrewContentsDocument};
 pub use crews::{CrewDocument, Crews};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, ServingTable, serving_tables};
 pub use indexer::Indexer;
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
 pub use items::{ItemDocument, ItemVersionDocument, ItemVersions, Items};
