@@ -34,7 +34,10 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         let file = arguments.keys.unwrap_or_default();
         let (keys, position) = keep_keys(&*store, &file, &SystemSource).await?;
         let json = json!({"keys": keys, "position": position});
-        let text = format!("kept {keys} keys, as of position {position}, in {}", file.display());
+        let text = format!(
+            "kept {keys} keys, as of position {position}, in {}",
+            file.display()
+        );
         output.result(&json, &text)?;
         return Ok(Outcome::Fine);
     };

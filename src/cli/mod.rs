@@ -67,7 +67,8 @@ struct Global {
     )]
     #[arg(default_value = "./crewlog-data", help_heading = "Global options")]
     data: PathBuf,
-    /// A PostgreSQL (15 or newer) instead of the embedded store: postgres://…
+    /// A PostgreSQL (15 or newer) instead of the embedded store: postgres://…; empty: the embedded
+    /// store, whatever the environment says
     #[arg(
         long,
         global = true,

@@ -38,6 +38,8 @@ impl Place {
     /// When the environment names it twice, its file cannot be read, or it is not PostgreSQL's.
     pub fn of(folder: PathBuf, option: Option<String>) -> Result<Self, Failure> {
         let database_url = match option {
+            // Whatever the environment says: the embedded store.
+            Some(url) if url.is_empty() => None,
             Some(url) => Some(SecretString::from(url)),
             None => match setting("CREWLOG_DATABASE_URL")? {
                 Some(Setting::Value(url)) => Some(url),
@@ -96,7 +98,11 @@ impl Place {
                 Ok(url) => {
                     let host = url.host_str().unwrap_or_default();
                     let port = url.port().map(|port| format!(":{port}"));
-                    format!("postgres://{host}{}{}", port.unwrap_or_default(), url.path())
+                    format!(
+                        "postgres://{host}{}{}",
+                        port.unwrap_or_default(),
+                        url.path()
+                    )
                 }
                 Err(_) => "a PostgreSQL database".to_owned(),
             },

@@ -52,7 +52,11 @@ impl Meter {
         } else if self.told_at.elapsed() >= LINE_EVERY {
             self.told_at = Instant::now();
             // Progress that nobody can read is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "{}", line(self.what, self.unit, progress));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}",
+                line(self.what, self.unit, progress)
+            );
         }
     }
 
@@ -73,7 +77,11 @@ pub struct Steps {
 impl Steps {
     /// Shows how far it is now.
     pub fn show(&mut self, step: Step) {
-        if self.present.as_ref().is_none_or(|meter| meter.what != step.what) {
+        if self
+            .present
+            .as_ref()
+            .is_none_or(|meter| meter.what != step.what)
+        {
             self.finish();
         }
         let meter = || Meter::counting(step.what, step.unit);

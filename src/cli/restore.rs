@@ -72,7 +72,15 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let mut target = place.open_end().await?;
     let told = |step| steps.show(step);
     let keys = arguments.keys.as_deref();
-    let restored = restore(&backup, keys, &mut target, root.as_ref(), &SystemSource, told).await;
+    let restored = restore(
+        &backup,
+        keys,
+        &mut target,
+        root.as_ref(),
+        &SystemSource,
+        told,
+    )
+    .await;
     target.store.close().await;
     let restored = match restored {
         Ok(restored) => restored,
@@ -104,7 +112,10 @@ async fn compare(
         return Ok(Ok(()));
     };
     let checkpoint = std::fs::read_to_string(file).map_err(|error| {
-        Failure::could_not_run(format!("the file {} cannot be read: {error}", file.display()))
+        Failure::could_not_run(format!(
+            "the file {} cannot be read: {error}",
+            file.display()
+        ))
     })?;
     Ok(backup.extends(&checkpoint, &arguments.key).await?)
 }
@@ -134,7 +145,10 @@ async fn erase_again(keys: &Path, place: &Place, output: Output) -> Result<Outco
         Ok(erased) => erased,
         Err(error) => return differs(&error, output)?.ok_or_else(|| error.into()),
     };
-    let text = format!("destroyed {erased} keys of people who were erased since");
+    let text = match erased {
+        Some(erased) => format!("destroyed {erased} keys of people who were erased since"),
+        None => "the file of keys is older than the store, which knows who was erased".to_owned(),
+    };
     output.result(&json!({"erased": erased}), &text)?;
     Ok(Outcome::Fine)
 }

@@ -41,6 +41,7 @@ use tokio::{
 pub use beside::beside;
 pub use claims::{ClaimKey, INSTALLATION, Release, forget_rested};
 pub use entry::{Metadata, Recorded, StoredEvent};
+pub(crate) use fail_points::FailPoint;
 pub use queue::QueueLimits;
 pub use source::{Source, SystemSource};
 pub use tail::Tail;

@@ -23,7 +23,7 @@ use super::{
     proof, tables,
 };
 use crate::journal::{
-    Source as Random,
+    FailPoint, Source as Random,
     stores::{
         Seal, SealState, Store, schema, seal_of,
         sqlite::{LOCK_FILE, SqliteStore},
@@ -83,7 +83,9 @@ pub async fn backup(
         position: source.head.position,
         root: BASE64_STANDARD.encode(source.head.frontier.root()),
         rows: rows.into_iter().collect::<BTreeMap<_, _>>(),
-        file: making.digest(&SqliteStore::file(&making.unfinished), &mut told).await?,
+        file: making
+            .digest(&SqliteStore::file(&making.unfinished), &mut told)
+            .await?,
         keys: making.digest(&keys_there, &mut told).await?,
         digest: String::new(),
     };
@@ -177,20 +179,22 @@ impl Making {
         let present = seal_of(&*store).await?;
         let is_ours = present.is_none_or(|seal| seal.state == SealState::Backup);
         if !is_ours {
-            return Err(super::moving::not_empty(&self.unfinished.display().to_string()));
+            return Err(super::moving::not_empty(
+                &self.unfinished.display().to_string(),
+            ));
         }
         store.execute(seal.put()).await?;
         let tables = tables::of_backup().await?;
         let rows = carry(source, &*store, &tables, told).await?;
         store.execute(vec![source.set_head()]).await?;
+        FailPoint::Filled.hit();
         let shared: Arc<dyn Store> = store.clone();
         proof::root(&shared, &source.head, None, told).await?;
         proof::rows(source, &*store, &tables, &rows, told).await?;
         drop(shared);
         let alone = Arc::into_inner(store);
-        let alone = alone.ok_or_else(|| {
-            TransferError::Refused("the backup is still being read".to_owned())
-        })?;
+        let alone = alone
+            .ok_or_else(|| TransferError::Refused("the backup is still being read".to_owned()))?;
         alone.into_one_file().await?;
         let lock = self.unfinished.join(LOCK_FILE);
         std::fs::remove_file(&lock).map_err(|error| TransferError::file(&lock, error))?;
@@ -222,8 +226,12 @@ impl Making {
             opened.sync_all().map_err(failed)?;
         }
         sync_folder(&self.unfinished).map_err(failed)?;
+        FailPoint::Proven.hit();
         std::fs::rename(&self.unfinished, &self.folder).map_err(failed)?;
-        let parent = self.folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = self
+            .folder
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         sync_folder(parent.unwrap_or_else(|| Path::new("."))).map_err(failed)
     }
 }

@@ -12,9 +12,12 @@ use super::{
 };
 use crate::{
     domain::Timestamp,
-    journal::stores::{
-        Head, Load, Row, Rows, Snapshot, Statement, Store, StoreError, StoreKind, Value, bytes_of,
-        schema::TableSchema,
+    journal::{
+        FailPoint,
+        stores::{
+            Head, Load, Row, Rows, Snapshot, Statement, Store, StoreError, StoreKind, Value,
+            bytes_of, schema::TableSchema,
+        },
     },
     proofs::tree::Frontier,
 };
@@ -345,6 +348,8 @@ impl<'a> Writing<'a> {
         load.table.clone_from(&self.table.name);
         let names = self.table.column_names().into_iter();
         load.columns = names.map(str::to_owned).collect();
-        self.target.load(load).await
+        self.target.load(load).await?;
+        FailPoint::Carried.hit();
+        Ok(())
     }
 }

@@ -133,7 +133,9 @@ struct Writing {
 
 impl Writing {
     fn begin(path: &Path, origin: &Origin) -> io::Result<Self> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         // A temporary file is its owner's alone (mode 0600) from the start.
         let file = tempfile::NamedTempFile::new_in(folder)?;
@@ -244,22 +246,29 @@ impl KeysFile {
         })
     }
 
-    /// That it has the keys of a log, as of a position or later.
+    /// That it has the keys of a log.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it has another's.
     pub fn is_of(&self, origin: &Origin) -> Result<(), KeysFileError> {
-        let path = || self.path.display().to_string();
-        if self.head.log != origin.log() && origin.log.is_some() {
-            return Err(KeysFileError::OtherLog(path()));
+        match origin.log().is_none_or(|log| self.head.log == Some(log)) {
+            true => Ok(()),
+            false => Err(KeysFileError::OtherLog(self.path.display().to_string())),
         }
-        match self.head.position < origin.position {
-            true => Err(KeysFileError::Older {
-                path: path(),
+    }
+
+    /// That no key can have been made between its position and another.
+    ///
+    /// # Errors
+    /// When its own comes first.
+    pub fn is_as_new_as(&self, origin: &Origin) -> Result<(), KeysFileError> {
+        match self.head.position >= origin.position {
+            true => Ok(()),
+            false => Err(KeysFileError::Older {
+                path: self.path.display().to_string(),
                 keys: self.head.position,
                 position: origin.position,
             }),
-            false => Ok(()),
         }
     }
 

@@ -237,7 +237,10 @@ mod tests {
         let written = manifest().finished();
         std::fs::write(&file, written.text()).unwrap();
         assert_eq!(Manifest::read(folder.path()).unwrap(), written);
-        for (from, to) in [("\"position\": 7", "\"position\": 8"), ("\"size\": 3", "\"size\": 4")] {
+        for (from, to) in [
+            ("\"position\": 7", "\"position\": 8"),
+            ("\"size\": 3", "\"size\": 4"),
+        ] {
             let changed = written.text().replace(from, to);
             assert_ne!(changed, written.text());
             std::fs::write(&file, changed).unwrap();

@@ -110,9 +110,8 @@ fn bytes(value: &Value) -> Option<&[u8]> {
 
 /// Whether two rows hold the same; SQLite does not say of which kind a null is.
 fn are_same(left: &Row, right: &Row) -> bool {
-    let is_same = |(left, right): (&Value, &Value)| {
-        left == right || (is_null(left) && is_null(right))
-    };
+    let is_same =
+        |(left, right): (&Value, &Value)| left == right || (is_null(left) && is_null(right));
     left.0.len() == right.0.len() && left.0.iter().zip(&right.0).all(is_same)
 }
 
@@ -161,7 +160,10 @@ mod tests {
                 Met::Other(row) => format!("other {}", row.text(0).unwrap()),
             });
         }
-        assert_eq!(met, ["extra A", "missing B", "same", "other b", "missing é"]);
+        assert_eq!(
+            met,
+            ["extra A", "missing B", "same", "other b", "missing é"]
+        );
     }
 
     #[tokio::test]

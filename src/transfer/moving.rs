@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     journal::{
-        Source as Random,
+        FailPoint, Source as Random,
         sealing::RootKey,
         stores::{self, Head, Seal, SealState, schema::TableSchema, seal_of},
     },
@@ -81,7 +81,9 @@ pub async fn move_store(
                 at: random.now(),
                 ..seal.clone()
             };
+            FailPoint::Proven.hit();
             close(source, &seal, &head, tables).await?;
+            FailPoint::Sealed.hit();
         }
         Standing::ToOpen(_) | Standing::Done => {}
     }
@@ -159,6 +161,7 @@ async fn fill(
     let sent = Source::of(&*source.store).await?;
     let rows = carry(&sent, &*target.store, tables, told).await?;
     target.execute(vec![sent.set_head()]).await?;
+    FailPoint::Filled.hit();
     proof::fold(&*target.store, sent.head.position, told).await?;
     proof::root(&target.store, &sent.head, root_key, told).await?;
     proof::rows(&sent, &*target.store, tables, &rows, told).await?;
@@ -190,5 +193,7 @@ pub(super) async fn open(
         at: random.now(),
         ..seal.clone()
     };
-    Ok(target.execute(seal.put()).await?)
+    target.execute(seal.put()).await?;
+    FailPoint::Opened.hit();
+    Ok(())
 }

@@ -12,9 +12,7 @@ use crate::{
     journal::{
         SystemSource,
         sealing::{Keyring, KeyringError, RootKey},
-        stores::{
-            AUDIT_COLUMNS, Head, Rows, Snapshot, Store, StoreError, schema::TableSchema,
-        },
+        stores::{AUDIT_COLUMNS, Head, Rows, Snapshot, Store, StoreError, schema::TableSchema},
     },
     projections::{self, Progress, ServingTable, audit_index, serving_tables},
     service::verify,
@@ -65,7 +63,10 @@ pub(super) async fn root(
 ///
 /// # Errors
 /// When the store was made with another, or cannot be read.
-pub(super) async fn keyring(store: &Arc<dyn Store>, root: &RootKey) -> Result<Keyring, TransferError> {
+pub(super) async fn keyring(
+    store: &Arc<dyn Store>,
+    root: &RootKey,
+) -> Result<Keyring, TransferError> {
     let source = Arc::new(SystemSource);
     let opened = Keyring::open(store.clone(), source, root, false).await;
     opened.map_err(|error| match error {
@@ -190,7 +191,10 @@ pub(super) async fn read_models(
                 audit(&left, &sent, sent.position).await,
                 audit(&right, found, sent.position).await,
             ),
-            _ => (documents(&left, &sent).await, documents(&right, found).await),
+            _ => (
+                documents(&left, &sent).await,
+                documents(&right, found).await,
+            ),
         };
         are_equal(left, right, name, &[0], &mut meter).await?;
     }
@@ -201,16 +205,17 @@ pub(super) async fn read_models(
 async fn documents(store: &Snapshot, table: &ServingTable) -> Rows {
     let table = &table.table;
     store
-        .rows(format!("SELECT {DOCUMENT_COLUMNS} FROM {table} ORDER BY key"))
+        .rows(format!(
+            "SELECT {DOCUMENT_COLUMNS} FROM {table} ORDER BY key"
+        ))
         .await
 }
 
 async fn audit(store: &Snapshot, table: &ServingTable, through: u64) -> Rows {
     let columns = AUDIT_COLUMNS.map(|(name, _)| name).join(", ");
     let table = &table.table;
-    let sql = format!(
-        "SELECT {columns} FROM {table} WHERE position <= {through} ORDER BY position"
-    );
+    let sql =
+        format!("SELECT {columns} FROM {table} WHERE position <= {through} ORDER BY position");
     store.rows(sql).await
 }
 

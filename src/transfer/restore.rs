@@ -19,17 +19,13 @@ use super::{
     keys_file::{KeysFile, Origin},
     manifest::{FileDigest, Manifest, ManifestError},
     moving::{not_empty, open},
-    proof,
-    tables,
+    proof, tables,
 };
 use crate::{
     journal::{
-        Source as Random,
+        FailPoint, Source as Random,
         sealing::RootKey,
-        stores::{
-            self, Seal, SealState, Statement, Store, schema, seal_of,
-            sqlite::SqliteStore,
-        },
+        stores::{self, Seal, SealState, Statement, Store, schema, seal_of, sqlite::SqliteStore},
     },
     proofs::{
         note::{Checkpoint, VerifierKey},
@@ -141,13 +137,16 @@ impl Backup {
                 manifest.version
             )));
         }
-        let (folder, scratch) = (folder.to_owned(), is_older(&manifest, folder).await?);
+        let (folder, scratch) = (folder.to_owned(), as_this_version(&manifest, folder).await?);
         let readable = scratch.as_ref().map_or(folder.as_path(), TempDir::path);
         let store = Arc::new(SqliteStore::open_for_reading(readable).await?);
         let head = stores::head(&*store).await?;
         let root = BASE64_STANDARD.encode(head.frontier.root());
         if (head.position, &root) != (manifest.position, &manifest.root) {
-            let (file, what) = (file.display().to_string(), "is of another position".to_owned());
+            let (file, what) = (
+                file.display().to_string(),
+                "is of another position".to_owned(),
+            );
             return Err(ManifestError::Changed { file, what }.into());
         }
         Ok(Self {
@@ -222,7 +221,10 @@ async fn is_as_written(
 }
 
 /// A copy that this version has brought up to its tables; none where there is nothing to bring.
-async fn is_older(manifest: &Manifest, folder: &Path) -> Result<Option<TempDir>, TransferError> {
+async fn as_this_version(
+    manifest: &Manifest,
+    folder: &Path,
+) -> Result<Option<TempDir>, TransferError> {
     if manifest.schema == schema::version() {
         return Ok(None);
     }
@@ -261,11 +263,13 @@ pub async fn restore(
     let tables = tables::of_backup().await?;
     let rows = carry(&source, &*target.store, &tables, &mut told).await?;
     target.execute(vec![source.set_head()]).await?;
+    FailPoint::Filled.hit();
     proof::rows(&source, &*target.store, &tables, &rows, &mut told).await?;
     keys.carry(&*target.store).await?;
     let erased = forget_erased(target).await?;
     proof::fold(&*target.store, source.head.position, &mut told).await?;
     proof::root(&target.store, &source.head, root_key, &mut told).await?;
+    FailPoint::Proven.hit();
     open(target, &seal, random).await?;
     Ok(Restored {
         position: source.head.position,
@@ -328,6 +332,7 @@ impl Keys {
             }
         };
         taken.is_of(&backup.origin())?;
+        taken.is_as_new_as(&backup.origin())?;
         Ok(Self { taken, own })
     }
 
@@ -338,7 +343,9 @@ impl Keys {
             return Ok(());
         };
         let mut rows = own.rows()?;
-        let numbers: Vec<_> = (1..=table.columns.len()).map(|number| format!("${number}")).collect();
+        let numbers: Vec<_> = (1..=table.columns.len())
+            .map(|number| format!("${number}"))
+            .collect();
         let insert = format!(
             "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING",
             table.name,
@@ -372,12 +379,12 @@ async fn forget_erased(target: &mut End) -> Result<u64, TransferError> {
 }
 
 /// Erases again, in a store that was restored by other means, whoever is not in a newer file of its
-/// keys; answers how many were.
+/// keys; answers how many keys were destroyed. None where the file is older than the store: it says
+/// nothing of it that the store does not know.
 ///
 /// # Errors
-/// When the store cannot be written, or the file is of another log. One that is older than the store
-/// says nothing about it: then none is.
-pub async fn repeat_erasures(store: &mut End, keys: &Path) -> Result<u64, TransferError> {
+/// When the store cannot be written, or the file is of another log.
+pub async fn repeat_erasures(store: &mut End, keys: &Path) -> Result<Option<u64>, TransferError> {
     stores::may_be_written(&*store.store).await?;
     let table = tables::of_keys().await?;
     let keys = KeysFile::open(keys, table.clone()).await?;
@@ -388,10 +395,16 @@ pub async fn repeat_erasures(store: &mut End, keys: &Path) -> Result<u64, Transf
         made_at: String::new(),
     };
     keys.is_of(&origin)?;
+    if keys.position() < origin.position {
+        return Ok(None);
+    }
     let mut kept = keys.rows()?;
     let mut next = kept.next().await?;
     let mut destroyed = Vec::new();
-    let mut present = source.snapshot.rows(table.select(source.kind, Some(OF_PEOPLE))).await;
+    let mut present = source
+        .snapshot
+        .rows(table.select(source.kind, Some(OF_PEOPLE)))
+        .await;
     while let Some(row) = present.next().await? {
         let owner = row.text(table.key[0])?;
         while let Some(key) = &next
@@ -399,12 +412,17 @@ pub async fn repeat_erasures(store: &mut End, keys: &Path) -> Result<u64, Transf
         {
             next = kept.next().await?;
         }
-        if next.as_ref().map(|key| key.text(table.key[0])).transpose()? != Some(owner) {
+        if next
+            .as_ref()
+            .map(|key| key.text(table.key[0]))
+            .transpose()?
+            != Some(owner)
+        {
             destroyed.push(Statement::new(DESTROY, [owner.into()]));
         }
     }
     let count = destroyed.len() as u64;
     store.execute(destroyed).await?;
     forget_erased(store).await?;
-    Ok(count)
+    Ok(Some(count))
 }

@@ -32,6 +32,7 @@ mod proofs;
 mod readme;
 mod snapshots;
 mod support;
+mod transfer;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn cases() -> Vec<Case> {
         proofs::trials(),
         readme::trials(),
         snapshots::trials(),
+        transfer::trials(),
     ]
     .into_iter()
     .flatten()

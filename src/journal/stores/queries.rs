@@ -6,7 +6,8 @@ use futures::{
 };
 
 use super::{
-    ColumnKind, FORMAT, Head, Row, Scan, ScanError, SealState, Sheet, SheetRow, Span, Store, StoreError, Value,
+    ColumnKind, FORMAT, Head, Row, Scan, ScanError, SealState, Sheet, SheetRow, Span, Store,
+    StoreError, Value,
 };
 use crate::{
     domain::Timestamp,

@@ -171,7 +171,9 @@ pub async fn seal_of(store: &dyn Store) -> Result<Option<Seal>, StoreError> {
         return Ok(None);
     };
     let name = row.text(0)?;
-    let state = SealState::ALL.into_iter().find(|state| state.name() == name);
+    let state = SealState::ALL
+        .into_iter()
+        .find(|state| state.name() == name);
     Ok(Some(Seal {
         state: state.ok_or_else(|| StoreError::Row(format!("a seal of {name}")))?,
         transfer: row.text(1)?.to_owned(),

@@ -160,7 +160,9 @@ impl SqliteStore {
             }
         };
         let ended = tokio::task::spawn_blocking(alone).await;
-        ended.map_err(|error| refused(error.to_string()))?.map_err(failed)
+        ended
+            .map_err(|error| refused(error.to_string()))?
+            .map_err(failed)
     }
 
     /// What an error means; damage is remembered.
