@@ -9,36 +9,32 @@ use std::{
 };
 
 use futures::{Stream as Bytes, StreamExt, TryStreamExt, stream};
-use serde_json::Value as Json;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Principal, Request, Service, ServiceError,
     contents::{self, Staged},
     crews::CrewAt,
     items::InCrew,
+    looks::slots_in,
     past::State,
 };
 use crate::{
     domain::{
         Refusal,
         authority::Permission,
-        bundle::{ItemKey, Manifest, Piece, changes, pieces, portable, size},
-        contents::{
-            Content, Digest,
-            slots::{SLOT, Slot, slots},
-        },
+        bundle::{ItemKey, Manifest, Piece, changes, pieces, size},
+        contents::{Content, Digest},
         crew::{Crew, Item, ItemChange, ItemId},
         ids::WorkspaceId,
     },
-    journal::{Desk, Rejection, beside, loading},
+    journal::{Desk, Rejection, loading},
     projections::Found,
 };
 
 /// How many contents are read at once.
-const READ_AT_ONCE: usize = 64;
-/// How many places with ids are told of at most.
-const PLACES_MAX: usize = 10;
+pub(super) const READ_AT_ONCE: usize = 64;
+/// How many reads are under way at once: one is opened while the next is on its way.
+pub(super) const CHUNKS_AT_ONCE: usize = 2;
 
 /// A bundle that was sent: what its agents and pathways say, each in its RFC 8785 form.
 #[derive(Debug, Clone, Default)]
@@ -77,14 +73,6 @@ impl Contents {
     pub(super) fn manifest(&self) -> Manifest {
         changes::manifest(self.all())
     }
-}
-
-/// What was found in contents while they were hashed.
-#[derive(Debug, Clone)]
-pub(super) struct Looked {
-    pub digest: Digest,
-    /// What those that were looked into need of their crew.
-    pub needs: BTreeSet<Slot>,
 }
 
 /// A version that the crew has not had.
@@ -150,9 +138,10 @@ impl Service {
         };
         let contents = Contents::of(&crew);
         let manifest = contents.manifest();
-        let everything = |_: &ItemKey| true;
         let workspace = at.place.workspace;
-        let looked = self.look_into(workspace, &manifest, everything).await?;
+        let looked = self.look_into(workspace, &manifest).await?;
+        // What would mean something else in another crew is no bundle.
+        looked.needs_of(|_| true)?;
         Ok(Found {
             position: state.position().unwrap_or(found.position),
             value: CrewExport {
@@ -162,64 +151,6 @@ impl Service {
                 workspace,
                 pieces: pieces(&manifest).collect(),
             },
-        })
-    }
-
-    /// Hashes a bundle, and looks into some of its contents for what they need, and for what
-    /// would mean something else in another crew.
-    pub(super) async fn look_into(
-        &self,
-        workspace: WorkspaceId,
-        manifest: &Manifest,
-        is_looked_into: impl Fn(&ItemKey) -> bool,
-    ) -> Result<Looked, ServiceError> {
-        let keys: Vec<(&ItemKey, &Content)> = manifest.iter().collect();
-        let mut hasher = Sha256::new();
-        let mut found = (BTreeSet::new(), Vec::new());
-        let mut rest = pieces(manifest);
-        for some in keys.chunks(READ_AT_ONCE) {
-            let contents: Vec<_> = some.iter().map(|(_, content)| **content).collect();
-            let texts = self.contents_of(workspace, &contents).await?;
-            let entries: Vec<_> = some
-                .iter()
-                .zip(texts)
-                .map(|((key, _), text)| ((*key).clone(), is_looked_into(key), text))
-                .collect();
-            let mut before: Vec<String> = Vec::with_capacity(entries.len());
-            let mut text = String::new();
-            while before.len() < entries.len() {
-                match rest.next() {
-                    Some(Piece::Text(piece)) => text.push_str(&piece),
-                    Some(Piece::Content(_)) => before.push(std::mem::take(&mut text)),
-                    None => break,
-                }
-            }
-            (hasher, found) = beside(move || {
-                let mut hasher = hasher;
-                let (mut needs, mut places) = found;
-                for ((key, looked_into, content), text) in entries.iter().zip(&before) {
-                    hasher.update(text);
-                    hasher.update(content);
-                    if *looked_into {
-                        look(key, content, &mut needs, &mut places);
-                    }
-                }
-                (hasher, (needs, places))
-            })
-            .await;
-        }
-        for piece in rest {
-            if let Piece::Text(text) = piece {
-                hasher.update(text);
-            }
-        }
-        let (needs, places) = found;
-        if !places.is_empty() {
-            return Err(Refusal::NotPortable { places }.into());
-        }
-        Ok(Looked {
-            digest: Digest(hasher.finalize().into()),
-            needs,
         })
     }
 
@@ -293,10 +224,11 @@ impl CrewExport {
             .map(<[Piece]>::to_vec)
             .collect();
         stream::iter(chunks)
-            .then(move |chunk| {
+            .map(move |chunk| {
                 let service = service.clone();
                 async move { service.text_of(workspace, chunk).await }
             })
+            .buffered(CHUNKS_AT_ONCE)
             .map_err(|error| {
                 tracing::error!(%error, "an export ended before its time");
                 error
@@ -323,48 +255,6 @@ impl Service {
             Piece::Content(_) => texts.next().unwrap_or_default(),
         });
         Ok(text.collect())
-    }
-}
-
-/// What a content needs, and where it names what means something in one environment alone.
-fn look(key: &ItemKey, text: &str, needs: &mut BTreeSet<Slot>, places: &mut Vec<String>) {
-    needs.extend(slots_in(text));
-    if portable::has_id(text)
-        && let Ok(content) = serde_json::from_str::<Json>(text)
-    {
-        let found = portable::find(key.kind, &key.name, &content);
-        let told = found.into_iter().map(|finding| finding.pointer);
-        places.extend(told.take(PLACES_MAX.saturating_sub(places.len())));
-    }
-}
-
-/// The slots of a content; most have none, and are not parsed.
-fn slots_in(text: &str) -> BTreeSet<Slot> {
-    if !text.contains(SLOT) {
-        return BTreeSet::new();
-    }
-    let content = serde_json::from_str::<Json>(text).ok();
-    // What is meant as a slot and is none was refused when it was written.
-    content
-        .and_then(|content| slots(&content).ok())
-        .unwrap_or_default()
-}
-
-/// What some items of a bundle that was sent need of a crew.
-///
-/// # Errors
-/// [`Refusal::NotPortable`].
-pub(super) fn needs_of(
-    bundle: &BundleDraft,
-    some: &BTreeSet<ItemKey>,
-) -> Result<BTreeSet<Slot>, Refusal> {
-    let (mut needs, mut places) = (BTreeSet::new(), Vec::new());
-    for (key, text) in bundle.0.iter().filter(|(key, _)| some.contains(key)) {
-        look(key, text, &mut needs, &mut places);
-    }
-    match places.is_empty() {
-        true => Ok(needs),
-        false => Err(Refusal::NotPortable { places }),
     }
 }
 

@@ -31,6 +31,7 @@ mod key_uses;
 mod knowledge;
 mod knowledge_search;
 mod limits;
+mod looks;
 mod me;
 mod members;
 mod moments;
@@ -242,6 +243,7 @@ pub struct Service {
     access_folds: access::AccessFolds,
     trails: reviews::Trails,
     past_folds: past::PastFolds,
+    looks: looks::Looks,
     /// Whether this process knows that people are found by all of their names.
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
@@ -337,6 +339,7 @@ impl Service {
             access_folds: access::AccessFolds::new(access::FOLDS_KEPT),
             trails: reviews::Trails::new(reviews::TRAILS_KEPT),
             past_folds: past::PastFolds::new(past::FOLDS_KEPT),
+            looks: looks::Looks::new(looks::LOOKS_KEPT),
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),

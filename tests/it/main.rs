@@ -17,6 +17,7 @@
 
 mod authority;
 mod cli;
+mod deploy;
 mod edge;
 mod faults;
 mod flight;
@@ -32,6 +33,7 @@ mod proofs;
 mod readme;
 mod snapshots;
 mod support;
+mod tls;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -44,6 +46,7 @@ fn cases() -> Vec<Case> {
     [
         authority::trials(),
         cli::trials(),
+        deploy::trials(),
         edge::trials(),
         faults::trials(),
         flight::trials(),
@@ -59,6 +62,7 @@ fn cases() -> Vec<Case> {
         readme::trials(),
         snapshots::trials(),
         transfer::trials(),
+        tls::trials(),
     ]
     .into_iter()
     .flatten()

@@ -26,6 +26,7 @@ use crate::{
         bundles::{self, Contents},
         crews::CrewAt,
         items::InCrew,
+        looks::Needs,
         past::State,
     },
 };
@@ -200,14 +201,13 @@ impl Service {
         view.version = there.version;
         let comes = bundles::comes(&plan);
         let needs = match with {
-            OtherSide::Crew(_) => {
-                let looked_into = |key: &ItemKey| comes.contains(key);
-                let looked = self
-                    .look_into(target.place.workspace, &manifest, looked_into)
-                    .await?;
-                looked.needs
+            OtherSide::Crew(_) => self
+                .look_into(target.place.workspace, &manifest)
+                .await?
+                .needs_of(|key| comes.contains(key))?,
+            OtherSide::Bundle(bundle) => {
+                Needs::of(bundle.0.iter()).of_some(|key| comes.contains(key))?
             }
-            OtherSide::Bundle(bundle) => bundles::needs_of(bundle, &comes)?,
         };
         let plan = Plan {
             changes: plan,

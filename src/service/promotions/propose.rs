@@ -253,9 +253,8 @@ impl Service {
             return Err(Refusal::NothingToPromote.into());
         }
         let comes = bundles::comes(&plan);
-        let looked = self
-            .look_into(workspace, &bundle, |key| comes.contains(key))
-            .await?;
+        let looked = self.look_into(workspace, &bundle).await?;
+        let needs = looked.needs_of(|key| comes.contains(key))?;
         let event = CrewPromoted {
             promotion: at.id,
             changes: plan,
@@ -278,7 +277,7 @@ impl Service {
         let plan = Plan {
             changes: event.changes,
             manifest: manifest.into_iter().collect(),
-            needs: looked.needs.into_iter().collect(),
+            needs: needs.into_iter().collect(),
         };
         let text =
             to_canonical(&plan).map_err(|error| ServiceError::Internal(error.to_string()))?;
