@@ -50,13 +50,13 @@ impl Place {
                 },
             },
         };
-        if let Some(url) = &database_url {
-            if !is_postgres(url.expose_secret()) {
-                return Err(Failure::used_wrongly(
-                    "the database URL is not one of PostgreSQL; it looks like \
-                     postgres://user:password@host:5432/database (for SQLite name a folder with --data)",
-                ));
-            }
+        if let Some(url) = &database_url
+            && !is_postgres(url.expose_secret())
+        {
+            return Err(Failure::used_wrongly(
+                "the database URL is not one of PostgreSQL; it looks like \
+                 postgres://user:password@host:5432/database (for SQLite name a folder with --data)",
+            ));
         }
         Ok(Self {
             folder,

@@ -153,7 +153,7 @@ pub(super) async fn fold(
         found.is_some_and(|table| table.is_current && table.position == position)
     };
     let names = projections::names();
-    if names.iter().all(|name| is_there(name)) {
+    if names.iter().all(is_there) {
         return Ok(());
     }
     let progress = |progress: Progress| told(step("folding", progress));
