@@ -5,6 +5,7 @@
 //! - [`projections`]: what is read: pure folds, and the engine that keeps them
 //! - [`proofs`]: why it can be believed
 //! - [`service`]: what a caller can ask, one file a capability
+//! - [`transfer`]: a whole store carried into another: moved, kept as a backup, restored
 //! - [`api`]: REST: routes, extractors, problems
 //! - [`cli`]: one file a command
 
@@ -18,3 +19,4 @@ pub mod journal;
 pub mod projections;
 pub mod proofs;
 pub mod service;
+pub mod transfer;

@@ -9,6 +9,7 @@ use crate::{
     },
     projections::EngineError,
     service::{ServiceError, StartError, plans::CatalogueError, signing::SigningError},
+    transfer::TransferError,
 };
 
 /// What a command that ran has found.
@@ -81,7 +82,8 @@ impl From<StoreError> for Failure {
             | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
-            | StoreError::Held { .. } => "",
+            | StoreError::Held { .. }
+            | StoreError::Sealed { .. } => "",
         };
         Self::CouldNotRun(format!("{error}{advice}"))
     }
@@ -143,6 +145,20 @@ impl From<StartError> for Failure {
             StartError::Signing(error) => error.into(),
             StartError::Engine(error) => error.into(),
             StartError::Service(error) => error.into(),
+        }
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Store(error) => error.into(),
+            TransferError::Engine(error) => error.into(),
+            TransferError::Refused(_)
+            | TransferError::Differs(_)
+            | TransferError::File { .. }
+            | TransferError::Manifest(_)
+            | TransferError::Keys(_) => Self::CouldNotRun(error.to_string()),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! [`run`].
 
 mod audit;
+mod backup;
 mod completions;
 mod demo;
 mod doctor;
@@ -15,11 +16,13 @@ mod failure;
 mod keys;
 mod logging;
 mod migrate;
+mod moving;
 mod openapi;
 mod output;
 mod place;
 mod progress;
 mod replay;
+mod restore;
 mod root_key;
 mod serve;
 mod verify;
@@ -65,7 +68,8 @@ struct Global {
     )]
     #[arg(default_value = "./crewlog-data", help_heading = "Global options")]
     data: PathBuf,
-    /// A PostgreSQL (15 or newer) instead of the embedded store: postgres://…
+    /// A PostgreSQL (15 or newer) instead of the embedded store: postgres://…; empty: the embedded
+    /// store, whatever the environment says
     #[arg(
         long,
         global = true,
@@ -110,6 +114,12 @@ enum Command {
     Verify(verify::Arguments),
     /// Follow or export the audit log of a workspace or an organization, or show who has access
     Audit(audit::Arguments),
+    /// Move the store for good: from SQLite to PostgreSQL, or back
+    Move(moving::Arguments),
+    /// Make a backup beside a running server, with the keys apart
+    Backup(backup::Arguments),
+    /// Make a store of a backup
+    Restore(restore::Arguments),
     /// Show the keys that checkpoints of the log are verified with, or rotate them
     Keys(keys::Arguments),
     /// Look for what is wrong with an installation, and say what to do about it
@@ -172,6 +182,9 @@ async fn run(line: CommandLine) -> Result<Outcome, Failure> {
             None => verify::run(place()?, output).await,
         },
         Command::Audit(arguments) => audit::run(arguments, place()?, output).await,
+        Command::Move(arguments) => moving::run(arguments, place()?, output).await,
+        Command::Backup(arguments) => backup::run(arguments, place()?, output).await,
+        Command::Restore(arguments) => restore::run(arguments, place()?, output).await,
         Command::Keys(arguments) => keys::run(arguments, place()?, output).await,
         Command::Doctor(arguments) => doctor::run(arguments, place()?, output).await,
         Command::Openapi => openapi::run(output),

@@ -9,15 +9,19 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::{
     Failure,
     environment::{Setting, secret_file, setting},
 };
-use crate::journal::stores::{
-    Store, StoreError,
-    postgres::{PostgresStore, ServingLock},
-    sqlite::SqliteStore,
+use crate::{
+    journal::stores::{
+        self, SealState, Store, StoreError,
+        postgres::{PostgresStore, ServingLock},
+        sqlite::SqliteStore,
+    },
+    transfer::End,
 };
 
 /// A data folder, and a PostgreSQL where there is one.
@@ -34,6 +38,8 @@ impl Place {
     /// When the environment names it twice, its file cannot be read, or it is not PostgreSQL's.
     pub fn of(folder: PathBuf, option: Option<String>) -> Result<Self, Failure> {
         let database_url = match option {
+            // Whatever the environment says: the embedded store.
+            Some(url) if url.is_empty() => None,
             Some(url) => Some(SecretString::from(url)),
             None => match setting("CREWLOG_DATABASE_URL")? {
                 Some(Setting::Value(url)) => Some(url),
@@ -44,14 +50,13 @@ impl Place {
                 },
             },
         };
-        if let Some(url) = &database_url {
-            let (scheme, _) = url.expose_secret().split_once(':').unwrap_or_default();
-            if !matches!(scheme, "postgres" | "postgresql") {
-                return Err(Failure::used_wrongly(
-                    "the database URL is not one of PostgreSQL; it looks like \
-                     postgres://user:password@host:5432/database (for SQLite name a folder with --data)",
-                ));
-            }
+        if let Some(url) = &database_url
+            && !is_postgres(url.expose_secret())
+        {
+            return Err(Failure::used_wrongly(
+                "the database URL is not one of PostgreSQL; it looks like \
+                 postgres://user:password@host:5432/database (for SQLite name a folder with --data)",
+            ));
         }
         Ok(Self {
             folder,
@@ -59,20 +64,53 @@ impl Place {
         })
     }
 
-    /// The store at a URL: a database of PostgreSQL, or `sqlite://` and a data folder.
+    /// A place that a command names beside this one: `postgres://…`, or `sqlite:` and a folder. The
+    /// root key stays in the data folder of this one, where the other has none.
     ///
     /// # Errors
     /// When it is neither.
-    pub fn at(url: &str) -> Result<Self, Failure> {
-        match url.strip_prefix("sqlite://") {
-            Some("") => Err(Failure::used_wrongly(
-                "the URL names no folder; it looks like sqlite:///var/lib/crewlog",
-            )),
-            Some(folder) => Ok(Self {
+    pub fn other(&self, url: &SecretString) -> Result<Self, Failure> {
+        let text = url.expose_secret().trim();
+        if is_postgres(text) {
+            return Ok(Self {
+                folder: self.folder.clone(),
+                database_url: Some(text.to_owned().into()),
+            });
+        }
+        let folder = text.strip_prefix("sqlite:");
+        let folder = folder.map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        match folder {
+            Some(folder) if !folder.is_empty() => Ok(Self {
                 folder: folder.into(),
                 database_url: None,
             }),
-            None => Self::of(PathBuf::new(), Some(url.to_owned())),
+            Some(_) | None => Err(Failure::used_wrongly(
+                "the target is not understood; write postgres://user:password@host:5432/database, or \
+                 sqlite:FOLDER",
+            )),
+        }
+    }
+
+    /// Where it is, for people and for other stores to keep: without user and password.
+    pub fn shown(&self) -> String {
+        match self.database_url() {
+            Some(url) => match Url::parse(url) {
+                Ok(url) => {
+                    let host = url.host_str().unwrap_or_default();
+                    let port = url.port().map(|port| format!(":{port}"));
+                    format!(
+                        "postgres://{host}{}{}",
+                        port.unwrap_or_default(),
+                        url.path()
+                    )
+                }
+                Err(_) => "a PostgreSQL database".to_owned(),
+            },
+            None => {
+                let folder = std::path::absolute(&self.folder);
+                let folder = folder.unwrap_or_else(|_| self.folder.clone());
+                format!("sqlite:{}", folder.display())
+            }
         }
     }
 
@@ -130,8 +168,24 @@ impl Place {
     /// Opens the store for writing; makes or migrates it.
     ///
     /// # Errors
-    /// When it cannot be opened, another process holds it, or its schema is newer.
+    /// When it cannot be opened, another process holds it, its schema is newer, or nobody may write
+    /// it: then it is left as it is.
     pub async fn open_for_writing(&self) -> Result<Arc<dyn Store>, Failure> {
+        if let Ok(store) = self.reach().await {
+            let may_be = stores::may_be_written(&*store).await;
+            store.close().await;
+            if let Err(sealed @ StoreError::Sealed { .. }) = may_be {
+                return Err(sealed.into());
+            }
+        }
+        self.open_whatever_it_is().await
+    }
+
+    /// The same of one that may be sealed: for whoever seals stores, or fills them.
+    ///
+    /// # Errors
+    /// When it cannot be opened, another process holds it, or its schema is newer.
+    async fn open_whatever_it_is(&self) -> Result<Arc<dyn Store>, Failure> {
         Ok(match self.database_url() {
             Some(url) => Arc::new(PostgresStore::open(url).await?),
             None => {
@@ -144,12 +198,20 @@ impl Place {
     /// Opens a store that exists, for reading, beside a process that may be writing.
     ///
     /// # Errors
-    /// When there is none, or it cannot be opened.
+    /// When there is none, it cannot be opened, or it is not whole yet.
     pub async fn open_for_reading(&self) -> Result<Arc<dyn Store>, Failure> {
-        Ok(self.reach().await?)
+        let store = self.reach().await?;
+        // What cannot be said of it will be told by whoever reads it.
+        if let Err(sealed @ StoreError::Sealed { .. }) = stores::may_be_written(&*store).await {
+            let seal = stores::seal_of(&*store).await?;
+            if seal.is_none_or(|seal| seal.state == SealState::Arriving) {
+                return Err(sealed.into());
+            }
+        }
+        Ok(store)
     }
 
-    /// The same for who is interested in what is wrong.
+    /// The same of one that may be sealed, or not whole: for who is interested in what is wrong.
     ///
     /// # Errors
     /// What the store says.
@@ -171,6 +233,24 @@ impl Place {
         })
     }
 
+    /// Opens the store as an end of a transfer: sealed or not, and nobody else's until it is let go.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or others serve from it.
+    pub async fn open_end(&self) -> Result<End, Failure> {
+        let alone = self.alone().await?.ok_or_else(|| {
+            Failure::could_not_run(format!(
+                "a server is serving from {}; stop the servers first",
+                self.shown()
+            ))
+        })?;
+        Ok(End {
+            store: self.open_whatever_it_is().await?,
+            lock: alone.0,
+            name: self.shown(),
+        })
+    }
+
     /// Being alone with the store: on SQLite the store itself sees to it, on PostgreSQL a lock
     /// does; none where servers are serving from it.
     ///
@@ -182,6 +262,11 @@ impl Place {
             Some(url) => ServingLock::alone(url).await?.map(|lock| Alone(Some(lock))),
         })
     }
+}
+
+fn is_postgres(url: &str) -> bool {
+    let (scheme, _) = url.split_once(':').unwrap_or_default();
+    matches!(scheme, "postgres" | "postgresql")
 }
 
 /// That nobody serves from the store, for as long as this is kept.

@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::projections::Progress;
+use crate::{projections::Progress, transfer::Step};
 
 /// How often a plain line is printed at most.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -16,6 +16,7 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Meter {
     what: &'static str,
+    unit: &'static str,
     bar: Option<ProgressBar>,
     told_at: Instant,
 }
@@ -23,15 +24,21 @@ pub struct Meter {
 impl Meter {
     /// Starts one; `what` is what is being done: "replaying".
     pub fn start(what: &'static str) -> Self {
+        Self::counting(what, "entries")
+    }
+
+    /// The same of something else than entries.
+    fn counting(what: &'static str, unit: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{msg} {wide_bar} {human_pos}/{human_len} entries, {per_sec}, {eta} left",
-            );
+            let style = ProgressStyle::with_template(&format!(
+                "{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}, {{per_sec}}, {{eta}} left",
+            ));
             let bar = ProgressBar::new(0).with_message(what);
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         Self {
             what,
+            unit,
             bar,
             told_at: Instant::now(),
         }
@@ -45,7 +52,11 @@ impl Meter {
         } else if self.told_at.elapsed() >= LINE_EVERY {
             self.told_at = Instant::now();
             // Progress that nobody can read is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "{}", line(self.what, progress));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}",
+                line(self.what, self.unit, progress)
+            );
         }
     }
 
@@ -57,11 +68,43 @@ impl Meter {
     }
 }
 
-fn line(what: &str, progress: Progress) -> String {
+/// Shows work that has several steps, one after the other.
+#[derive(Debug, Default)]
+pub struct Steps {
+    present: Option<Meter>,
+}
+
+impl Steps {
+    /// Shows how far it is now.
+    pub fn show(&mut self, step: Step) {
+        if self
+            .present
+            .as_ref()
+            .is_none_or(|meter| meter.what != step.what)
+        {
+            self.finish();
+        }
+        let meter = || Meter::counting(step.what, step.unit);
+        self.present.get_or_insert_with(meter).show(Progress {
+            position: step.done,
+            head: step.of,
+            elapsed: step.elapsed,
+        });
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        if let Some(meter) = self.present.take() {
+            meter.finish();
+        }
+    }
+}
+
+fn line(what: &str, unit: &str, progress: Progress) -> String {
     let Progress { position, head, .. } = progress;
     let rate = rate(position, progress.elapsed);
     let left = head.saturating_sub(position).checked_div(rate).unwrap_or(0);
-    format!("{what}: {position} of {head} entries, {rate}/s, {left} s left")
+    format!("{what}: {position} of {head} {unit}, {rate}/s, {left} s left")
 }
 
 /// Entries in a second.
@@ -83,7 +126,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
         };
         assert_eq!(
-            line("replaying", progress),
+            line("replaying", "entries", progress),
             "replaying: 4000 of 10000 entries, 2000/s, 3 s left"
         );
         assert_eq!(rate(0, Duration::ZERO), 0);

@@ -300,7 +300,7 @@ async fn into(
     to: Option<u64>,
     output: Output,
 ) -> Result<Outcome, Failure> {
-    let target = Place::at(url)?;
+    let target = place.other(&url.to_owned().into())?;
     let log = place.open_for_reading().await?;
     let target = target.open_for_writing().await?;
     let started = Instant::now();

@@ -86,3 +86,39 @@ fn make(place: &Place, source: &dyn Source) -> Result<RootKey, Failure> {
     );
     Ok(key)
 }
+
+/// That the key can go where the store goes: a folder that a store is moved into gets the key file of
+/// the folder that it leaves, unless the key comes from the environment.
+///
+/// # Errors
+/// When another key is there.
+pub fn may_come_along(from: &Place, to: &Place) -> Result<(), Failure> {
+    let (old, new) = (from.folder().join(FILE), to.folder().join(FILE));
+    if setting(NAME)?.is_some() || !old.exists() || !new.exists() {
+        return Ok(());
+    }
+    let (old, present) = (read_file(&old)?, read_file(&new)?);
+    match *old.to_text() == *present.to_text() {
+        true => Ok(()),
+        false => Err(Failure::could_not_run(format!(
+            "there is another root key in {}; name a folder without one",
+            new.display()
+        ))),
+    }
+}
+
+/// Copies the key file of a folder into the one that its store was moved into; says so.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn bring_along(from: &Place, to: &Place) -> Result<Option<String>, Failure> {
+    let (old, new) = (from.folder().join(FILE), to.folder().join(FILE));
+    if setting(NAME)?.is_some() || !old.exists() || new.exists() {
+        return Ok(None);
+    }
+    to.write_private(FILE, &read_file(&old)?.to_text())?;
+    Ok(Some(format!(
+        "the root key was copied to {}; remove the old one when you do not need it",
+        new.display()
+    )))
+}

@@ -1,4 +1,4 @@
-//! Places in the writing of a batch where the process can be made to die, or to stop for a
+//! Places in the writing of a batch, and in a transfer, where the process can be made to die, or to stop for a
 //! while, so that tests can hold it to what it promises.
 //!
 //! `CREWLOG_FAIL_POINT=append_after_send:3` aborts the process when it sends its third batch;
@@ -6,7 +6,7 @@
 //! with `:hold=FILE` the writer alone waits, for as long as there is that file.
 //! There is nothing of it in a release build.
 
-/// A place in the writing of a batch: `append_before_send` and so on.
+/// A place: `append_before_send`, `transfer_sealed` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailPoint {
     /// Decided, and nothing of it has been sent.
@@ -15,6 +15,16 @@ pub enum FailPoint {
     AfterSend,
     /// On the disk, and nobody has been answered.
     AfterCommit,
+    /// Some rows of a transfer have been written.
+    Carried,
+    /// What was carried is there, and has not been proven.
+    Filled,
+    /// Proven, and both ends are as they were.
+    Proven,
+    /// The old end takes nothing any more, and the new one nothing yet.
+    Sealed,
+    /// Done, and nobody has been told.
+    Opened,
 }
 
 #[cfg(not(debug_assertions))]
@@ -82,6 +92,11 @@ mod armed {
                 "append_before_send" => FailPoint::BeforeSend,
                 "append_after_send" => FailPoint::AfterSend,
                 "append_after_commit" => FailPoint::AfterCommit,
+                "transfer_carried" => FailPoint::Carried,
+                "transfer_filled" => FailPoint::Filled,
+                "transfer_proven" => FailPoint::Proven,
+                "transfer_sealed" => FailPoint::Sealed,
+                "transfer_opened" => FailPoint::Opened,
                 _ => return None,
             };
             let time = parts.next()?.parse().ok().filter(|time| *time > 0)?;

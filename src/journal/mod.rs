@@ -41,6 +41,7 @@ use tokio::{
 pub use beside::beside;
 pub use claims::{ClaimKey, INSTALLATION, Release, forget_rested};
 pub use entry::{Metadata, Recorded, StoredEvent};
+pub(crate) use fail_points::FailPoint;
 pub use queue::QueueLimits;
 pub use source::{Source, SystemSource};
 pub use tail::Tail;
@@ -235,6 +236,7 @@ impl From<&StoreError> for Trouble {
             StoreError::Failed { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
+            | StoreError::Sealed { .. }
             | StoreError::Row(_) => Self::of_writing(detail),
         }
     }
@@ -349,7 +351,7 @@ impl Journal {
         fold: Arc<dyn Fold>,
         settings: JournalSettings,
     ) -> Result<Self, StoreError> {
-        let head = stores::head(&*store).await?;
+        let head = stores::head_for_writing(&*store).await?;
         let queue = Arc::new(FairQueue::new(QueueLimits {
             capacity: settings.queue_capacity,
         }));

@@ -448,6 +448,43 @@ pub(super) fn read_name(name: &str, version: i64) -> String {
     format!("{name}_v{version}")
 }
 
+/// A table that serves a projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServingTable {
+    pub projection: String,
+    pub table: String,
+    /// How far it is: the audit index trails the log; of the others, the position that they began
+    /// to serve at.
+    pub position: u64,
+    /// Whether this version folds it so.
+    pub is_current: bool,
+}
+
+const SELECT_SERVING_TABLES: &str = "
+SELECT name, generation, version, position
+  FROM projections
+ WHERE state = 'serving'
+ ORDER BY name";
+
+/// The tables that serve, by projection.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn serving_tables(store: &dyn Store) -> Result<Vec<ServingTable>, StoreError> {
+    let versions = Projections::default().versions();
+    let table = |row: &stores::Row| {
+        let name = row.text(0)?;
+        Ok(ServingTable {
+            projection: name.to_owned(),
+            table: table_name(name, row.integer(1)?),
+            position: row.count(3)?,
+            is_current: versions.get(name) == Some(&row.integer(2)?),
+        })
+    };
+    let rows = store.query(SELECT_SERVING_TABLES, vec![]).await?;
+    rows.iter().map(table).collect()
+}
+
 /// The projections that an older version has made, or that are not there.
 ///
 /// # Errors

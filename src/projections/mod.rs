@@ -55,7 +55,7 @@ pub use check::{CheckReport, Difference, check};
 pub use connections::{ConnectionDocument, Connections};
 pub use crew_contents::{CrewContents, CrewContentsDocument};
 pub use crews::{CrewDocument, Crews};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, ServingTable, serving_tables};
 pub use indexer::Indexer;
 pub use into::{FoldedInto, fold_into};
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};

@@ -95,6 +95,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
             | StoreError::Held { .. }
+            | StoreError::Sealed { .. }
             | StoreError::Row(_) => Self::Internal(error.to_string()),
         }
     }

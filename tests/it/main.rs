@@ -36,6 +36,7 @@ mod rebuilds;
 mod snapshots;
 mod support;
 mod tls;
+mod transfer;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn cases() -> Vec<Case> {
         readme::trials(),
         rebuilds::trials(),
         snapshots::trials(),
+        transfer::trials(),
         tls::trials(),
     ]
     .into_iter()

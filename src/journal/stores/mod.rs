@@ -10,8 +10,11 @@
 pub mod postgres;
 mod queries;
 pub mod schema;
+mod seals;
 mod sheet;
+mod snapshot;
 pub mod sqlite;
+pub mod tables;
 mod value;
 
 use std::{fmt, sync::Arc};
@@ -22,7 +25,9 @@ pub use queries::{
     decoded, events_after, events_at, events_span, head, last_position_at, padded, page_rows,
     scope_pages, stream_after, stream_pages,
 };
+pub use seals::{Seal, SealState, head_for_writing, may_be_written, seal_of};
 pub use sheet::{Cell, ColumnKind, Sheet, SheetRow, Span};
+pub use snapshot::{Rows, Snapshot, bytes_of};
 pub use value::{Row, Statement, Value};
 
 use super::entry::{DecodeError, Recorded, StoredEvent};
@@ -82,6 +87,9 @@ pub enum StoreError {
     /// Another process holds it.
     #[error("{detail}")]
     Held { detail: String },
+    /// It takes no writer: it was moved away, it is not whole yet, or it is a backup.
+    #[error("{detail}")]
+    Sealed { detail: String },
     /// A row does not have the shape that the query promised.
     #[error("a row of the store cannot be read: {0}")]
     Row(String),
@@ -279,6 +287,16 @@ pub fn hash_of(id: &str) -> i64 {
     i64::from_ne_bytes(hash.to_ne_bytes())
 }
 
+/// Rows of a table as they are, and what goes before they come.
+#[derive(Debug, Clone, Default)]
+pub struct Load {
+    /// What is done first, in the same transaction.
+    pub before: Vec<Statement>,
+    pub table: String,
+    pub columns: Vec<String>,
+    pub rows: Vec<Row>,
+}
+
 /// A database that holds the log.
 ///
 /// `query` sees one consistent snapshot a call. An answer of [`Store::append`] is a
@@ -328,6 +346,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         audit: Option<AuditRows>,
         guard: Option<Statement>,
     ) -> Result<bool, StoreError>;
+
+    /// The store as it is now, to be read while others go on writing.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    async fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Writes rows as they are, all or none: what fills a store that does not serve.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses a row.
+    async fn load(&self, load: Load) -> Result<(), StoreError>;
 
     /// Writes a batch if the head is still where it says, or nothing.
     ///

@@ -22,11 +22,13 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     AUDIT_COLUMNS, Append, AppendError, AuditRows, Cell, ColumnKind, DocumentChanges, DocumentRow,
-    Row, Scan, ScanError, Sheet, Span, Statement, Store, StoreError, StoreKind, Value, queries,
+    Load, Row, Scan, ScanError, Sheet, Snapshot, Span, Statement, Store, StoreError, StoreKind,
+    Value, queries,
+    snapshot::{Filling, Question},
 };
 use crate::{
     domain::{Timestamp, ids::BatchId},
@@ -59,6 +61,15 @@ const SESSION: [(&str, &str); 3] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("random_page_cost", "1.1"),
     ("idle_in_transaction_session_timeout", "5s"),
+];
+
+/// How the connection of a snapshot begins. It waits for whoever takes its rows; what it sorts are
+/// whole tables.
+const SNAPSHOT: [&str; 4] = [
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    "SET LOCAL work_mem = '64MB'",
+    "SELECT position FROM log_head",
 ];
 
 pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
@@ -372,6 +383,23 @@ impl ServingLock {
         }
     }
 
+    /// Runs statements in one transaction in the session that holds the lock: where they were
+    /// done, the lock was held all the time.
+    ///
+    /// # Errors
+    /// When the session was lost, or the database refuses one; then none has happened.
+    pub async fn execute(&mut self, statements: &[Statement]) -> Result<(), StoreError> {
+        let run = async {
+            let mut transaction = self.connection.begin().await?;
+            for statement in statements {
+                let query = bind(sqlx::query(&statement.sql), &statement.parameters);
+                query.execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        run.await.map_err(|error| store_error(&error))
+    }
+
     async fn take(options: PgConnectOptions, how: &str) -> Result<Option<Self>, StoreError> {
         let connect = PgConnection::connect_with(&options);
         let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, connect)
@@ -508,6 +536,35 @@ fn read_rows(rows: &[PgRow]) -> Result<Vec<Row>, sqlx::Error> {
     rows.iter().map(read_row).collect()
 }
 
+/// Answers one question after the other on a connection that is in a transaction, and ends it.
+async fn answer_all(mut connection: PgConnection, mut asked: mpsc::Receiver<Question>) {
+    while let Some(question) = asked.recv().await {
+        if let Err(error) = answer(&mut connection, &question).await {
+            // What was asked for is in doubt from here on; nobody takes more of it.
+            let _ = question.rows.send(Err(store_error(&error))).await;
+            return;
+        }
+    }
+    let _ = connection.close().await;
+}
+
+/// Sends what a question finds, until nobody takes it.
+async fn answer(connection: &mut PgConnection, question: &Question) -> Result<(), sqlx::Error> {
+    let mut filling = Filling::default();
+    let mut rows = sqlx::query(&question.sql).fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        if let Some(chunk) = filling.push(read_row(&row)?)
+            && question.rows.send(Ok(chunk)).await.is_err()
+        {
+            return Ok(());
+        }
+    }
+    for chunk in filling.end() {
+        let _ = question.rows.send(Ok(chunk)).await;
+    }
+    Ok(())
+}
+
 /// An event that cannot be read is an answer of its own: the database has done its part.
 async fn run_scan(
     pool: &PgPool,
@@ -629,6 +686,40 @@ impl Store for PostgresStore {
             }
             self.copiers().push((connection, Instant::now()));
             Ok(passed)
+        };
+        run.await
+            .map_err(|error: sqlx::Error| self.store_error(&error))
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let run = async {
+            let mut connection = self.pool.acquire().await?.detach();
+            for statement in SNAPSHOT {
+                connection.execute(statement).await?;
+            }
+            Ok(connection)
+        };
+        let begun = self.in_time(run).await;
+        let connection = begun.map_err(|error| self.store_error(&error))?;
+        let (snapshot, asked) = Snapshot::new();
+        tokio::spawn(answer_all(connection, asked));
+        Ok(snapshot)
+    }
+
+    async fn load(&self, load: Load) -> Result<(), StoreError> {
+        let run = async {
+            let mut connection = self.copier().await?;
+            let mut transaction = connection.begin().await?;
+            for statement in &load.before {
+                let query = bind(sqlx::query(&statement.sql), &statement.parameters);
+                query.execute(&mut *transaction).await?;
+            }
+            if !load.rows.is_empty() {
+                copy_in(&mut transaction, rows_copy(&load)).await?;
+            }
+            transaction.commit().await?;
+            self.copiers().push((connection, Instant::now()));
+            Ok(())
         };
         run.await
             .map_err(|error: sqlx::Error| self.store_error(&error))
@@ -871,17 +962,25 @@ impl Copy {
         self.data.extend_from_slice(&(columns as i16).to_be_bytes());
     }
 
-    /// No value of ours is near to 2 GiB.
     fn cell(&mut self, cell: Cell<'_>) {
-        let of_integer;
-        let bytes: Option<&[u8]> = match cell {
-            Cell::Null => None,
-            Cell::Integer(integer) => {
-                of_integer = integer.to_be_bytes();
-                Some(&of_integer)
-            }
-            Cell::Text(text) => Some(text.as_bytes()),
-        };
+        match cell {
+            Cell::Null => self.bytes(None),
+            Cell::Integer(integer) => self.bytes(Some(&integer.to_be_bytes())),
+            Cell::Text(text) => self.bytes(Some(text.as_bytes())),
+        }
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::Text(text) => self.bytes(text.as_deref().map(str::as_bytes)),
+            Value::Integer(Some(integer)) => self.bytes(Some(&integer.to_be_bytes())),
+            Value::Integer(None) => self.bytes(None),
+            Value::Bytes(bytes) => self.bytes(bytes.as_deref()),
+        }
+    }
+
+    /// No value of ours is near to 2 GiB.
+    fn bytes(&mut self, bytes: Option<&[u8]>) {
         let length = bytes.map_or(-1, |bytes| bytes.len() as i32);
         self.data.extend_from_slice(&length.to_be_bytes());
         self.data.extend_from_slice(bytes.unwrap_or_default());
@@ -901,6 +1000,16 @@ fn documents_copy(table: &str, rows: &[DocumentRow]) -> Copy {
         copy.cell(row.deadline.map_or(Cell::Null, Cell::Integer));
         copy.cell(Cell::Integer(row.position.cast_signed()));
         copy.cell(Cell::Text(&row.document));
+    }
+    copy
+}
+
+fn rows_copy(load: &Load) -> Copy {
+    let columns: Vec<_> = load.columns.iter().map(String::as_str).collect();
+    let mut copy = Copy::new(&load.table, &columns, load.rows.len());
+    for row in &load.rows {
+        copy.row(columns.len());
+        row.0.iter().for_each(|value| copy.value(value));
     }
     copy
 }

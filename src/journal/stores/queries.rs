@@ -6,8 +6,8 @@ use futures::{
 };
 
 use super::{
-    ColumnKind, FORMAT, Head, READ_MODELS_ONLY, Row, Scan, ScanError, Sheet, SheetRow, Span, Store,
-    StoreError, Value,
+    ColumnKind, FORMAT, Head, READ_MODELS_ONLY, Row, Scan, ScanError, SealState, Sheet, SheetRow, Span,
+    Store,    StoreError, Value,
 };
 use crate::{
     domain::Timestamp,
@@ -180,11 +180,16 @@ SELECT recorded_at
   FROM events
  WHERE position = $1";
 
-/// Reads the head of the log.
+/// Reads the head of the log. Whoever writes asks for [`super::head_for_writing`] instead.
 ///
 /// # Errors
 /// When the store cannot be read, holds a head that cannot be, or asks for a newer writer.
 pub async fn head(store: &dyn Store) -> Result<Head, StoreError> {
+    head_and_format(store).await.map(|(head, _)| head)
+}
+
+/// The same, with what stands for its format.
+pub(super) async fn head_and_format(store: &dyn Store) -> Result<(Head, i64), StoreError> {
     let rows = store.query(HEAD, vec![]).await?;
     let row = rows.first().ok_or_else(|| StoreError::Failed {
         kind: store.kind(),
@@ -199,7 +204,7 @@ pub async fn head(store: &dyn Store) -> Result<Head, StoreError> {
                 .to_owned(),
         });
     }
-    if format > FORMAT {
+    if format > FORMAT && !SealState::FORMATS.contains(&format) {
         return Err(StoreError::Newer {
             kind: store.kind(),
             detail: format!("it asks for writers of format {format}, this one is {FORMAT}"),
@@ -207,12 +212,13 @@ pub async fn head(store: &dyn Store) -> Result<Head, StoreError> {
     }
     let frontier = Frontier::from_bytes(position, row.bytes(3)?)
         .map_err(|error| StoreError::Row(error.to_string()))?;
-    Ok(Head {
+    let head = Head {
         position,
         epoch: row.count(1)?,
         recorded_at: Timestamp(row.integer(2)?),
         frontier,
-    })
+    };
+    Ok((head, format))
 }
 
 /// At most `limit` events after `position` (exclusive), in order.

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, SyncSender},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -24,8 +24,10 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_rusqlite::Connection;
 
 use super::{
-    AUDIT_COLUMNS, Append, AppendError, AuditRows, Cell, ColumnKind, DocumentChanges, Row, Scan,
-    ScanError, Sheet, Span, Statement, Store, StoreError, StoreKind, Value, queries,
+    AUDIT_COLUMNS, Append, AppendError, AuditRows, Cell, ColumnKind, DocumentChanges, Load, Row,
+    Scan, ScanError, Sheet, Snapshot, Span, Statement, Store, StoreError, StoreKind, Value,
+    queries,
+    snapshot::{Filling, Question},
 };
 use crate::{
     domain::{Timestamp, ids::BatchId},
@@ -47,6 +49,9 @@ const CHECKPOINT_AFTER_EVENTS: u64 = 2_000;
 /// After how many pages of it an append waits until the rest of them are copied, so that it
 /// begins at its start again.
 const WAL_PAGES_MAX: i64 = 40_000;
+
+/// In a data folder: locked for as long as a process may write.
+pub const LOCK_FILE: &str = "writer.lock";
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -158,6 +163,43 @@ impl SqliteStore {
         held.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Ends the store, and leaves it in its one file, with no log beside it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn into_one_file(self) -> Result<(), StoreError> {
+        let Self {
+            writer,
+            readers,
+            checkpointer,
+            file,
+            lock: _lock,
+            ..
+        } = self;
+        drop(checkpointer);
+        for connection in readers.into_iter().chain(writer) {
+            connection.close().await.map_err(failed)?;
+        }
+        let alone = move || -> rusqlite::Result<()> {
+            let connection = reopen(&file)?;
+            let started = Instant::now();
+            loop {
+                // Alone once the thread of the checkpoints has let go of it.
+                match connection.pragma_update(None, "journal_mode", "DELETE") {
+                    Err(error) if started.elapsed() < BUSY_TIMEOUT => {
+                        tracing::debug!(%error, "the file is let go of in a moment");
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    other => return other,
+                }
+            }
+        };
+        let ended = tokio::task::spawn_blocking(alone).await;
+        ended
+            .map_err(|error| refused(error.to_string()))?
+            .map_err(failed)
+    }
+
     /// What an error means; damage is remembered.
     fn failed(&self, error: impl Into<tokio_rusqlite::Error>) -> StoreError {
         let error = failed(error);
@@ -201,7 +243,7 @@ fn cannot_write(folder: &Path, error: &std::io::Error) -> StoreError {
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join("writer.lock");
+    let path = folder.join(LOCK_FILE);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -391,6 +433,51 @@ fn run_query(
     rows.map(|values| values.map(Row)).collect()
 }
 
+/// Sends what a question finds, until nobody takes it.
+fn answer(connection: &rusqlite::Connection, question: &Question) {
+    let mut filling = Filling::default();
+    let mut send = || -> rusqlite::Result<bool> {
+        let mut statement = connection.prepare(&question.sql)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let values = (0..columns).map(|column| read_value(row.get_ref(column)?));
+            let row = Row(values.collect::<Result<_, _>>()?);
+            if let Some(chunk) = filling.push(row)
+                && question.rows.blocking_send(Ok(chunk)).is_err()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    match send() {
+        Ok(true) => {
+            for chunk in filling.end() {
+                let _ = question.rows.blocking_send(Ok(chunk));
+            }
+        }
+        Ok(false) => {}
+        Err(error) => drop(question.rows.blocking_send(Err(failed(error)))),
+    }
+}
+
+fn insert_rows(transaction: &Transaction<'_>, load: &Load) -> rusqlite::Result<()> {
+    let numbers: Vec<_> = (1..=load.columns.len())
+        .map(|number| format!("?{number}"))
+        .collect();
+    let mut insert = transaction.prepare_cached(&format!(
+        "INSERT INTO {} ({}) VALUES ({})",
+        load.table,
+        load.columns.join(", "),
+        numbers.join(", ")
+    ))?;
+    for row in &load.rows {
+        insert.execute(params_from_iter(&row.0))?;
+    }
+    Ok(())
+}
+
 /// An event that cannot be read is an answer of its own: the database has done its part.
 fn run_scan(
     connection: &rusqlite::Connection,
@@ -529,6 +616,45 @@ impl Store for SqliteStore {
             .map_err(|error| self.failed(error))?;
         self.written(rows);
         Ok(written)
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let connection = connect(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY).await?;
+        let begin = "BEGIN; SELECT position FROM log_head;";
+        connection
+            .call(move |connection| Ok(connection.execute_batch(begin)?))
+            .await
+            .map_err(|error| self.failed(error))?;
+        let (snapshot, mut asked) = Snapshot::new();
+        // The connection ends with the last question.
+        tokio::spawn(async move {
+            while let Some(question) = asked.recv().await {
+                // What goes wrong is told with the rows.
+                let answer = move |connection: &mut rusqlite::Connection| {
+                    answer(connection, &question);
+                    Ok(())
+                };
+                if connection.call(answer).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(snapshot)
+    }
+
+    async fn load(&self, load: Load) -> Result<(), StoreError> {
+        self.writer()?
+            .call(move |connection| {
+                let transaction =
+                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                for statement in &load.before {
+                    run_statement(&transaction, statement)?;
+                }
+                insert_rows(&transaction, &load)?;
+                Ok(transaction.commit()?)
+            })
+            .await
+            .map_err(|error| self.failed(error))
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {

@@ -466,7 +466,7 @@ impl Writer {
             }
         }
         let asked_at = Instant::now();
-        let followed = match stores::head(&*self.store).await {
+        let followed = match stores::head_for_writing(&*self.store).await {
             Ok(head) if head == self.head => Ok(()),
             Ok(_) => self.catch_up().await,
             Err(error) => Err(error.into()),
@@ -604,7 +604,7 @@ impl Writer {
     /// That nobody else has written since memory was brought up to the head.
     async fn still_at_head(&self) -> Result<(), Setback> {
         let asked_at = Instant::now();
-        let head = stores::head(&*self.store).await?;
+        let head = stores::head_for_writing(&*self.store).await?;
         if (head.position, head.epoch) == (self.head.position, self.head.epoch) {
             self.status.heard(asked_at);
             Ok(())
@@ -626,7 +626,7 @@ impl Writer {
 
     /// Brings memory to the head of the log, after others have written.
     async fn catch_up(&mut self) -> Result<(), LoadError> {
-        let head = stores::head(&*self.store).await?;
+        let head = stores::head_for_writing(&*self.store).await?;
         self.fold.forget(&*self.store).await;
         while self.head.position < head.position {
             let events = stores::events_after(&*self.store, self.head.position, 1_000).await?;

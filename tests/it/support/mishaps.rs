@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use crewlog::domain::ids::BatchId;
 use crewlog::journal::stores::{
-    Append, AppendError, AuditRows, DocumentChanges, Row, Scan, ScanError, Sheet, Span, Statement,
-    Store, StoreError, StoreKind, Value,
+    Append, AppendError, AuditRows, DocumentChanges, Load, Row, Scan, ScanError, Sheet, Snapshot,
+    Span, Statement, Store, StoreError, StoreKind, Value,
 };
 use crewlog::journal::{Journal, JournalSettings, Recorded};
 use tokio::runtime::Handle;
@@ -142,6 +142,14 @@ impl Store for Mishaps {
         guard: Option<Statement>,
     ) -> Result<bool, StoreError> {
         self.inner.put(documents, audit, guard).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.inner.snapshot().await
+    }
+
+    async fn load(&self, load: Load) -> Result<(), StoreError> {
+        self.inner.load(load).await
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<(), AppendError> {

@@ -39,12 +39,28 @@ impl Page {
 
     /// Runs the block of a name; without a base URL, where it needs no server.
     pub fn run_block(&self, store: &StoreUnderTest, block: &str, base_url: Option<&str>) -> Ended {
+        let base = base_url.map(|url| ("BASE", url));
+        let base: Vec<_> = base.into_iter().collect();
+        shell(store, self.block(block), &base)
+    }
+
+    /// The same where the block asks for other settings.
+    pub fn run_block_with(
+        &self,
+        store: &StoreUnderTest,
+        block: &str,
+        settings: &[(&str, &str)],
+    ) -> Ended {
+        shell(store, self.block(block), settings)
+    }
+
+    fn block(&self, block: &str) -> &str {
         let found = self
             .text
             .split_once(&format!("<!-- {block}: begin -->\n```sh\n"))
             .and_then(|(_, rest)| rest.split_once(&format!("```\n<!-- {block}: end -->")));
         let (script, _) = found.unwrap_or_else(|| panic!("{}: no block {block}", self.name));
-        shell(store, script, base_url)
+        script
     }
 
     /// Runs all blocks in one shell, and compares what they print with what the page shows.
@@ -57,7 +73,7 @@ impl Page {
         let script = scripts
             .collect::<Vec<_>>()
             .join(&format!("echo; echo '{CUT}'\n"));
-        let printed = shell(store, &script, Some(base_url)).stdout;
+        let printed = shell(store, &script, &[("BASE", base_url)]).stdout;
         let printed: Vec<_> = printed.split(CUT).map(str::trim).collect();
         assert_eq!(printed.len(), steps.len(), "{}: {printed:#?}", self.name);
         assert!(
@@ -120,7 +136,7 @@ fn is_like(text: &str, shown: &str) -> bool {
 }
 
 /// Runs a script with the program that was built for the tests.
-fn shell(store: &StoreUnderTest, script: &str, base_url: Option<&str>) -> Ended {
+fn shell(store: &StoreUnderTest, script: &str, settings: &[(&str, &str)]) -> Ended {
     let program = env!("CARGO_BIN_EXE_crewlog");
     let script = script.replace("./target/release/crewlog", program);
     let mut command = Command::new("sh");
@@ -130,8 +146,6 @@ fn shell(store: &StoreUnderTest, script: &str, base_url: Option<&str>) -> Ended 
     if let Some(url) = store.database_url() {
         command.env("DATABASE_URL", url);
     }
-    if let Some(url) = base_url {
-        command.env("BASE", url);
-    }
+    command.envs(settings.iter().copied());
     run(command).expect(0)
 }

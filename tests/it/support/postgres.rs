@@ -176,6 +176,71 @@ impl Cluster {
         });
     }
 
+    /// A new folder beside its files, which its server may write.
+    ///
+    /// # Panics
+    /// If the server is not ours, or the folder cannot be made.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let guard = self.lock();
+        let files = &guard.as_ref().expect("a cluster that a test started").files;
+        let path = files.path(name);
+        fs::create_dir(&path).expect("a folder");
+        files.give(&path).expect("the folder to be given away");
+        path
+    }
+
+    /// A cluster on files that `make` puts into a folder that is not there yet, with this one's
+    /// passwords: a backup that is restored.
+    ///
+    /// # Panics
+    /// If the server is not ours, or does not start on them.
+    pub fn on_files(&self, make: impl FnOnce(&Path)) -> Self {
+        let (binaries, account) = {
+            let guard = self.lock();
+            let files = &guard.as_ref().expect("a cluster that a test started").files;
+            (files.binaries.clone(), files.account.clone())
+        };
+        let mut files = Files {
+            directory: scratch::directory("postgres"),
+            binaries,
+            account,
+            durability: Durability::Safe,
+            port: 0,
+        };
+        files
+            .give(files.directory.path())
+            .expect("the folder to be given away");
+        make(&files.data());
+        files
+            .give_all(&files.data())
+            .expect("the files to be given away");
+        let postmaster = files.launch_on_a_free_port().expect("the cluster to start");
+        let mut administrator_url = self.administrator_url.clone();
+        administrator_url
+            .set_port(Some(files.port))
+            .expect("a port");
+        Self {
+            administrator_url,
+            running: Mutex::new(Some(Running { postmaster, files })),
+        }
+    }
+
+    /// The database that was at this URL before its files were restored here.
+    pub fn adopted(&self, url: &str) -> Database {
+        let name = Url::parse(url)
+            .expect("a URL")
+            .path()
+            .trim_start_matches('/')
+            .to_owned();
+        let mut url = self.administrator_url.clone();
+        url.set_path(&name);
+        Database {
+            name,
+            url,
+            administrator_url: self.administrator_url.clone(),
+        }
+    }
+
     /// Its files, while it is stopped.
     ///
     /// # Panics
@@ -451,6 +516,16 @@ impl Files {
             Some(account) => chown(path, Some(account.uid.as_raw()), Some(account.gid.as_raw())),
             None => Ok(()),
         }
+    }
+
+    fn give_all(&self, path: &Path) -> std::io::Result<()> {
+        self.give(path)?;
+        if path.is_dir() {
+            for entry in fs::read_dir(path)? {
+                self.give_all(&entry?.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn data(&self) -> PathBuf {

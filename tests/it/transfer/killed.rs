@@ -1,0 +1,357 @@
+//! Moves, backups and restores that are killed, at chosen places and at any moment, and gone on with.
+//!
+//! Between two kills the old store is served from and written, as an operator would who has given up
+//! for the day. At no moment do two stores take a writer, and in the end nothing is missing.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{
+    assert_same, bring_the_key, empty, everything_in, move_to, takes_a_writer, target, text,
+};
+use crate::projections::assert_store_is_its_log;
+use crate::support::commands::{Ended, crewlog_on, run};
+use crate::support::journal::reading;
+use crate::support::load::{Figures, Load};
+use crate::support::process;
+use crate::support::scratch;
+use crate::support::server::{Server, without_settings_of_ours};
+use crate::support::trials::{Case, FAULT_ROUNDS, StoreKind, StoreUnderTest, both, on, rounds};
+
+const WITH_BOTH: &[StoreKind] = &[StoreKind::Postgres];
+
+pub fn trials() -> Vec<Case> {
+    vec![
+        on(
+            WITH_BOTH,
+            "transfer",
+            "a_killed_move_to_postgres_goes_on",
+            async |store| {
+                moved(empty(StoreKind::Sqlite).await, store).await;
+            },
+        ),
+        on(
+            WITH_BOTH,
+            "transfer",
+            "a_killed_move_to_sqlite_goes_on",
+            async |store| {
+                moved(store, empty(StoreKind::Sqlite).await).await;
+            },
+        ),
+        on(
+            WITH_BOTH,
+            "transfer",
+            "a_move_that_dies_at_a_place_goes_on",
+            places,
+        ),
+        both("transfer", "a_killed_backup_goes_on_under_load", backed_up),
+        both("transfer", "a_killed_restore_goes_on", restored),
+    ]
+}
+
+/// How a kill comes.
+enum Kill<'a> {
+    /// After a while.
+    After(Duration),
+    /// At a place, the so many-th time.
+    At(&'a str, usize),
+}
+
+/// Runs a command, and kills it; none where it ended by itself before.
+fn killed(mut command: std::process::Command, kill: Kill<'_>) -> Option<Ended> {
+    match kill {
+        Kill::At(place, time) => {
+            command.env("CREWLOG_FAIL_POINT", format!("{place}:{time}"));
+            let ended = run(command);
+            ended.status.is_some().then_some(ended)
+        }
+        Kill::After(time) => {
+            without_settings_of_ours(&mut command);
+            command
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            let mut child = process::spawn(command, Signal::SIGKILL).expect("the command to start");
+            let status = process::wait(&mut child, time);
+            if status.is_none() {
+                process::signal(&child, Signal::SIGKILL);
+                process::wait(&mut child, Duration::from_secs(10)).expect("it to be killed");
+            }
+            status.map(|status| Ended {
+                status: status.code(),
+                stdout: String::new(),
+                stderr: String::new(),
+            })
+        }
+    }
+}
+
+fn seed() -> u64 {
+    u64::from(rand::random::<u32>())
+}
+
+/// A store with a load's entries on it, and the load; nobody serves it.
+async fn loaded(store: &StoreUnderTest, answers: usize) -> std::sync::Arc<Load> {
+    let mut server = Server::start(store).await;
+    let load = Load::begin(&server, 3, seed()).await;
+    work(&server, &load, answers).await;
+    assert!(server.terminate().await.success(), "{}", server.logs());
+    load
+}
+
+async fn work(server: &Server, load: &std::sync::Arc<Load>, answers: usize) {
+    let clients = load.start(&[server.base_url().to_owned()], 6);
+    load.answers(answers).await;
+    clients.stop().await;
+    load.settle(server.base_url()).await;
+}
+
+async fn check_all(store: &StoreUnderTest, load: &Load) -> Figures {
+    let reading = reading(store).await;
+    let figures = load.check(&*reading).await;
+    assert_store_is_its_log(&*reading).await;
+    reading.close().await;
+    run(crewlog_on(store, &["verify"])).expect(0);
+    run(crewlog_on(store, &["replay", "--check"])).expect(0);
+    figures
+}
+
+/// That at most one of them takes a writer; which.
+async fn at_most_one(from: &StoreUnderTest, to: &StoreUnderTest) -> Option<bool> {
+    // What was never opened is no store.
+    let to_takes = match to.kind() {
+        StoreKind::Sqlite if !to.data_dir().join("crewlog.sqlite").exists() => false,
+        _ => began(to).await && takes_a_writer(to).await,
+    };
+    let from_takes = takes_a_writer(from).await;
+    assert!(!(from_takes && to_takes), "both take a writer");
+    match (from_takes, to_takes) {
+        (true, false) => Some(false),
+        (false, true) => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether the target has been marked: before, it is empty, and nobody's.
+async fn began(to: &StoreUnderTest) -> bool {
+    let Ok(store) = opened_for_reading(to).await else {
+        return false;
+    };
+    let seal = crewlog::journal::stores::seal_of(&*store).await;
+    store.close().await;
+    matches!(seal, Ok(Some(_)))
+}
+
+async fn opened_for_reading(
+    store: &StoreUnderTest,
+) -> Result<std::sync::Arc<dyn crewlog::journal::stores::Store>, crewlog::journal::stores::StoreError>
+{
+    use crewlog::journal::stores::{postgres::PostgresStore, sqlite::SqliteStore};
+    Ok(match store.database_url() {
+        Some(url) => std::sync::Arc::new(PostgresStore::open_for_reading(url).await?),
+        None => std::sync::Arc::new(SqliteStore::open_for_reading(store.data_dir()).await?),
+    })
+}
+
+async fn moved(from: StoreUnderTest, to: StoreUnderTest) {
+    let load = loaded(&from, 400).await;
+    let arguments = ["move", "--to", &target(&to)];
+    let (mut kills, mut longest) = (0, 600);
+    for round in 0..rounds(FAULT_ROUNDS, 12) {
+        let kill = match round % 5 {
+            0 => Kill::At("transfer_carried", 1 + load.below(3)),
+            1 => Kill::At("transfer_filled", 1),
+            2 => Kill::At("transfer_proven", 1),
+            _ => Kill::After(Duration::from_millis(20 + load.below(longest) as u64)),
+        };
+        let ended = killed(crewlog_on(&from, &arguments), kill);
+        let writable = at_most_one(&from, &to).await;
+        match ended {
+            None => kills += 1,
+            Some(ended) => {
+                assert_eq!(ended.status, Some(0), "{ended:?}");
+                assert_eq!(writable, Some(true));
+            }
+        }
+        longest += 50;
+        if writable != Some(false) {
+            break;
+        }
+        if round % 5 == 4 {
+            // Given up for today: what comes now must not be missing in the end.
+            let mut server = Server::start(&from).await;
+            work(&server, &load, 20).await;
+            assert!(server.terminate().await.success(), "{}", server.logs());
+        }
+    }
+    if at_most_one(&from, &to).await == Some(false) {
+        kills += 1;
+        let sealed = killed(
+            crewlog_on(&from, &arguments),
+            Kill::At("transfer_sealed", 1),
+        );
+        assert!(sealed.is_none(), "{sealed:?}");
+        assert_eq!(at_most_one(&from, &to).await, None);
+    }
+    let before = everything_in(&from).await;
+    move_to(&from, &to).expect(0);
+    assert_eq!(at_most_one(&from, &to).await, Some(true));
+    assert_same(
+        &before,
+        &everything_in(&to).await,
+        &["log_head", "projections", "request_rates", "seals"],
+    );
+    bring_the_key(&from, &to);
+    let mut server = Server::start(&to).await;
+    work(&server, &load, 30).await;
+    assert!(server.terminate().await.success(), "{}", server.logs());
+    let figures = check_all(&to, &load).await;
+    println!("moved from {:?}: {kills} kills, {figures:?}", from.kind());
+    assert!(kills > 0, "it was killed at least once");
+}
+
+async fn places(store: StoreUnderTest) {
+    let from = empty(StoreKind::Sqlite).await;
+    let load = loaded(&from, 60).await;
+    let arguments = ["move", "--to", &target(&store)];
+    for (place, takes) in [
+        ("transfer_carried", Some(false)),
+        ("transfer_filled", Some(false)),
+        ("transfer_proven", Some(false)),
+        ("transfer_sealed", None),
+        ("transfer_opened", Some(true)),
+    ] {
+        let ended = killed(crewlog_on(&from, &arguments), Kill::At(place, 1));
+        assert!(ended.is_none(), "{place}: {ended:?}");
+        assert_eq!(at_most_one(&from, &store).await, takes, "{place}");
+        let refused = match takes {
+            Some(false) => &["not whole yet"][..],
+            None => &["not whole yet"],
+            Some(true) => continue,
+        };
+        run(crewlog_on(&store, &["serve", "--listen", "127.0.0.1:0"])).refused_with(refused);
+        if takes.is_none() {
+            run(crewlog_on(&from, &["serve", "--listen", "127.0.0.1:0"]))
+                .refused_with(&["was moved to"]);
+        }
+    }
+    let again = move_to(&from, &store).expect(0).json();
+    assert_eq!(again["was_done"], true, "{again}");
+    bring_the_key(&from, &store);
+    check_all(&store, &load).await;
+}
+
+async fn backed_up(store: StoreUnderTest) {
+    let mut server = Server::start(&store).await;
+    let load = Load::begin(&server, 3, seed()).await;
+    work(&server, &load, 150).await;
+    let folder = scratch::directory("backups");
+    let backup = folder.path().join("backup");
+    let arguments = ["backup", "--json", &text(&backup)];
+    let clients = load.start(&[server.base_url().to_owned()], 4);
+    let (rounds, mut kills) = (rounds(FAULT_ROUNDS, 8), 0);
+    for round in 0..rounds {
+        let kill = match round % 4 {
+            0 => Kill::At("transfer_carried", 1 + load.below(10)),
+            1 => Kill::At("transfer_proven", 1),
+            _ => Kill::After(Duration::from_millis(20 + load.below(1_200) as u64)),
+        };
+        match killed(crewlog_on(&store, &arguments), kill) {
+            None => kills += 1,
+            Some(ended) => {
+                assert_eq!(ended.status, Some(0), "{ended:?}");
+                assert!(backup.exists());
+                std::fs::remove_dir_all(&backup).expect("the backup to be removed");
+            }
+        }
+        assert!(!backup.exists(), "it has its name once it is whole");
+        load.answers(5).await;
+    }
+    let answered = head_of(&server).await;
+    let made = run(crewlog_on(&store, &arguments)).expect(0).json();
+    clients.stop().await;
+    load.settle(server.base_url()).await;
+    let position = made["manifest"]["position"].as_u64().expect("a position");
+    assert!(position >= answered, "what was answered before is in it");
+    assert!(server.terminate().await.success(), "{}", server.logs());
+    let leftover = std::fs::read_dir(folder.path())
+        .expect("the folder")
+        .count();
+    assert_eq!(leftover, 1, "nothing unfinished is left");
+
+    let to = empty(super::other(store.kind())).await;
+    let done = run(crewlog_on(&to, &["restore", "--json", &text(&backup)]))
+        .expect(0)
+        .json();
+    assert_eq!(done["position"], position);
+    assert_eq!(done["root"], made["manifest"]["root"]);
+    bring_the_key(&store, &to);
+    is_a_beginning_of(&to, &store, position).await;
+    println!(
+        "backed up {:?}: {kills} kills, position {position}",
+        store.kind()
+    );
+}
+
+async fn head_of(server: &Server) -> u64 {
+    let ready = server.get("/readyz").await.body;
+    ready["position"].as_u64().expect("a position")
+}
+
+/// That a store is another's beginning, whole in itself.
+async fn is_a_beginning_of(store: &StoreUnderTest, whole: &StoreUnderTest, position: u64) {
+    let (left, right) = (reading(store).await, reading(whole).await);
+    let beginning = crate::support::ledger::verify(&*left).await;
+    let all = crate::support::ledger::verify(&*right).await;
+    assert_eq!(beginning.len() as u64, position);
+    assert!(beginning[..] == all[..beginning.len()], "the same entries");
+    assert_store_is_its_log(&*left).await;
+    left.close().await;
+    right.close().await;
+    run(crewlog_on(store, &["verify"])).expect(0);
+    run(crewlog_on(store, &["replay", "--check"])).expect(0);
+}
+
+async fn restored(store: StoreUnderTest) {
+    let from = empty(super::other(store.kind())).await;
+    let load = loaded(&from, 200).await;
+    let folder = scratch::directory("backups");
+    let backup = text(&folder.path().join("backup"));
+    let made = run(crewlog_on(&from, &["backup", "--json", &backup]))
+        .expect(0)
+        .json();
+    bring_the_key(&from, &store);
+    let arguments = ["restore", "--json", &backup];
+    let mut kills = 0;
+    for round in 0..rounds(FAULT_ROUNDS, 10) {
+        let kill = match round % 4 {
+            0 => Kill::At("transfer_carried", 1 + load.below(10)),
+            1 => Kill::At("transfer_filled", 1),
+            2 => Kill::At("transfer_proven", 1),
+            _ => Kill::After(Duration::from_millis(20 + load.below(1_200) as u64)),
+        };
+        match killed(crewlog_on(&store, &arguments), kill) {
+            None => kills += 1,
+            Some(ended) => {
+                assert_eq!(ended.status, Some(0), "{ended:?}");
+                break;
+            }
+        }
+        let is_there = began(&store).await;
+        assert!(
+            !is_there || !takes_a_writer(&store).await,
+            "it is not whole"
+        );
+    }
+    if !takes_a_writer(&store).await || !began(&store).await {
+        run(crewlog_on(&store, &arguments)).expect(0);
+    }
+    let position = made["manifest"]["position"].as_u64().expect("a position");
+    is_a_beginning_of(&store, &from, position).await;
+    check_all(&store, &load).await;
+    // It is a store that is in use now: nothing is restored over it.
+    run(crewlog_on(&store, &arguments)).refused_with(&["is not empty"]);
+    println!("restored to {:?}: {kills} kills", store.kind());
+    assert!(kills > 0);
+}
