@@ -103,6 +103,8 @@ problems! {
         "The `Allow` header lists the methods that this path has.";
     LastOwner = "last_owner" CONFLICT "This is the last owner"
         "Make somebody else an owner first, or hand the ownership over.";
+    UnderLegalHold = "under_legal_hold" CONFLICT "There is a legal hold"
+        "Nothing that may be evidence is destroyed. An owner of the workspace lifts the hold with `DELETE …/legal-hold`.";
     AlreadyMember = "already_member" CONFLICT "This person is a member already"
         "Change the member's role instead.";
     NotAMember = "not_a_member" CONFLICT "This person is not a member"
@@ -267,6 +269,7 @@ impl From<&Refusal> for ProblemCode {
             Refusal::RoleAboveOwn { .. } => Self::RoleAboveOwn,
             Refusal::LastOwner | Refusal::LastOrganizationOwner => Self::LastOwner,
             Refusal::AlreadyMember => Self::AlreadyMember,
+            Refusal::UnderLegalHold => Self::UnderLegalHold,
             Refusal::AlreadyExists { .. } => Self::AlreadyExists,
             Refusal::InvitationNotPending { .. } => Self::InvitationNotPending,
             Refusal::InvitationStillPending { .. } => Self::InvitationStillPending,
@@ -630,6 +633,7 @@ mod tests {
             (above, 403),
             (Refusal::LastOwner, 409),
             (Refusal::AlreadyMember, 409),
+            (Refusal::UnderLegalHold, 409),
             (Refusal::AlreadyExists { what: "crew" }, 409),
             (Refusal::InvitationNotPending { status: "expired" }, 409),
             (Refusal::InvitationStillPending { expires_at }, 409),

@@ -39,6 +39,9 @@ pub enum Refusal {
     /// The workspace would be left without an owner.
     #[error("this is the last owner of the workspace; make somebody else an owner first")]
     LastOwner,
+    /// What is to be destroyed may be evidence.
+    #[error("there is a legal hold: nothing of this is destroyed until it is lifted")]
+    UnderLegalHold,
     /// The person is a member already.
     #[error("this person is already a member of the workspace")]
     AlreadyMember,
@@ -287,6 +290,7 @@ impl Refusal {
             Self::RoleAboveOwn { .. } => "role_above_own",
             Self::LastOwner | Self::LastOrganizationOwner => "last_owner",
             Self::AlreadyMember => "already_member",
+            Self::UnderLegalHold => "under_legal_hold",
             Self::AlreadyExists { .. } => "already_exists",
             Self::InvitationNotPending { .. } => "invitation_not_pending",
             Self::InvitationStillPending { .. } => "invitation_still_pending",
@@ -362,6 +366,7 @@ impl Refusal {
             | Self::ProductionProtected => true,
             Self::LastOwner
             | Self::AlreadyMember
+            | Self::UnderLegalHold
             | Self::AlreadyExists { .. }
             | Self::InvitationNotPending { .. }
             | Self::InvitationStillPending { .. }

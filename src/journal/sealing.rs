@@ -413,6 +413,16 @@ impl Keyring {
         })
     }
 
+    /// Forgets the keys of an owner, which were destroyed.
+    pub fn forget(&self, owner: KeyOwner) {
+        locked(&self.newest_version).pop(&owner);
+        let mut in_memory = locked(&self.in_memory);
+        let versions: Vec<_> = in_memory.iter().map(|(of, _)| *of).collect();
+        for of in versions.into_iter().filter(|(of, _)| *of == owner) {
+            in_memory.pop(&of);
+        }
+    }
+
     /// Wraps a secret that is kept beside the log, for the place that `bound_to` names alone.
     pub fn wrap_secret(&self, bound_to: &str, secret: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];

@@ -209,14 +209,17 @@ impl Service {
         let found = self.users().get(&user.to_string()).await?;
         let account = found.value.ok_or(ServiceError::Unauthenticated)?;
         let CalledOne { email, name } = self.called_one(ACCOUNT, user, None).await?;
+        let (Opened::Value(email), Opened::Value(name)) = (email, name) else {
+            return Err(Refusal::NoSuchAccount.into());
+        };
         let subject = self
             .subject_of(user, None)
             .await?
             .ok_or(ServiceError::Unauthenticated)?;
         Ok(Profile {
             account,
-            name: name.into_text(),
-            email: email.into_text(),
+            name,
+            email,
             subject,
         })
     }

@@ -47,6 +47,8 @@ pub struct User {
     profile_shared: u64,
     password_sequence: u64,
     sessions: BTreeMap<SessionId, Session>,
+    /// Nobody is behind it any more.
+    is_erased: bool,
 }
 
 /// A session that was started and not revoked; it may have expired since.
@@ -161,11 +163,15 @@ impl User {
                 Ok(vec![UserEvent::SignInFailed { minute, count }])
             }
             UserCommand::ChangePassword { session } => self.change_password(session, now),
+            UserCommand::Erase {
+                session,
+                organizations,
+            } => self.erase(session, organizations, now),
         }
     }
 
     fn existing(&self) -> Result<UserId, Refusal> {
-        self.id.ok_or(Refusal::NotFound {
+        self.id.filter(|_| !self.is_erased).ok_or(Refusal::NotFound {
             what: "user",
             hidden: false,
         })
@@ -262,6 +268,20 @@ impl User {
         }])
     }
 
+    fn erase(
+        &self,
+        session: SessionId,
+        organizations: Vec<OrganizationId>,
+        now: Timestamp,
+    ) -> Result<Vec<UserEvent>, Refusal> {
+        self.session(session, now)?;
+        let sessions = self.live_sessions(now).map(|(id, _)| id).collect();
+        Ok(vec![UserEvent::UserErased {
+            sessions,
+            organizations,
+        }])
+    }
+
     fn change_password(
         &self,
         session: SessionId,
@@ -350,12 +370,21 @@ impl Aggregate for User {
                 count: _,
             } => {}
             UserEvent::PasswordChanged { sessions: _ } => self.password_sequence = self.version,
+            UserEvent::UserErased { .. } => {
+                // Whatever was composed from the profile, or proven by the password, is overtaken;
+                // and there is nothing left to be shared.
+                self.is_erased = true;
+                self.profile_sequence = self.version;
+                self.profile_shared = self.version;
+                self.password_sequence = self.version;
+                self.sessions.clear();
+            }
         }
     }
 }
 
 impl Stream for User {
-    const STATE_VERSION: i64 = 2;
+    const STATE_VERSION: i64 = 3;
 
     fn positioned(&mut self, event: &UserEvent, position: u64) {
         match event {
@@ -370,6 +399,7 @@ impl Stream for User {
             | UserEvent::UserProfileShared { .. }
             | UserEvent::SessionRevoked { .. }
             | UserEvent::SignInFailed { .. }
+            | UserEvent::UserErased { .. }
             | UserEvent::PasswordChanged { .. } => {}
         }
     }
@@ -395,6 +425,7 @@ impl DomainEvent for UserEvent {
             Self::SessionRevoked { .. } => "session_revoked",
             Self::SignInFailed { .. } => "sign_in_failed",
             Self::PasswordChanged { .. } => "password_changed",
+            Self::UserErased { .. } => "user_erased",
         }
         .to_owned()
     }

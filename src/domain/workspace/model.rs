@@ -196,7 +196,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SendUsage
         | Permission::ChangePolicy
         | Permission::TransferOwnership
-        | Permission::DeleteWorkspace => 4,
+        | Permission::HoldLegally | Permission::DeleteWorkspace => 4,
     }
 }
 

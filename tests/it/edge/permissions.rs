@@ -13,7 +13,7 @@ use crewlog::journal::{Source, SystemSource};
 use serde_json::{Value, json};
 
 use super::Running;
-use super::routes::{Answer, ROUTES, Route, World, problem, whole_problem};
+use super::routes::{ASKED_ONCE, Answer, ROUTES, Route, World, problem, whole_problem};
 use super::team::{Person, Who, text};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
@@ -80,7 +80,7 @@ impl Verdict {
 }
 
 /// The rows of the product's table of roles that have routes: who may, as the table has it.
-const PRODUCT: [(&str, &str, [bool; 4]); 104] = [
+const PRODUCT: [(&str, &str, [bool; 4]); 106] = [
     (
         "POST",
         "/v1/workspaces/{ws}/crews/{crew}/knowledge-bases",
@@ -331,6 +331,16 @@ const PRODUCT: [(&str, &str, [bool; 4]); 104] = [
     (
         "GET",
         "/v1/workspaces/{ws}/statements/{month}",
+        [true, false, false, false],
+    ),
+    (
+        "PUT",
+        "/v1/workspaces/{ws}/legal-hold",
+        [true, false, false, false],
+    ),
+    (
+        "DELETE",
+        "/v1/workspaces/{ws}/legal-hold",
         [true, false, false, false],
     ),
     ("POST", "/v1/workspaces/{ws}/can", [true, true, true, true]),
@@ -661,7 +671,7 @@ async fn rows_are_routes(world: &World) {
         .iter()
         .map(|row| format!("{} {}", row.method, row.path))
         .collect();
-    let tested: BTreeSet<_> = ROUTES.iter().map(Route::name).collect();
+    let tested: BTreeSet<_> = ROUTES.iter().chain(ASKED_ONCE).map(Route::name).collect();
     assert_eq!(
         described, allowed,
         "every route has its row in the access table, and every row its route"

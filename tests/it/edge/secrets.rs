@@ -16,10 +16,10 @@ pub fn trials() -> Vec<Case> {
 
 /// What must not be found, and what it is.
 #[derive(Default)]
-struct Secrets(Vec<(&'static str, String)>);
+pub(super) struct Secrets(Vec<(&'static str, String)>);
 
 impl Secrets {
-    fn keep(&mut self, what: &'static str, secret: &str) {
+    pub(super) fn keep(&mut self, what: &'static str, secret: &str) {
         assert!(secret.len() >= 8, "{what} is long enough to be looked for");
         if !self.0.iter().any(|(_, known)| known == secret) {
             self.0.push((what, secret.to_owned()));
@@ -66,7 +66,7 @@ impl Secrets {
     }
 
     #[track_caller]
-    fn absent_in(&self, place: &str, bytes: &[u8]) {
+    pub(super) fn absent_in(&self, place: &str, bytes: &[u8]) {
         if let Some(what) = self.found_in(bytes) {
             panic!("{what} is in {place}");
         }
@@ -314,7 +314,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn files(directory: &Path, key_file: &Path, secrets: &Secrets) {
+pub(super) fn files(directory: &Path, key_file: &Path, secrets: &Secrets) {
     let files = files_below(directory);
     assert!(files.len() >= 2, "a database and a key: {files:?}");
     for file in files.iter().filter(|file| *file != key_file) {
@@ -325,7 +325,7 @@ fn files(directory: &Path, key_file: &Path, secrets: &Secrets) {
 }
 
 /// Every column of every table, as text.
-async fn tables(url: &str, secrets: &Secrets) {
+pub(super) async fn tables(url: &str, secrets: &Secrets) {
     let mut connection = PgConnection::connect(url).await.expect("the database");
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT quote_ident(table_name) FROM information_schema.tables
