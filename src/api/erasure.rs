@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     app::Edge,
-    exchange::{Command, Writer},
+    exchange::{Command, LastWriter},
     fields::{FieldError, Validate},
     headers::IdempotencyKey,
     json::Json,
@@ -54,7 +54,9 @@ impl Command for EraseBody {
 
 /// Erases the caller's account, at once and for good: its key is destroyed, its sessions and
 /// memberships end, and its e-mail address is free. Each organization destroys the key of its own
-/// copy 30 days later, and not before a legal hold is lifted. A last owner hands over first.
+/// copy after its retention, 30 days by default, and not before a legal hold is lifted. A last
+/// owner hands over first: `errors` has the ids. Repeated with its `Idempotency-Key` and the same
+/// token, it is answered again.
 #[utoipa::path(
     post, path = "/v1/me/erase", tag = "getting in",
     params(IdempotencyKey), request_body = EraseBody,
@@ -62,11 +64,13 @@ impl Command for EraseBody {
 )]
 pub async fn erase_account(
     State(service): State<Arc<Service>>,
-    writer: Writer,
+    writer: LastWriter,
     body: Json<EraseBody>,
 ) -> Result<NoContent, Problem> {
     let (request, caller) = writer.making(&body)?;
     let password = body.value.password.into_inner();
-    let written = service.erase_account(&request, &caller, password).await?;
+    let written = service
+        .erase_account(&request, caller.as_ref(), password)
+        .await?;
     Ok(NoContent::new(written.position).replayed(written.replayed))
 }

@@ -29,7 +29,6 @@ pub mod erasure;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
-
 pub mod health;
 pub mod holds;
 pub mod integrations;

@@ -7,6 +7,7 @@
 //! Never logs, prints or returns a key; plain values leave only through [`DataKey::open`].
 
 use std::{
+    collections::HashSet,
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -413,13 +414,21 @@ impl Keyring {
         })
     }
 
-    /// Forgets the keys of an owner, which were destroyed.
-    pub fn forget(&self, owner: KeyOwner) {
-        locked(&self.newest_version).pop(&owner);
+    /// Forgets the keys of some owners, which were destroyed.
+    pub fn forget(&self, owners: &HashSet<KeyOwner>) {
+        if owners.is_empty() {
+            return;
+        }
+        let mut newest = locked(&self.newest_version);
+        for owner in owners {
+            newest.pop(owner);
+        }
+        drop(newest);
         let mut in_memory = locked(&self.in_memory);
-        let versions: Vec<_> = in_memory.iter().map(|(of, _)| *of).collect();
-        for of in versions.into_iter().filter(|(of, _)| *of == owner) {
-            in_memory.pop(&of);
+        let theirs = |of: &(KeyOwner, u32)| owners.contains(&of.0);
+        let keys: Vec<_> = in_memory.iter().map(|(of, _)| *of).filter(theirs).collect();
+        for key in keys {
+            in_memory.pop(&key);
         }
     }
 

@@ -370,13 +370,12 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
             ("workspace", workspace.to_string()),
         )
         .changed("held", true, false),
-        OrganizationEvent::PersonErasureScheduled { user, due_at } => {
-            Description::of(event, "person.erasure_scheduled", user_target(user)).changed(
-                "due_at",
-                Json::Null,
-                due_at.to_rfc3339(),
-            )
-        }
+        OrganizationEvent::PersonErasureScheduled { user, due_at } => Description::of(
+            event,
+            "person.erasure_scheduled",
+            user_target(user),
+        )
+        .changed("due_at", Json::Null, due_at.to_rfc3339()),
         OrganizationEvent::PersonErased { user } => {
             Description::of(event, "person.erased", user_target(user))
         }

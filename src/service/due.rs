@@ -133,6 +133,7 @@ impl Service {
                 }
             }
         }
+        self.tell_organizations().await?;
         report.people_erased = self.erase_who_is_due(AT_ONCE).await?;
         report.names_caught_up = self.catch_up_with_words().await?;
         report.months_closed = self.close_due_months().await?;

@@ -1,24 +1,31 @@
 //! Erasing: somebody destroys what opens what is personal of them.
 //!
-//! **At once**, in one commit: they leave every workspace and organization, their sessions and
-//! password are gone, their addresses are free, and the key of their account is destroyed, under
-//! which also the addresses and user agents of this request are sealed. **After its retention**,
-//! each organization that knows them destroys the key of its own copy: due work, decided by the
-//! organization, which refuses it as long as one of its workspaces is under a legal hold.
+//! Three steps, each of one append that says what it has done and does it:
+//! 1. **The account**, when they ask. They leave every workspace and organization, their sessions
+//!    and password are gone, their address is free, and the key of their account is destroyed,
+//!    under which also the addresses and user agents of this request are sealed.
+//! 2. **Each organization that knows them is told** when its retention is over. Done right after,
+//!    and by due work where that was cut short.
+//! 3. **Each organization destroys the key** of its own copy. Due work, decided by the
+//!    organization, which refuses it as long as one of its workspaces is under a legal hold.
 //!
-//! A key and the event that says that it is gone are written by one append: whoever is killed in
-//! between has done both or neither. What stays is the log itself, with nothing that opens it.
-//! Other processes forget a destroyed key when they next look for due work.
+//! Whoever is killed in between has done all of a step or none of it. Nothing is given to somebody
+//! behind an erasure: whatever would, depends on their account, and what was given between
+//! composing the first step and deciding it has it composed anew ([`Service::note_placed`]). So
+//! what the second step finds is all that there is.
+//!
+//! What stays is the log itself, with nothing that opens it. Other processes forget a destroyed key
+//! when they next look for due work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::FutureExt;
 use secrecy::SecretString;
 
 use super::{
-    Caller, Request, Service, ServiceError, Written,
+    Caller, Request, Service, ServiceError, Token, TokenKind, Written,
     password_change::Proven,
-    write::{Composed, Made, Sender},
+    write::{Composed, Made, Receipt, Sender},
 };
 use crate::{
     domain::{
@@ -31,24 +38,34 @@ use crate::{
         workspace::{Workspace, WorkspaceCommand},
     },
     journal::{
-        Desk, LookupKey, Origin, Rejection, StreamRef, Unit,
-        stores::{self, Statement},
+        Desk, LookupKey, Origin, Rejection, StreamRef, SubmitError, Unit,
+        stores::{self, Row, Statement},
     },
     projections::ACCOUNT,
 };
 
 /// How many memberships are read at once.
 const PAGE: u64 = 200;
+/// The most places that are left at once: each is at most two events, and a unit holds a thousand.
+const PLACES_MAX: usize = 450;
 /// For how long after a key was destroyed processes go on forgetting it.
 const FORGOTTEN_FOR: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 
-/// Also what invitations have made of the address, and nobody has become.
-const SELECT_SUBJECTS: &str = "
-SELECT subject, realm, email_lookup
+const SELECT_ACCOUNT: &str = "
+SELECT subject, realm, user_id, email_lookup, placed
   FROM subjects
- WHERE user_id = $1
-    OR (user_id IS NULL AND email_lookup = $2)
- ORDER BY subject";
+ WHERE user_id = $1 AND realm = $2";
+
+/// Also what invitations have made of the address, and nobody has become.
+const SELECT_COPIES: &str = "
+SELECT subject, realm, user_id, email_lookup
+  FROM subjects s
+ WHERE user_id = $1 AND realm <> $2
+   AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.subject = s.subject)
+UNION ALL
+SELECT subject, realm, user_id, email_lookup
+  FROM subjects
+ WHERE user_id IS NULL AND email_lookup = $3";
 
 const DESTROY_KEY: &str = "
 DELETE FROM subject_keys
@@ -79,6 +96,19 @@ UPDATE erasures
    SET erased_at = $1
  WHERE realm = $2 AND user_id = $3 AND erased_at IS NULL";
 
+const KEEP_UNTOLD: &str = "
+INSERT INTO untold_erasures (user_id, email_lookup, erased_at)
+VALUES ($1, $2, $3)";
+
+const SELECT_UNTOLD: &str = "
+SELECT user_id, email_lookup, erased_at
+  FROM untold_erasures
+ ORDER BY user_id";
+
+const NOTE_TOLD: &str = "
+DELETE FROM untold_erasures
+ WHERE user_id = $1";
+
 const SELECT_DUE: &str = "
 SELECT DISTINCT e.realm, e.user_id
   FROM erasures e
@@ -96,12 +126,19 @@ SELECT subject
 struct OneSubject {
     subject: SubjectId,
     realm: String,
+    /// Whether it is still nobody.
+    is_nobody: bool,
     email_lookup: Option<String>,
 }
 
 impl OneSubject {
-    fn is_account(&self) -> bool {
-        self.realm == ACCOUNT
+    fn read(row: &Row) -> Result<Self, ServiceError> {
+        Ok(Self {
+            subject: row.parsed(0)?,
+            realm: row.text(1)?.to_owned(),
+            is_nobody: row.optional_text(2)?.is_none(),
+            email_lookup: row.optional_text(3)?.map(str::to_owned),
+        })
     }
 
     /// By what it is found, as long as it is.
@@ -110,80 +147,143 @@ impl OneSubject {
         Some(Service::email_claim(&self.realm, lookup))
     }
 
-    /// Lets nobody find it any more, and notes when its key goes.
+    fn lookups(&self) -> impl Iterator<Item = LookupKey> {
+        let person = Service::person_lookup(self.subject);
+        self.claim().into_iter().chain([person])
+    }
+
+    /// Lets nobody find it any more, makes it theirs for good, and notes when its key goes:
+    /// or that it is gone, with `erased_at`.
     fn give_up(
         &self,
         desk: &mut Desk<'_>,
         user: UserId,
         due_at: Timestamp,
+        erased_at: Option<Timestamp>,
     ) -> Result<(), Rejection> {
         if let Some(claim) = self.claim() {
             if desk.holder(&claim) != Some(&*self.subject.to_string()) {
                 return Err(Rejection::Recompose);
             }
             desk.hold(&claim, None);
+            desk.write_beside(Service::forget_email(self.subject));
         }
         let person = Service::person_lookup(self.subject);
-        match desk.holder(&person).map(str::to_owned) {
-            None => {
-                desk.hold(&person, Some(user.to_string()));
-                desk.write_beside(Service::link_subject(user, self.subject));
+        let linked = Service::link_subject(user, self.subject);
+        let (present, user) = (desk.holder(&person).map(str::to_owned), user.to_string());
+        match (self.is_nobody, present) {
+            (true, None) => {
+                desk.hold(&person, Some(user.clone()));
+                desk.write_beside(linked);
             }
-            Some(present) if present == user.to_string() => {}
-            Some(_) => return Err(Rejection::Recompose),
+            (false, Some(present)) if present == user => {}
+            _ => return Err(Rejection::Recompose),
         }
-        desk.write_beside(Service::forget_email(self.subject));
-        let subject = self.subject.to_string();
-        let erased_at = match self.is_account() {
-            true => {
-                let key = subject.clone().into();
-                desk.write_beside(Statement::new(DESTROY_KEY, [key]));
-                stores::Value::Integer(Some(due_at.0))
-            }
-            false => stores::Value::Integer(None),
-        };
         let parameters = [
-            subject.into(),
+            self.subject.to_string().into(),
             self.realm.clone().into(),
-            user.to_string().into(),
+            user.into(),
             due_at.0.into(),
-            erased_at,
+            stores::Value::Integer(erased_at.map(|at| at.0)),
         ];
         desk.write_beside(Statement::new(KEEP_ERASURE, parameters));
         Ok(())
     }
 }
 
-/// Everything that somebody leaves behind.
+/// Everything that somebody leaves behind when they ask.
 struct Traces {
-    subjects: Vec<OneSubject>,
-    organizations: Vec<OrganizationId>,
-    workspaces: Vec<(WorkspaceId, StreamRef)>,
+    /// The subject of the account.
+    account: OneSubject,
+    /// When they were last given something, as it was before the rest was read.
+    placed: Option<String>,
+    organizations: Vec<StreamRef>,
+    workspaces: Vec<StreamRef>,
+}
+
+/// An account that is erased, and not all organizations are told.
+struct Untold {
+    user: UserId,
+    email_lookup: String,
+    erased_at: Timestamp,
 }
 
 impl Service {
     /// Erases the caller's account, at once and for good; each organization erases its copy after
-    /// its retention, unless there is a legal hold.
+    /// its retention, unless there is a legal hold. A repetition is answered to the token that the
+    /// first answer was to, which is nobody's any more: so there may be no caller.
     ///
     /// # Errors
-    /// [`Refusal::WrongPassword`]; [`Refusal::LastOwner`] or [`Refusal::LastOrganizationOwner`]
-    /// where something would be left without an owner: hand it over first.
+    /// [`Refusal::WrongPassword`]; [`Refusal::LastOwnerOf`] where something would be left without
+    /// an owner: hand it over first; [`Refusal::TooManyMemberships`].
     pub async fn erase_account(
         &self,
         request: &Request,
-        caller: &Caller,
+        caller: Option<&Caller>,
         password: SecretString,
     ) -> Result<Written<()>, ServiceError> {
-        let sender = Sender::Person(caller.clone());
+        let Some(sender) = Self::leaver(request) else {
+            return Err(ServiceError::Unauthenticated);
+        };
+        let erased = self.erase_now(request, &sender, caller, password).await;
+        let receipt = match erased {
+            Ok(receipt) => receipt,
+            // The first request may have been answered while this one looked for what it takes.
+            Err(error) => {
+                let first = self.answered_before(&sender, request).await?;
+                first.ok_or(error)?
+            }
+        };
+        Ok(Written::of(&receipt, ()))
+    }
+
+    /// Whether this very request has been answered already, to the same token.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn has_erased(&self, token: SecretString, key: &str) -> Result<bool, ServiceError> {
+        let request = Request {
+            token: Some(token),
+            ..Request::default()
+        };
+        match Self::leaver(&request) {
+            Some(sender) => self.knows_key(&sender, key).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Whose idempotency keys these are: of the token, as the person's end with it.
+    fn leaver(request: &Request) -> Option<Sender> {
+        let token = Token::parse(TokenKind::Session, request.token.as_ref()?)?;
+        Some(Sender::Anonymous(format!("erasure {}", token.hash_text())))
+    }
+
+    async fn erase_now(
+        &self,
+        request: &Request,
+        sender: &Sender,
+        caller: Option<&Caller>,
+        password: SecretString,
+    ) -> Result<Receipt, ServiceError> {
+        if let Some(receipt) = self.answered_before(sender, request).await? {
+            return Ok(receipt);
+        }
+        let caller = caller.ok_or(ServiceError::Unauthenticated)?;
         let proven = self.prove_own_password(request, caller, password).await?;
         let proven = proven.ok_or(Refusal::WrongPassword)?;
         let receipt = self
-            .submit(&sender, request, None, || {
+            .submit(sender, request, None, || {
                 self.compose_erasure(request, caller, &proven).boxed()
             })
             .await?;
-        self.forget_erased_keys().await?;
-        Ok(Written::of(&receipt, ()))
+        // What is put off here is due.
+        if let Err(error) = self.forget_erased_keys().await {
+            tracing::warn!(%error, "a destroyed key is forgotten a little later");
+        }
+        if let Err(error) = self.tell_organizations().await {
+            tracing::warn!(%error, "organizations are told of an erasure a little later");
+        }
+        Ok(receipt)
     }
 
     async fn compose_erasure(
@@ -193,88 +293,70 @@ impl Service {
         proven: &Proven,
     ) -> Result<Composed, ServiceError> {
         let traces = self.traces_of(caller.user).await?;
-        let (account, user, session) = (caller.stream(), caller.user, caller.session);
-        let known = |id: &OrganizationId| StreamRef::of::<Organization>(*id, *id);
-        let organizations: Vec<_> = traces.organizations.iter().map(known).collect();
-        let mut streams = vec![account.clone()];
-        streams.extend(organizations.iter().cloned());
-        streams.extend(traces.workspaces.iter().map(|(_, stream)| stream.clone()));
-        let claims = traces.subjects.iter().filter_map(OneSubject::claim);
-        let people = traces
-            .subjects
-            .iter()
-            .map(|one| Self::person_lookup(one.subject));
-        let lookups = claims.chain(people).collect();
+        let places = traces.organizations.len() + traces.workspaces.len();
+        if places > PLACES_MAX {
+            let most = PLACES_MAX;
+            return Err(Refusal::TooManyMemberships { places, most }.into());
+        }
+        let mut streams = vec![caller.stream()];
+        streams.extend(traces.organizations.iter().cloned());
+        streams.extend(traces.workspaces.iter().cloned());
+        let mut lookups: Vec<_> = traces.account.lookups().collect();
+        lookups.push(Self::placed_lookup(caller.user));
         // Under the key of the account, which is destroyed in this very append.
         let origin = self.origin(caller, request, None, None).await?;
         let (caller, proven) = (caller.clone(), proven.clone());
-        let retention = self.settings.erasure_retention;
         Ok(Composed {
-            lane: user.to_string(),
+            lane: caller.user.to_string(),
             streams,
             lookups,
             origin,
             decide: Box::new(move |desk| {
+                let account = caller.stream();
                 caller.is_live(desk)?;
                 proven.holds(desk, &account)?;
-                for (_, stream) in &traces.workspaces {
-                    leave(desk, stream, user)?;
-                }
-                let now = desk.now();
-                let due_at = now.plus(retention);
-                for stream in &organizations {
-                    leave_organization(desk, stream, user)?;
-                    let schedule = OrganizationCommand::ScheduleErasure { user, due_at };
-                    desk.execute::<Organization>(stream, schedule, &[])?;
-                }
-                let erase = UserCommand::Erase {
-                    session,
-                    organizations: traces.organizations.clone(),
-                };
-                desk.execute::<User>(&account, erase, &[])?;
-                for subject in &traces.subjects {
-                    let due_at = if subject.is_account() { now } else { due_at };
-                    subject.give_up(desk, user, due_at)?;
-                }
-                for row in [DELETE_PASSWORD, DELETE_TOKENS] {
-                    desk.write_beside(Statement::new(row, [user.to_string().into()]));
-                }
+                traces.leave(desk, caller.user)?;
+                let session = caller.session;
+                desk.execute::<User>(&account, UserCommand::Erase { session }, &[])?;
+                traces.end_account(desk, caller.user)?;
                 Ok(Made::Nothing.outcome(204))
             }),
         })
     }
 
     async fn traces_of(&self, user: UserId) -> Result<Traces, ServiceError> {
-        let lookup = self.subjects.lookup_of_account(user).await?;
-        let lookup = lookup.ok_or(ServiceError::Unauthenticated)?;
         let store = self.journal.store();
-        let parameters = vec![user.to_string().into(), lookup.into()];
-        let rows = store.query(SELECT_SUBJECTS, parameters).await?;
-        let mut subjects = Vec::with_capacity(rows.len());
-        let mut organizations = BTreeSet::new();
-        for row in &rows {
-            let one = OneSubject {
-                subject: row.parsed(0)?,
-                realm: row.text(1)?.to_owned(),
-                email_lookup: row.optional_text(2)?.map(str::to_owned),
-            };
-            if !one.is_account() {
-                organizations.insert(row.parsed(1)?);
-            }
-            subjects.push(one);
-        }
+        let parameters = vec![user.to_string().into(), ACCOUNT.into()];
+        let rows = store.query(SELECT_ACCOUNT, parameters).await?;
+        let row = rows.first().ok_or(ServiceError::Unauthenticated)?;
+        // Read first: what is given to them later than this moves it.
+        let (account, placed) = (OneSubject::read(row)?, row.optional_text(4)?);
         Ok(Traces {
-            subjects,
-            organizations: organizations.into_iter().collect(),
+            account,
+            placed: placed.map(str::to_owned),
+            organizations: self.organizations_with(user).await?,
             workspaces: self.workspaces_with(user).await?,
         })
     }
 
+    /// Every organization that somebody has a role in.
+    async fn organizations_with(&self, user: UserId) -> Result<Vec<StreamRef>, ServiceError> {
+        let (user, mut found) = (user.to_string(), Vec::new());
+        let mut after: Option<String> = None;
+        loop {
+            let roles = self.organization_members();
+            let page = roles.page_of_lookup(&user, after.as_deref(), PAGE).await?;
+            let known = |id| StreamRef::of::<Organization>(id, id);
+            found.extend(page.items.iter().map(|(_, role)| known(role.organization)));
+            after = page.items.last().map(|(key, _)| key.clone());
+            if !page.more {
+                return Ok(found);
+            }
+        }
+    }
+
     /// Every workspace that somebody is in, or audits.
-    async fn workspaces_with(
-        &self,
-        user: UserId,
-    ) -> Result<Vec<(WorkspaceId, StreamRef)>, ServiceError> {
+    async fn workspaces_with(&self, user: UserId) -> Result<Vec<StreamRef>, ServiceError> {
         let (user, mut found) = (user.to_string(), BTreeSet::new());
         let mut after: Option<String> = None;
         loop {
@@ -298,8 +380,78 @@ impl Service {
                 break;
             }
         }
-        let stream = |id: WorkspaceId| (id, StreamRef::of::<Workspace>(id, id));
+        let stream = |id: WorkspaceId| StreamRef::of::<Workspace>(id, id);
         Ok(found.into_iter().map(stream).collect())
+    }
+
+    /// Tells the organizations that know somebody who has erased their account.
+    pub(super) async fn tell_organizations(&self) -> Result<(), ServiceError> {
+        let sql = format!("{SELECT_UNTOLD} LIMIT {}", stores::page_rows(PAGE));
+        for row in self.journal.store().query(&sql, vec![]).await? {
+            let untold = Untold {
+                user: row.parsed(0)?,
+                email_lookup: row.text(1)?.to_owned(),
+                erased_at: Timestamp(row.integer(2)?),
+            };
+            self.tell_all_of(&untold).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_all_of(&self, untold: &Untold) -> Result<(), ServiceError> {
+        let store = self.journal.store();
+        let user = untold.user.to_string();
+        let parameters = vec![
+            user.as_str().into(),
+            ACCOUNT.into(),
+            untold.email_lookup.as_str().into(),
+        ];
+        let mut copies: BTreeMap<String, Vec<OneSubject>> = BTreeMap::new();
+        for row in store.query(SELECT_COPIES, parameters).await? {
+            let copy = OneSubject::read(&row)?;
+            copies.entry(copy.realm.clone()).or_default().push(copy);
+        }
+        for (realm, copies) in copies {
+            let organization = realm.parse().map_err(|_| {
+                ServiceError::Internal(format!("a subject is in {realm}, which is nowhere"))
+            })?;
+            match self.tell(organization, untold, copies).await {
+                // Another process was first, or somebody was invited: seen at the next look.
+                Err(SubmitError::Recompose) => return Ok(()),
+                told => told?,
+            }
+        }
+        let told = Statement::new(NOTE_TOLD, [user.into()]);
+        store.execute(vec![told]).await?;
+        Ok(())
+    }
+
+    /// Has one organization note until when it keeps its copies of somebody.
+    async fn tell(
+        &self,
+        organization: OrganizationId,
+        untold: &Untold,
+        copies: Vec<OneSubject>,
+    ) -> Result<(), SubmitError> {
+        let stream = StreamRef::of::<Organization>(organization, organization);
+        let user = untold.user;
+        let due_at = untold.erased_at.plus(self.settings.erasure_retention);
+        let unit = Unit {
+            lane: organization.to_string(),
+            streams: vec![stream.clone()],
+            lookups: copies.iter().flat_map(OneSubject::lookups).collect(),
+            origin: Origin::system(),
+            idempotency: None,
+            decide: Box::new(move |desk| {
+                for copy in &copies {
+                    copy.give_up(desk, user, due_at, None)?;
+                }
+                let schedule = OrganizationCommand::ScheduleErasure { user, due_at };
+                desk.execute::<Organization>(&stream, schedule, &[])?;
+                Ok(Made::Nothing.outcome(200))
+            }),
+        };
+        self.journal.submit(unit).await.map(drop)
     }
 
     /// Has the organizations whose retention is over, and which may, erase who is due. Answers how
@@ -361,15 +513,64 @@ impl Service {
         let now = stores::head(&**store).await?.recorded_at;
         let since = now.plus(-FORGOTTEN_FOR);
         let rows = store.query(SELECT_ERASED, vec![since.0.into()]).await?;
-        for row in &rows {
-            self.keyring.forget(KeyOwner::Subject(row.parsed(0)?));
+        let subjects = rows.iter().map(|row| row.parsed(0).map(KeyOwner::Subject));
+        let destroyed: HashSet<_> = subjects.collect::<Result<_, _>>()?;
+        self.keyring.forget(&destroyed);
+        Ok(())
+    }
+}
+
+impl Traces {
+    /// Takes them out of everything, unless something would be left without an owner.
+    fn leave(&self, desk: &mut Desk<'_>, user: UserId) -> Result<(), Rejection> {
+        if desk.holder(&Service::placed_lookup(user)) != self.placed.as_deref() {
+            return Err(Rejection::Recompose);
         }
+        let now = desk.now();
+        let mut owned = Vec::new();
+        for stream in &self.organizations {
+            if desk.read::<Organization>(stream).is_last_owner(user) {
+                owned.push(stream.id.clone());
+            }
+        }
+        for stream in &self.workspaces {
+            if desk.read::<Workspace>(stream).is_last_owner(user, now) {
+                owned.push(stream.id.clone());
+            }
+        }
+        if !owned.is_empty() {
+            return Err(Refusal::LastOwnerOf { owned }.into());
+        }
+        for stream in &self.workspaces {
+            leave_workspace(desk, stream, user)?;
+        }
+        for stream in &self.organizations {
+            leave_organization(desk, stream, user)?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is kept beside the log of the account, and destroys its key.
+    fn end_account(&self, desk: &mut Desk<'_>, user: UserId) -> Result<(), Rejection> {
+        let now = desk.now();
+        self.account.give_up(desk, user, now, Some(now))?;
+        let key = self.account.subject.to_string();
+        desk.write_beside(Statement::new(DESTROY_KEY, [key.into()]));
+        for row in [DELETE_PASSWORD, DELETE_TOKENS] {
+            desk.write_beside(Statement::new(row, [user.to_string().into()]));
+        }
+        let untold = [
+            user.to_string().into(),
+            self.account.email_lookup.clone().unwrap_or_default().into(),
+            now.0.into(),
+        ];
+        desk.write_beside(Statement::new(KEEP_UNTOLD, untold));
         Ok(())
     }
 }
 
 /// Takes somebody out of a workspace that they are in, or audit.
-fn leave(desk: &mut Desk<'_>, stream: &StreamRef, user: UserId) -> Result<(), Rejection> {
+fn leave_workspace(desk: &mut Desk<'_>, stream: &StreamRef, user: UserId) -> Result<(), Rejection> {
     let now = desk.now();
     let command = match desk.read::<Workspace>(stream).standing(user, now) {
         Some(Standing::Member { .. }) => WorkspaceCommand::Leave { user },

@@ -353,7 +353,11 @@ impl Service {
     /// Gives every organization that knows a person the profile as it is now; each accepts
     /// it once. Done after a change, and again by due work if that was cut short.
     pub(super) async fn share_profile(&self, user: UserId) -> Result<(), ServiceError> {
-        let profile = self.profile(user).await?;
+        let profile = match self.profile(user).await {
+            // They have erased their account meanwhile: there is nothing to be told.
+            Err(ServiceError::Refused(Refusal::NoSuchAccount)) => return Ok(()),
+            profile => profile?,
+        };
         if profile.account.profile_shared >= profile.account.version {
             return Ok(());
         }
@@ -403,14 +407,18 @@ impl Service {
         let lookup = self.email_lookup(&profile.address()?);
         let claim = Self::email_claim(organization, &lookup);
         let stream = StreamRef::of::<Organization>(organization, organization);
+        let person = StreamRef::of::<User>(user, user);
         let words = self.keep_words(&organization.to_string(), user, &profile.name);
         let unit = Unit {
             lane: organization.to_string(),
-            streams: vec![stream.clone()],
+            streams: vec![stream.clone(), person.clone()],
             lookups: vec![claim.clone()],
             origin: Origin::system(),
             idempotency: None,
             decide: Box::new(move |desk| {
+                if desk.read::<User>(&person).is_erased() {
+                    return Ok(Made::Nothing.outcome(0));
+                }
                 let known = desk.read::<Organization>(&stream).person_sequence(user);
                 if known > Some(sequence) {
                     // It has a newer copy, and knows by which address they are found now.

@@ -164,9 +164,9 @@ fn of_organization(happened: &OrganizationEvent) -> Activity {
         | E::PersonErasureScheduled { .. }
         | E::OrganizationKeyUpdated(_)
         | E::OrganizationKeyRotated(_) => Activity::EntityUpdate,
-        E::OrganizationKeyRevoked(_)
-        | E::OrganizationKeyExpired(_)
-        | E::PersonErased { .. } => Activity::EntityDelete,
+        E::OrganizationKeyRevoked(_) | E::OrganizationKeyExpired(_) | E::PersonErased { .. } => {
+            Activity::EntityDelete
+        }
         E::OrganizationMemberAdded { .. } | E::OrganizationMemberRoleChanged { .. } => {
             Activity::AssignPrivileges
         }

@@ -374,6 +374,16 @@ impl Service {
             .await
     }
 
+    /// Whether a sender has used an idempotency key.
+    pub(super) async fn knows_key(&self, sender: &Sender, key: &str) -> Result<bool, ServiceError> {
+        let parameters = vec![sender.principal().into(), key.into()];
+        let store = self.journal.store();
+        Ok(!store
+            .query(SELECT_IDEMPOTENCY, parameters)
+            .await?
+            .is_empty())
+    }
+
     async fn first_answer(
         &self,
         idempotency: Option<&Idempotency>,

@@ -308,7 +308,7 @@ async fn write_history(fixture: &Fixture) {
     write_audit(fixture, [&ada, &bob, &cyd], second).await;
     // It ends their sessions, which what is before it stands on.
     write_password(fixture, &cyd).await;
-    write_erasure(fixture, &cyd, team).await;
+    write_erasure(fixture, &cyd).await;
     for (scope, count, actor) in [
         (team.workspace.to_string(), 1, cyd.actor()),
         (team.workspace.to_string(), 1, Actor::ApiKey { id: key }),
@@ -499,23 +499,18 @@ async fn write_holds(fixture: &Fixture, owner: &Person, user: &Person, team: Tea
         OrganizationCommand::ErasePerson { user },
     ];
     let stream = organization_stream(team.organization);
-    fixture
-        .commit(commands::<Organization>(stream, told))
-        .await;
+    fixture.commit(commands::<Organization>(stream, told)).await;
 }
 
 /// An account that is erased from the one session that it has left.
-async fn write_erasure(fixture: &Fixture, person: &Person, team: Team) {
+async fn write_erasure(fixture: &Fixture, person: &Person) {
     let session = SessionId::from_uuid(fixture.source.uuid());
     let erased = vec![
         UserCommand::StartSession {
             session,
             expires_at: fixture.source.now().plus(chrono::TimeDelta::hours(1)),
         },
-        UserCommand::Erase {
-            session,
-            organizations: vec![team.organization],
-        },
+        UserCommand::Erase { session },
     ];
     fixture
         .commit(commands::<User>(person.stream(), erased))

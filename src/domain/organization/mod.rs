@@ -316,7 +316,7 @@ impl Aggregate for Organization {
 }
 
 impl Stream for Organization {
-    const STATE_VERSION: i64 = 4;
+    const STATE_VERSION: i64 = 5;
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {

@@ -57,8 +57,6 @@ pub enum UserCommand {
     Erase {
         /// The session that asked.
         session: SessionId,
-        /// The organizations that know the person.
-        organizations: Vec<OrganizationId>,
     },
     /// Note that another password was chosen, and end every session but the one that asked.
     ChangePassword {

@@ -51,8 +51,6 @@ pub enum UserEvent {
     UserErased {
         /// Those that were live.
         sessions: Vec<SessionId>,
-        /// The organizations that keep their copies for a while.
-        organizations: Vec<OrganizationId>,
     },
     /// The person chose another password; it is kept elsewhere, as a hash.
     PasswordChanged {

@@ -75,6 +75,11 @@ impl User {
         self.id.is_some()
     }
 
+    /// Whether the person erased their account.
+    pub fn is_erased(&self) -> bool {
+        self.is_erased
+    }
+
     /// That `session` proves, at `now`, who the person is.
     ///
     /// # Errors
@@ -163,18 +168,17 @@ impl User {
                 Ok(vec![UserEvent::SignInFailed { minute, count }])
             }
             UserCommand::ChangePassword { session } => self.change_password(session, now),
-            UserCommand::Erase {
-                session,
-                organizations,
-            } => self.erase(session, organizations, now),
+            UserCommand::Erase { session } => self.erase(session, now),
         }
     }
 
     fn existing(&self) -> Result<UserId, Refusal> {
-        self.id.filter(|_| !self.is_erased).ok_or(Refusal::NotFound {
-            what: "user",
-            hidden: false,
-        })
+        self.id
+            .filter(|_| !self.is_erased)
+            .ok_or(Refusal::NotFound {
+                what: "user",
+                hidden: false,
+            })
     }
 
     fn sign_up(
@@ -268,18 +272,10 @@ impl User {
         }])
     }
 
-    fn erase(
-        &self,
-        session: SessionId,
-        organizations: Vec<OrganizationId>,
-        now: Timestamp,
-    ) -> Result<Vec<UserEvent>, Refusal> {
+    fn erase(&self, session: SessionId, now: Timestamp) -> Result<Vec<UserEvent>, Refusal> {
         self.session(session, now)?;
         let sessions = self.live_sessions(now).map(|(id, _)| id).collect();
-        Ok(vec![UserEvent::UserErased {
-            sessions,
-            organizations,
-        }])
+        Ok(vec![UserEvent::UserErased { sessions }])
     }
 
     fn change_password(

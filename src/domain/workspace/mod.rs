@@ -442,7 +442,7 @@ impl Aggregate for Workspace {
 }
 
 impl Stream for Workspace {
-    const STATE_VERSION: i64 = 6;
+    const STATE_VERSION: i64 = 7;
 
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {

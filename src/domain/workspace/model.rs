@@ -196,7 +196,8 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SendUsage
         | Permission::ChangePolicy
         | Permission::TransferOwnership
-        | Permission::HoldLegally | Permission::DeleteWorkspace => 4,
+        | Permission::HoldLegally
+        | Permission::DeleteWorkspace => 4,
     }
 }
 

@@ -1,41 +1,72 @@
 //! Somebody erases their account: what is gone at once, what an organization keeps until its
-//! retention is over or a legal hold lifted, and that nothing of them is found afterwards.
+//! retention is over or a legal hold lifted.
+//!
+//! [`search`] looks for what is left of them, everywhere; [`killed`] kills the process meanwhile;
+//! [`model`] lets erasing race with everything that gives somebody something.
 
+mod killed;
+mod model;
+mod search;
+
+use std::collections::BTreeSet;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use crewlog::domain::Refusal;
 use crewlog::domain::authority::Role;
 use crewlog::journal::sealing::RootKey;
 use crewlog::service::{
-    Acceptance, AuditFilter, AuditScope, Caller, Service, ServiceError, ServiceSettings, SignUp,
+    Acceptance, AuditFilter, AuditScope, Caller, Request, Service, ServiceError, ServiceSettings,
+    SignUp,
 };
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::Running;
 use super::eventually;
 use super::routes::{points_at, problem};
-use super::secrets::{Secrets, files, tables};
-use super::team::{Person, Team, address, invite, number, password, text};
+use super::team::{Person, Team, accept, address, grant, invited, number, password, text};
 use super::time::{Clocked, Owned, email, name, request, secret};
 use crate::support::journal::{ROOT_KEY, open_store};
 use crate::support::server::{Call, Server};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
+/// For how long organizations keep their copies.
 const RETENTION_DAYS: &str = "CREWLOG_ERASURE_RETENTION_DAYS";
-const AGENT: &str = "erasure-trial-agent/7.3 (nobody-else-sends-this)";
 
 pub fn trials() -> Vec<Case> {
-    vec![
-        both("erasure", "a_last_owner_hands_over_first", last_owner),
-        both("erasure", "an_erased_account_is_found_nowhere", searched),
-        both("erasure", "a_legal_hold_keeps_it", held),
-        both(
-            "erasure",
-            "an_organization_keeps_its_copy_for_its_retention",
-            retained,
-        ),
-        both("erasure", "a_hold_is_an_owners_and_says_why", holds),
+    [
+        vec![
+            both("erasure", "a_last_owner_hands_over_first", last_owner),
+            both(
+                "erasure",
+                "who_is_erased_is_somebody_else_afterwards",
+                again,
+            ),
+            both("erasure", "a_repeated_erasure_is_answered_again", repeated),
+            both("erasure", "many_memberships_are_left_at_once", many),
+            both("erasure", "a_legal_hold_keeps_it", held),
+            both(
+                "erasure",
+                "an_organization_keeps_its_copy_for_its_retention",
+                retained,
+            ),
+            both("erasure", "a_hold_is_an_owners_and_says_why", holds),
+        ],
+        killed::trials(),
+        model::trials(),
+        search::trials(),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A server whose organizations keep nothing for longer than they must.
+async fn forgetful(store: &StoreUnderTest) -> Server {
+    let mut command = Server::command(store);
+    command.env(RETENTION_DAYS, "0");
+    Server::launch(command).await
 }
 
 fn erase(server: &Server, person: &Person, password: &str) -> Call {
@@ -76,11 +107,26 @@ async fn is_erased(server: &Server, team: &Team, user: &str) -> bool {
 async fn last_owner(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
-    // Of a workspace, and of an organization.
-    for person in [&team.owner, &team.organization_owner] {
+    // Of a workspace, of an organization, and of both.
+    let made = json!({
+        "organization": {"name": format!("Org {}", number())},
+        "workspace": {"name": format!("Team {}", number()), "plan": "team"},
+    });
+    let (founder, founded) = Person::sign_up_with(&server, "founder", made).await;
+    let of = |pointer| text(&founded.body, pointer);
+    for (person, owned) in [
+        (&team.owner, vec![team.workspace.clone()]),
+        (&team.organization_owner, vec![team.organization.clone()]),
+        (&founder, vec![of("/organization/id"), of("/workspace/id")]),
+    ] {
         let refused = erase(&server, person, &person.password).await;
         problem(&refused, 409, "last_owner");
+        let errors = refused.body["errors"].as_array().expect("what is owned");
+        let told: BTreeSet<_> = errors.iter().map(|error| text(error, "/detail")).collect();
+        assert_eq!(told, owned.into_iter().collect(), "{}", refused.text);
+        // Nothing has changed.
         server.get("/v1/me").bearer(&person.token).await.expect(200);
+        person.sign_in(&server).await;
     }
     let wrong = erase(&server, &team.admin, &password()).await;
     problem(&wrong, 403, "wrong_password");
@@ -96,135 +142,178 @@ async fn last_owner(store: StoreUnderTest) {
     super::held(&store);
 }
 
-async fn searched(store: StoreUnderTest) {
-    let mut command = Server::command(&store);
-    command.env(RETENTION_DAYS, "0").env("RUST_LOG", "trace");
-    let mut server = Server::launch(command).await;
+/// The address is free: whoever has it next is somebody else.
+async fn again(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
-    let (mail, pass) = (address("erased-person"), password());
-    let called = format!("Erasmus Gonefrom{}", number());
-    let agent = |call: Call| call.header("User-Agent", AGENT);
-    let sign_up = |name: &str, password: &str| {
-        let body = json!({"email": mail, "password": password, "name": name});
-        agent(server.post("/v1/signup").json(body))
-    };
-    let made = sign_up(&called, &pass).await.expect(201);
-    let person = Person {
-        name: called.clone(),
-        email: mail.clone(),
-        password: pass.clone(),
-        user: text(&made.body, "/user/id"),
-        session: text(&made.body, "/session/id"),
-        token: text(&made.body, "/session/token"),
-        later: text(&made.body, "/session/expires_at"),
-    };
-    team.join(&server, &person, "admin").await;
-    let rename = json!({"name": format!("Dr {called}")});
-    agent(server.patch("/v1/me").bearer(&person.token).json(rename))
-        .await
-        .expect(200);
-    let crew = json!({"name": format!("Client {} - staging", number()), "environment": "staging"});
-    agent(
-        server
-            .post(&team.path("/crews"))
-            .bearer(&person.token)
-            .json(crew),
-    )
-    .await
-    .expect(201);
-    // It is there to be found, before.
-    let before = everything_answered(&server, &team).await;
-    for value in [&mail, &called, &AGENT.to_owned()] {
-        assert!(before.contains(value.as_str()), "{value} is told before");
+    let person = team.joined(&server, "admin").await;
+    // Invited somewhere else, where nobody knows them.
+    let elsewhere = Team::make(&server).await;
+    let (workspace, by) = (&elsewhere.workspace, &elsewhere.owner);
+    let token = invited(&server, workspace, by, &person.email, "viewer").await;
+    let other = person.sign_in(&server).await;
+    erase(&server, &person, &person.password).await.expect(204);
+    for session in [&person, &other] {
+        let gone = server.get("/v1/me").bearer(&session.token).await;
+        problem(&gone, 401, "unauthenticated");
     }
-
-    agent(erase(&server, &person, &pass)).await.expect(204);
-    problem(
-        &server.get("/v1/me").bearer(&person.token).await,
-        401,
-        "unauthenticated",
-    );
-    let sign_in = json!({"email": mail, "password": pass});
+    let sign_in = json!({"email": person.email, "password": person.password});
     let refused = server.post("/v1/sessions").json(sign_in).await;
     problem(&refused, 401, "invalid_credentials");
-    eventually("the organization erases its copy", async || {
-        is_erased(&server, &team, &person.user).await.then_some(())
-    })
-    .await;
-    let after = eventually("the process forgets the key", async || {
-        let after = everything_answered(&server, &team).await;
-        (!after.contains(&mail)).then_some(after)
-    })
-    .await;
-    let mut secrets = Secrets::default();
-    secrets.keep("an e-mail address", &mail);
-    secrets.keep("a name", &called);
-    secrets.keep("a user agent", AGENT);
-    secrets.absent_in("an answer", after.as_bytes());
-    assert!(after.contains("\"erased\""), "what is gone is told so");
-    // Nor is it in what is stored, however it is written there; nor was it ever in the log.
-    for (what, value) in [("a name", &called), ("an e-mail address", &mail)] {
-        let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD_NO_PAD, value);
-        // The last group depends on what follows.
-        secrets.keep(what, &encoded[..encoded.len() - 4]);
-        let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-        secrets.keep(what, &hex);
-    }
-    match store.database_url() {
-        Some(url) => tables(url, &secrets).await,
-        None => files(
-            store.data_dir(),
-            &store.data_dir().join("root.key"),
-            &secrets,
-        ),
-    }
-    secrets.absent_in("the log", server.logs().as_bytes());
+    let member = team.path(&format!("/members/{}", person.user));
+    let gone = server.get(&member).bearer(&team.owner.token).await;
+    problem(&gone, 404, "not_found");
+    let refused = grant(&server, &team.workspace, &team.owner, &person).await;
+    problem(&refused, 409, "no_such_account");
+    let role = format!(
+        "/v1/organizations/{}/members/{}",
+        team.organization, person.user
+    );
+    let role = server.put(&role).bearer(&team.organization_owner.token);
+    let refused = role.json(json!({"role": "billing"})).await;
+    assert!([404, 409].contains(&refused.status), "{}", refused.text);
 
-    // The address is free: to be invited, and to sign up with.
-    let invited = invite(&server, &team.workspace, &team.owner, &mail, "viewer").await;
-    let token = text(&invited.expect(201).body, "/token");
-    let again = sign_up("Somebody Else", &password()).await.expect(201);
-    assert_ne!(text(&again.body, "/user/id"), person.user);
-    let call = server.post("/v1/invitations/accept");
-    let call = call.bearer(&text(&again.body, "/session/token"));
-    call.json(json!({"token": token})).await.expect(200);
-    assert!(server.terminate().await.success());
+    let body = json!({"email": person.email, "password": password(), "name": "Somebody Else"});
+    let made = server.post("/v1/signup").json(body).await.expect(201);
+    let next = Person {
+        user: text(&made.body, "/user/id"),
+        token: text(&made.body, "/session/token"),
+        ..person.clone()
+    };
+    assert_ne!(next.user, person.user);
+    let me = server.get("/v1/me").bearer(&next.token).await.expect(200);
+    assert_eq!(me.body["memberships"], json!([]), "nothing is inherited");
+    // What was pending is for whoever has the address.
+    accept(&server, &next, &token).await.expect(200);
+    let (workspace, by) = (&team.workspace, &team.owner);
+    let token = invited(&server, workspace, by, &next.email, "viewer").await;
+    accept(&server, &next, &token).await.expect(200);
+    // The organization still knows both, each by their name.
+    let members = server.get(&team.path("/members")).bearer(&team.owner.token);
+    let members = members.await.expect(200);
+    assert!(members.text.contains("Somebody Else"), "{}", members.text);
+    assert!(!members.text.contains(&person.name), "{}", members.text);
+    let entries = told(&server, &team).await;
+    let left = entries.iter().find(|entry| {
+        entry["action"] == "member.left" && entry["actor"]["id"] == person.user.as_str()
+    });
+    let left = left.expect("they have left");
+    assert_eq!(
+        left["actor"]["name"],
+        person.name.as_str(),
+        "it keeps its copy"
+    );
+    let scheduled = |entry: &&Value| {
+        entry["action"] == "person.erasure_scheduled"
+            && entry["target"]["id"] == person.user.as_str()
+    };
+    assert_eq!(entries.iter().filter(scheduled).count(), 1, "{entries:?}");
     super::held(&store);
 }
 
-/// The answers that tell of people.
-async fn everything_answered(server: &Server, team: &Team) -> String {
-    let organization = format!("/v1/organizations/{}", team.organization);
-    let of_workspace = [
-        "/members?limit=200",
-        "/invitations?limit=200",
-        "/auditors?limit=200",
-        "/audit?limit=200",
-        "/audit/export?format=jsonl",
-        "/audit/export?format=csv",
-        "/access",
-    ];
-    let mut answers = String::new();
-    for path in of_workspace {
-        let call = server.get(&team.path(path)).bearer(&team.owner.token);
-        answers.push_str(&call.await.expect(200).text);
+/// What Stripe's users expect: the first answer, to the same key and token, though the session that
+/// the token was of is gone.
+async fn repeated(store: StoreUnderTest) {
+    let Running { server, store } = Running::on(store).await;
+    let person = Person::sign_up(&server, "twice").await;
+    let ask = |key: &str, token: &str, password: &str| {
+        let call = server.post("/v1/me/erase").bearer(token);
+        let call = call.header("Idempotency-Key", key);
+        call.json(json!({"password": password}))
+    };
+    let wrong = ask("once", &person.token, &password()).await;
+    problem(&wrong, 403, "wrong_password");
+    let calls = (0..8).map(|_| ask("once", &person.token, &person.password).into_future());
+    let replies = join_all(calls).await;
+    let (done, others): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 204);
+    for other in others {
+        problem(other, 409, "idempotency_in_progress");
     }
-    for path in [
-        "/members?limit=200",
-        "/audit?limit=200",
-        "/audit/export?format=jsonl",
+    let first: Vec<_> = done
+        .iter()
+        .filter(|reply| reply.header("idempotent-replayed").is_none())
+        .collect();
+    assert_eq!(first.len(), 1, "one of them did it");
+    let again = ask("once", &person.token, &person.password)
+        .await
+        .expect(204);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let position =
+        |reply: &crate::support::server::Reply| reply.header("crewlog-position").map(str::to_owned);
+    assert_eq!(position(&again), position(first[0]));
+    let other = ask("once", &person.token, &password()).await;
+    problem(&other, 422, "idempotency_key_reused");
+    // Nothing else is answered to the token, nor this to another one.
+    let stranger = Person::sign_up(&server, "another").await;
+    let forged = format!("{}x", &person.token[..person.token.len() - 1]);
+    for refused in [
+        ask("twice", &person.token, &person.password).await,
+        ask("once", &forged, &person.password).await,
+        erase(&server, &person, &person.password).await,
+        server.get("/v1/me").bearer(&person.token).await,
     ] {
-        let call = server.get(&format!("{organization}{path}"));
-        let call = call.bearer(&team.organization_owner.token);
-        answers.push_str(&call.await.expect(200).text);
+        problem(&refused, 401, "unauthenticated");
     }
-    answers
+    let refused = ask("once", &stranger.token, &person.password).await;
+    problem(&refused, 403, "wrong_password");
+    server
+        .get("/v1/me")
+        .bearer(&stranger.token)
+        .await
+        .expect(200);
+    super::held(&store);
+}
+
+/// As many memberships as are left in one append; one more is refused before anything changes.
+async fn many(store: StoreUnderTest) {
+    const MOST: usize = 450;
+    let server = forgetful(&store).await;
+    let made = json!({"organization": {"name": "Agency"}});
+    let (boss, made) = Person::sign_up_with(&server, "boss", made).await;
+    let workspaces = format!(
+        "/v1/organizations/{}/workspaces",
+        text(&made.body, "/organization/id")
+    );
+    let person = Person::sign_up(&server, "everywhere").await;
+    let mut audited = Vec::new();
+    while audited.len() <= MOST {
+        let calls = (0..41).map(|_| {
+            let name = json!({"name": format!("Client {}", number())});
+            let call = server.post(&workspaces).bearer(&boss.token).json(name);
+            call.into_future()
+        });
+        let made = join_all(calls).await;
+        let ids: Vec<_> = made
+            .into_iter()
+            .map(|made| text(&made.expect(201).body, "/id"))
+            .collect();
+        let grants = ids
+            .iter()
+            .map(|id| grant(&server, id, &boss, &person).into_future());
+        for granted in join_all(grants).await {
+            granted.expect(201);
+        }
+        audited.extend(ids);
+    }
+    assert_eq!(audited.len(), MOST + 1, "one too many");
+    let refused = erase(&server, &person, &person.password).await;
+    problem(&refused, 409, "too_many_memberships");
+    assert!(refused.text.contains("451"), "{}", refused.text);
+    let log = format!("/v1/workspaces/{}/audit", audited[0]);
+    server.get(&log).bearer(&person.token).await.expect(200);
+    let own = format!("/v1/workspaces/{}/auditors/{}", audited[0], person.user);
+    server.delete(&own).bearer(&person.token).await.expect(204);
+    erase(&server, &person, &person.password).await.expect(204);
+    for workspace in [&audited[1], &audited[MOST]] {
+        let grants = format!("/v1/workspaces/{workspace}/auditors");
+        let left = server.get(&grants).bearer(&boss.token).await.expect(200);
+        assert_eq!(left.body["data"], json!([]), "{}", left.text);
+    }
+    super::held(&store);
 }
 
 async fn held(store: StoreUnderTest) {
-    let mut command = Server::command(&store);
-    command.env(RETENTION_DAYS, "0");
-    let mut server = Server::launch(command).await;
+    let mut server = forgetful(&store).await;
     let team = Team::make(&server).await;
     let [first, second] = [
         team.joined(&server, "member").await,
@@ -244,10 +333,18 @@ async fn held(store: StoreUnderTest) {
             .then_some(())
     })
     .await;
-    let mine = everything_answered(&server, &team).await;
+    let mine = told(&server, &team).await;
     for person in [&first, &second] {
         assert!(!is_erased(&server, &team, &person.user).await, "it is held");
-        assert!(mine.contains(&person.name), "what is held can be read");
+        let left = |entry: &&Value| {
+            entry["action"] == "member.left" && entry["actor"]["id"] == person.user.as_str()
+        };
+        let left = mine.iter().find(left).expect("they have left");
+        assert_eq!(
+            left["actor"]["name"],
+            person.name.as_str(),
+            "evidence is kept"
+        );
     }
     hold(&server, &team, reqwest::Method::DELETE, &team.owner)
         .await
@@ -331,6 +428,11 @@ async fn retained(store: StoreUnderTest) {
         user: made.me.id,
         session: made.session.id,
     };
+    let session = made.session.token.expect("the token of a new session");
+    let asking = Request {
+        token: Some(secret(session.expose())),
+        ..request()
+    };
     let (ours, by, role) = (owner.workspace, &owner.caller, Role::Viewer);
     let invited = service
         .invite(&request(), by, ours, &email(&mail), role)
@@ -350,14 +452,14 @@ async fn retained(store: StoreUnderTest) {
     accepted.expect("they come in");
 
     let erased = service
-        .erase_account(&request(), &caller, secret(&password()))
+        .erase_account(&asking, Some(&caller), secret(&password()))
         .await;
     assert!(matches!(
         erased,
         Err(ServiceError::Refused(Refusal::WrongPassword))
     ));
     let erased = service
-        .erase_account(&request(), &caller, secret(&pass))
+        .erase_account(&asking, Some(&caller), secret(&pass))
         .await;
     erased.expect("the account is erased");
     let left = clocked.entries(&owner, "member.left").await;

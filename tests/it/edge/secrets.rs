@@ -65,6 +65,11 @@ impl Secrets {
         })
     }
 
+    /// Whether none of them is in some bytes.
+    pub(super) fn is_absent_in(&self, bytes: &[u8]) -> bool {
+        self.found_in(bytes).is_none()
+    }
+
     #[track_caller]
     pub(super) fn absent_in(&self, place: &str, bytes: &[u8]) {
         if let Some(what) = self.found_in(bytes) {
@@ -73,7 +78,7 @@ impl Secrets {
     }
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+pub(super) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     let Some((first, rest)) = wanted.split_first() else {
         return false;
     };
@@ -300,7 +305,7 @@ async fn answers(world: &World, secrets: &Secrets) {
     );
 }
 
-fn files_below(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("a directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
@@ -314,7 +319,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-pub(super) fn files(directory: &Path, key_file: &Path, secrets: &Secrets) {
+fn files(directory: &Path, key_file: &Path, secrets: &Secrets) {
     let files = files_below(directory);
     assert!(files.len() >= 2, "a database and a key: {files:?}");
     for file in files.iter().filter(|file| *file != key_file) {
@@ -325,7 +330,7 @@ pub(super) fn files(directory: &Path, key_file: &Path, secrets: &Secrets) {
 }
 
 /// Every column of every table, as text.
-pub(super) async fn tables(url: &str, secrets: &Secrets) {
+async fn tables(url: &str, secrets: &Secrets) {
     let mut connection = PgConnection::connect(url).await.expect("the database");
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT quote_ident(table_name) FROM information_schema.tables
