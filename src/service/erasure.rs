@@ -109,12 +109,13 @@ const NOTE_TOLD: &str = "
 DELETE FROM untold_erasures
  WHERE user_id = $1";
 
+/// Who has several copies comes several times; the organization erases them once.
 const SELECT_DUE: &str = "
-SELECT DISTINCT e.realm, e.user_id
+SELECT e.realm, e.user_id
   FROM erasures e
  WHERE e.erased_at IS NULL AND e.due_at <= $1
    AND NOT EXISTS (SELECT 1 FROM legal_holds h WHERE h.realm = e.realm)
- ORDER BY e.realm, e.user_id";
+ ORDER BY e.due_at";
 
 const SELECT_ERASED: &str = "
 SELECT subject
@@ -393,7 +394,10 @@ impl Service {
                 email_lookup: row.text(1)?.to_owned(),
                 erased_at: Timestamp(row.integer(2)?),
             };
-            self.tell_all_of(&untold).await?;
+            // One that cannot be told keeps no other from being told; it stays due.
+            if let Err(error) = self.tell_all_of(&untold).await {
+                tracing::warn!(%error, user = %untold.user, "an erasure is told of later");
+            }
         }
         Ok(())
     }
@@ -463,7 +467,13 @@ impl Service {
         let due = store.query(&sql, vec![now.0.into()]).await?;
         let mut erased = 0;
         for row in &due {
-            erased += u64::from(self.erase_in(row.parsed(0)?, row.parsed(1)?).await?);
+            let (organization, user) = (row.parsed(0)?, row.parsed(1)?);
+            match self.erase_in(organization, user).await {
+                Ok(is_new) => erased += u64::from(is_new),
+                Err(error) => {
+                    tracing::warn!(%error, %organization, %user, "it is erased later");
+                }
+            }
         }
         if erased > 0 {
             self.forget_erased_keys().await?;

@@ -223,7 +223,7 @@ async fn repeated(store: StoreUnderTest) {
     };
     let wrong = ask("once", &person.token, &password()).await;
     problem(&wrong, 403, "wrong_password");
-    let calls = (0..8).map(|_| ask("once", &person.token, &person.password).into_future());
+    let calls = (0..4).map(|_| ask("once", &person.token, &person.password).into_future());
     let replies = join_all(calls).await;
     let (done, others): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 204);
     for other in others {

@@ -13,7 +13,7 @@ use crewlog::journal::{Source, SystemSource};
 use serde_json::{Value, json};
 
 use super::Running;
-use super::routes::{ASKED_ONCE, Answer, ROUTES, Route, World, problem, whole_problem};
+use super::routes::{Answer, ROUTES, Route, World, all, problem, whole_problem};
 use super::team::{Person, Who, text};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
@@ -671,7 +671,7 @@ async fn rows_are_routes(world: &World) {
         .iter()
         .map(|row| format!("{} {}", row.method, row.path))
         .collect();
-    let tested: BTreeSet<_> = ROUTES.iter().chain(ASKED_ONCE).map(Route::name).collect();
+    let tested: BTreeSet<_> = all().map(Route::name).collect();
     assert_eq!(
         described, allowed,
         "every route has its row in the access table, and every row its route"
@@ -942,7 +942,7 @@ async fn walk_with_keys(store: StoreUnderTest) {
     let world = World::on(server).await;
     let keys = keys(&world).await;
     let mut kept: HashMap<&str, Vec<String>> = HashMap::new();
-    for route in ROUTES {
+    for route in all() {
         for key in &keys {
             let name = format!("{} by {:?}", route.name(), key.kind);
             let stand_in = world.team.person(world.entitled(route)).expect("a person");

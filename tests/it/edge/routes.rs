@@ -687,9 +687,15 @@ const CONSISTENCY: &str = "/v1/log/proof/consistency";
 const COSIGNATURES: &str = "/v1/log/cosignatures";
 const VERIFY_KEY: &str = "/v1/api-keys/verify";
 
-/// What whoever asks is gone by: no walk, which asks as the same people again and again, takes it.
-/// It is told of in [`super::erasure`].
-pub const ASKED_ONCE: &[Route] = &[route("POST", ERASE, Nothing)];
+/// What whoever asks is gone by: a walk that is answered, and asks as the same people again and
+/// again, cannot take it; those that are refused take [`all`]. What it answers is told of in
+/// [`super::erasure`].
+const ASKED_ONCE: &[Route] = &[route("POST", ERASE, Nothing)];
+
+/// Every route.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(ASKED_ONCE)
+}
 
 /// Every route but [`ASKED_ONCE`].
 pub const ROUTES: &[Route] = &[
@@ -1064,6 +1070,10 @@ impl World {
             ("POST", "/v1/sessions") => {
                 let now = self.as_now(caller).await;
                 let body = json!({"email": now.email, "password": now.password});
+                (path(&[]), Some(body))
+            }
+            ("POST", ERASE) => {
+                let body = json!({"password": caller.password});
                 (path(&[]), Some(body))
             }
             ("POST", PASSWORD) => (path(&[]), Some(self.new_password(caller).await)),
