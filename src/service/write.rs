@@ -546,13 +546,17 @@ pub(super) fn unmoved(
     }
 }
 
-/// That a person's profile is still the one that a copy was made from.
+/// That a person's profile is still the one that a copy was made from. Of who has erased their
+/// account nothing is copied, even where this process has not forgotten the key yet.
 pub(super) fn profile_is_at(
     desk: &mut Desk<'_>,
     person: &StreamRef,
     profile_sequence: u64,
 ) -> Result<(), Rejection> {
     let account = desk.read::<crate::domain::user::User>(person);
+    if account.is_erased() {
+        return Err(Refusal::NoSuchAccount.into());
+    }
     if account.profile_sequence() == profile_sequence {
         Ok(())
     } else {
