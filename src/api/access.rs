@@ -133,6 +133,10 @@ pub const ROUTES: &[Route] = &[
         route("POST", "/v1/me/password", Own),
         "with the present password",
     ),
+    noted(
+        route("POST", "/v1/me/erase", Own),
+        "with the present password",
+    ),
     route("GET", "/v1/plans", Public),
     noted(
         route("POST", "/v1/organizations", Session),
@@ -346,6 +350,16 @@ pub const ROUTES: &[Route] = &[
         "PUT",
         "/v1/workspaces/{ws}/limits",
         Workspace(InWorkspace::ChangeLimits),
+    ),
+    route(
+        "PUT",
+        "/v1/workspaces/{ws}/legal-hold",
+        Workspace(InWorkspace::HoldLegally),
+    ),
+    route(
+        "DELETE",
+        "/v1/workspaces/{ws}/legal-hold",
+        Workspace(InWorkspace::HoldLegally),
     ),
     route(
         "POST",

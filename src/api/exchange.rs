@@ -1,7 +1,8 @@
 //! What a handler is given of a request: who asks, under which conditions, and why.
 //!
 //! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in;
-//! [`PrincipalReader`] and [`PrincipalWriter`] are for API keys too; [`Asked`] is for writes by
+//! [`PrincipalReader`] and [`PrincipalWriter`] are for API keys too; [`LastWriter`] is for what ends
+//! the account that sends it; [`Asked`] is for writes by
 //! anybody, and [`Question`] for what is asked in a body and changes nothing. They refuse what their route does not know: query parameters,
 //! and `If-Match` where something new is made. Who asks is found out before anything else is
 //! looked at.
@@ -179,6 +180,55 @@ impl FromRequestParts<Edge> for Writer {
             caller,
             asked: Asked::by(request.token, parts, edge).await?,
         })
+    }
+}
+
+/// A write that its sender is gone by: its repetition comes with a token that is nobody's any more,
+/// and is let through where it was answered before.
+#[derive(Debug)]
+pub struct LastWriter {
+    caller: Option<Caller>,
+    asked: Asked,
+}
+
+impl LastWriter {
+    /// For a write that ends what there is, whatever its version.
+    ///
+    /// # Errors
+    /// `400 invalid_request` with an `If-Match`.
+    pub fn making(self, sent: &impl Sent) -> Result<(Request, Option<Caller>), Problem> {
+        Ok((self.asked.making(sent)?, self.caller))
+    }
+}
+
+impl FromRequestParts<Edge> for LastWriter {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let refused = match signed_in(parts, edge).await {
+            Ok((request, caller)) => {
+                return Ok(Self {
+                    caller: Some(caller),
+                    asked: Asked::by(request.token, parts, edge).await?,
+                });
+            }
+            Err(refused) => refused,
+        };
+        let Ok(Bearer(Some(token))) = Bearer::from_request_parts(parts, edge).await else {
+            return Err(refused);
+        };
+        let asked = Asked::by(Some(token.clone()), parts, edge).await;
+        let key = asked
+            .as_ref()
+            .ok()
+            .and_then(|asked| asked.idempotency.0.clone());
+        match (asked, key) {
+            (Ok(asked), Some(key)) if edge.service.has_erased(token, &key).await? => {
+                let caller = None;
+                Ok(Self { caller, asked })
+            }
+            _ => Err(refused),
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub enum FieldCode {
     SecretFound,
     /// More than would be allowed.
     LimitExceeded,
+    /// The id of what would be left without an owner; the detail is the id.
+    LastOwner,
     /// Of a month that takes no more records.
     MonthClosed,
     /// The id of another record.

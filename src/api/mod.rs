@@ -25,10 +25,12 @@ mod connections;
 pub mod crews;
 mod described;
 pub mod documents;
+pub mod erasure;
 pub mod exchange;
 pub mod fields;
 pub mod headers;
 pub mod health;
+pub mod holds;
 pub mod integrations;
 pub mod invitations;
 mod item_routes;
@@ -89,6 +91,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(sessions::routes())
         .merge(me::routes())
         .merge(password::routes())
+        .merge(erasure::routes())
         .merge(plans::routes())
         .merge(organizations::routes())
         .merge(workspaces::routes())
@@ -99,6 +102,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(ownership::routes())
         .merge(policies::routes())
         .merge(limits::routes())
+        .merge(holds::routes())
         .merge(auditors::routes())
         .merge(who_may::routes())
         .merge(crews::routes())

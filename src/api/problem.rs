@@ -103,6 +103,10 @@ problems! {
         "The `Allow` header lists the methods that this path has.";
     LastOwner = "last_owner" CONFLICT "This is the last owner"
         "Make somebody else an owner first, or hand the ownership over.";
+    TooManyMemberships = "too_many_memberships" CONFLICT "There are too many memberships for this"
+        "Leave some workspaces and organizations first: `DELETE …/members/{user}` with your own id.";
+    UnderLegalHold = "under_legal_hold" CONFLICT "There is a legal hold"
+        "Nothing that may be evidence is destroyed. An owner of the workspace lifts the hold with `DELETE …/legal-hold`.";
     AlreadyMember = "already_member" CONFLICT "This person is a member already"
         "Change the member's role instead.";
     NotAMember = "not_a_member" CONFLICT "This person is not a member"
@@ -265,8 +269,12 @@ impl From<&Refusal> for ProblemCode {
             | Refusal::NotPermittedToAuditor { .. }
             | Refusal::OutOfReach => Self::NotPermitted,
             Refusal::RoleAboveOwn { .. } => Self::RoleAboveOwn,
-            Refusal::LastOwner | Refusal::LastOrganizationOwner => Self::LastOwner,
+            Refusal::LastOwner | Refusal::LastOrganizationOwner | Refusal::LastOwnerOf { .. } => {
+                Self::LastOwner
+            }
+            Refusal::TooManyMemberships { .. } => Self::TooManyMemberships,
             Refusal::AlreadyMember => Self::AlreadyMember,
+            Refusal::UnderLegalHold => Self::UnderLegalHold,
             Refusal::AlreadyExists { .. } => Self::AlreadyExists,
             Refusal::InvitationNotPending { .. } => Self::InvitationNotPending,
             Refusal::InvitationStillPending { .. } => Self::InvitationStillPending,
@@ -470,6 +478,10 @@ impl From<Refusal> for Problem {
             return FieldError::invalid(format!("/{field}"), detail).into();
         }
         let problem = Self::new(ProblemCode::from(&refusal), refusal.to_string());
+        if let Refusal::LastOwnerOf { owned } = refusal {
+            let error = |id: String| FieldError::new(FieldCode::LastOwner, "", id);
+            return problem.with_errors(owned.into_iter().map(error).collect());
+        }
         let Refusal::LimitExceeded { excess, by_plan } = refusal else {
             return problem;
         };
@@ -619,6 +631,15 @@ mod tests {
             field: "until",
             detail: "no",
         };
+        let owned = ["ws_a", "org_b"].map(str::to_owned).to_vec();
+        let owns = Refusal::LastOwnerOf { owned };
+        let told = Problem::from(owns.clone());
+        assert_eq!(told.errors().len(), 2, "each of them is told");
+        assert!(told.errors()[1].detail().contains("org_b"));
+        let too_many = Refusal::TooManyMemberships {
+            places: 451,
+            most: 450,
+        };
         let problem = Problem::from(wrong_value.clone());
         assert_eq!(problem.errors()[0].pointer(), "/until");
         for (refusal, status) in [
@@ -630,6 +651,9 @@ mod tests {
             (above, 403),
             (Refusal::LastOwner, 409),
             (Refusal::AlreadyMember, 409),
+            (Refusal::UnderLegalHold, 409),
+            (owns.clone(), 409),
+            (too_many, 409),
             (Refusal::AlreadyExists { what: "crew" }, 409),
             (Refusal::InvitationNotPending { status: "expired" }, 409),
             (Refusal::InvitationStillPending { expires_at }, 409),

@@ -102,6 +102,15 @@ pub struct Arguments {
     )]
     #[arg(default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3_650))]
     activity_retention_days: u16,
+    /// How long organizations keep who has erased their account; 0: not at all
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "CREWLOG_ERASURE_RETENTION_DAYS",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=3_650))]
+    erasure_retention_days: u16,
     /// The name of the log in its checkpoints, given at the first start: log.example.com/crewlog
     #[arg(
         long,
@@ -185,6 +194,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let retention = chrono::TimeDelta::days(arguments.activity_retention_days.into());
     let mut settings = ServiceSettings {
         activity_retention: retention,
+        erasure_retention: chrono::TimeDelta::days(arguments.erasure_retention_days.into()),
         sign_ups_an_hour: NonZeroU32::new(arguments.sign_ups_per_hour),
         log_origin: arguments.log_origin.clone(),
         witnesses: arguments.witness.clone(),

@@ -107,6 +107,8 @@ pub enum Permission {
     TransferOwnership,
     /// Delete the workspace.
     DeleteWorkspace,
+    /// Place and lift a legal hold.
+    HoldLegally,
     /// See crews and what is in them.
     SeeCrews,
     /// Rename a crew, describe it, and say for which client it is.
@@ -141,7 +143,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission, in the order that the printed matrix has.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::SeeWorkspace,
         Self::LeaveWorkspace,
         Self::InviteMembers,
@@ -165,6 +167,7 @@ impl Permission {
         Self::ChangePolicy,
         Self::TransferOwnership,
         Self::DeleteWorkspace,
+        Self::HoldLegally,
         Self::SeeCrews,
         Self::DescribeCrews,
         Self::ManageCrews,
@@ -213,6 +216,7 @@ impl Permission {
             | Self::SendUsage
             | Self::ChangePolicy
             | Self::TransferOwnership
+            | Self::HoldLegally
             | Self::DeleteWorkspace => &[Owner],
         }
     }
@@ -239,6 +243,7 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
+            | Self::HoldLegally
             | Self::SeeKeys
             | Self::ManageKeys
             | Self::SeeCrews
@@ -293,6 +298,7 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
+            | Self::HoldLegally
             | Self::SeeLimits
             | Self::ChangeLimits
             | Self::SeeUsage => false,
@@ -331,6 +337,7 @@ impl Permission {
             | Self::ChangePolicy
             | Self::TransferOwnership
             | Self::DeleteWorkspace
+            | Self::HoldLegally
             | Self::BreakGlass
             | Self::DecidePromotions
             | Self::RunReviews => KeyRight::Never,
@@ -363,6 +370,7 @@ impl Permission {
             Self::ChangePolicy => "policy.change",
             Self::TransferOwnership => "ownership.transfer",
             Self::DeleteWorkspace => "workspace.delete",
+            Self::HoldLegally => "legal_hold.manage",
             Self::SeeCrews => "crew.read",
             Self::DescribeCrews => "crew.describe",
             Self::ManageCrews => "crew.manage",

@@ -39,6 +39,23 @@ pub enum Refusal {
     /// The workspace would be left without an owner.
     #[error("this is the last owner of the workspace; make somebody else an owner first")]
     LastOwner,
+    /// What somebody who erases their account would leave without an owner: all of it.
+    #[error(
+        "{} would be left without an owner; hand them over, or delete them, first",
+        few(owned)
+    )]
+    LastOwnerOf {
+        /// Ids of workspaces and organizations.
+        owned: Vec<String>,
+    },
+    /// More than one unit can leave.
+    #[error(
+        "an account with at most {most} memberships, grants and roles is erased at once, and there are {places}; leave some first"
+    )]
+    TooManyMemberships { places: usize, most: usize },
+    /// What is to be destroyed may be evidence.
+    #[error("there is a legal hold: nothing of this is destroyed until it is lifted")]
+    UnderLegalHold,
     /// The person is a member already.
     #[error("this person is already a member of the workspace")]
     AlreadyMember,
@@ -256,6 +273,15 @@ fn by(owner: Option<CrewId>) -> String {
     owner.map_or_else(String::new, |owner| format!(" by {owner}"))
 }
 
+/// The first twenty; of the rest how many they are.
+fn few(ids: &[String]) -> String {
+    let (told, rest) = ids.split_at(ids.len().min(20));
+    match rest.len() {
+        0 => told.join(", "),
+        rest => format!("{} and {rest} more", told.join(", ")),
+    }
+}
+
 fn of_whom(by_plan: bool) -> &'static str {
     match by_plan {
         true => "the plan's limit on",
@@ -285,8 +311,12 @@ impl Refusal {
             | Self::NotPermittedToAuditor { .. }
             | Self::OutOfReach => "not_permitted",
             Self::RoleAboveOwn { .. } => "role_above_own",
-            Self::LastOwner | Self::LastOrganizationOwner => "last_owner",
+            Self::LastOwner | Self::LastOrganizationOwner | Self::LastOwnerOf { .. } => {
+                "last_owner"
+            }
+            Self::TooManyMemberships { .. } => "too_many_memberships",
             Self::AlreadyMember => "already_member",
+            Self::UnderLegalHold => "under_legal_hold",
             Self::AlreadyExists { .. } => "already_exists",
             Self::InvitationNotPending { .. } => "invitation_not_pending",
             Self::InvitationStillPending { .. } => "invitation_still_pending",
@@ -362,6 +392,9 @@ impl Refusal {
             | Self::ProductionProtected => true,
             Self::LastOwner
             | Self::AlreadyMember
+            | Self::LastOwnerOf { .. }
+            | Self::TooManyMemberships { .. }
+            | Self::UnderLegalHold
             | Self::AlreadyExists { .. }
             | Self::InvitationNotPending { .. }
             | Self::InvitationStillPending { .. }

@@ -7,6 +7,7 @@
 //! Never logs, prints or returns a key; plain values leave only through [`DataKey::open`].
 
 use std::{
+    collections::HashSet,
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -411,6 +412,24 @@ impl Keyring {
             version,
             key: Zeroizing::new(key),
         })
+    }
+
+    /// Forgets the keys of some owners, which were destroyed.
+    pub fn forget(&self, owners: &HashSet<KeyOwner>) {
+        if owners.is_empty() {
+            return;
+        }
+        let mut newest = locked(&self.newest_version);
+        for owner in owners {
+            newest.pop(owner);
+        }
+        drop(newest);
+        let mut in_memory = locked(&self.in_memory);
+        let theirs = |of: &(KeyOwner, u32)| owners.contains(&of.0);
+        let keys: Vec<_> = in_memory.iter().map(|(of, _)| *of).filter(theirs).collect();
+        for key in keys {
+            in_memory.pop(&key);
+        }
     }
 
     /// Wraps a secret that is kept beside the log, for the place that `bound_to` names alone.

@@ -65,6 +65,9 @@ pub enum LookupKey {
     /// A row of `subjects`: the subject that a person is in a realm; none where they are not
     /// known.
     Known { realm: String, user: String },
+    /// A column of `subjects`: at which position a person was last given something somewhere, as
+    /// the subject that they are in a realm; none where they never were.
+    Placed { realm: String, user: String },
 }
 
 /// Who asks, and what of the request goes into every entry of the unit.
@@ -192,6 +195,11 @@ impl Desk<'_> {
     /// `recorded_at` of what is being decided.
     pub fn now(&self) -> Timestamp {
         self.moment.now
+    }
+
+    /// The position that the next event of this unit will have.
+    pub fn next_position(&self) -> u64 {
+        self.next_position
     }
 
     /// The aggregate as it is now.

@@ -134,6 +134,8 @@ impl AccessFold {
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
             | WorkspaceEvent::WorkspaceDeleted { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::MembershipLimitLifted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }

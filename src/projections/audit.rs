@@ -315,6 +315,8 @@ fn describe_user(event: &Recorded, happened: &UserEvent) -> Description {
             description.outcome = AuditOutcome::Denied;
             description
         }
+        UserEvent::UserErased { sessions, .. } => Description::of(event, "user.erased", user)
+            .changed("sessions", json!(sessions), json!([])),
         UserEvent::PasswordChanged { sessions } => Description::of(event, "password.changed", user)
             .changed("sessions", json!(sessions), json!([])),
     }
@@ -356,6 +358,27 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
             user_target(user),
         )
         .changed("role", from.name(), to.name()),
+        OrganizationEvent::WorkspaceHoldBegan { workspace } => Description::of(
+            event,
+            "workspace_hold.began",
+            ("workspace", workspace.to_string()),
+        )
+        .changed("held", false, true),
+        OrganizationEvent::WorkspaceHoldEnded { workspace } => Description::of(
+            event,
+            "workspace_hold.ended",
+            ("workspace", workspace.to_string()),
+        )
+        .changed("held", true, false),
+        OrganizationEvent::PersonErasureScheduled { user, due_at } => Description::of(
+            event,
+            "person.erasure_scheduled",
+            user_target(user),
+        )
+        .changed("due_at", Json::Null, due_at.to_rfc3339()),
+        OrganizationEvent::PersonErased { user } => {
+            Description::of(event, "person.erased", user_target(user))
+        }
         OrganizationEvent::OrganizationMemberRemoved { user, role, .. } => Description::of(
             event,
             "organization_member.removed",
@@ -430,6 +453,12 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
                 .changed("month", Json::Null, month.as_str())
                 .changed("amounts", Json::Null, json!(statement.amounts()))
                 .named(&[&month])
+        }
+        WorkspaceEvent::LegalHoldPlaced { .. } => {
+            Description::of(event, "legal_hold.placed", workspace).changed("held", false, true)
+        }
+        WorkspaceEvent::LegalHoldLifted { .. } => {
+            Description::of(event, "legal_hold.lifted", workspace).changed("held", true, false)
         }
         WorkspaceEvent::LimitsChanged { from, to } => {
             let changed = from.named().into_iter().zip(to.named());
@@ -533,6 +562,8 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
         | WorkspaceEvent::InvitationDeclined { .. }
         | WorkspaceEvent::InvitationRevoked { .. }
         | WorkspaceEvent::InvitationExpired { .. }
+        | WorkspaceEvent::LegalHoldPlaced { .. }
+        | WorkspaceEvent::LegalHoldLifted { .. }
         | WorkspaceEvent::PolicyChanged { .. }
         | WorkspaceEvent::ApiKeyCreated(_)
         | WorkspaceEvent::ApiKeyUpdated(_)
@@ -634,6 +665,8 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::ApiKeyExpired(_)
         | WorkspaceEvent::OwnershipTransferred { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
+        | WorkspaceEvent::LegalHoldPlaced { .. }
+        | WorkspaceEvent::LegalHoldLifted { .. }
         | WorkspaceEvent::PolicyChanged { .. }
         | WorkspaceEvent::MembershipLimited { .. }
         | WorkspaceEvent::MembershipLimitLifted { .. }

@@ -93,6 +93,8 @@ impl Projection for Auditors {
             | WorkspaceEvent::InvitationRevoked { .. }
             | WorkspaceEvent::InvitationExpired { .. }
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::MembershipLimited { .. }
             | WorkspaceEvent::MembershipLimitLifted { .. }

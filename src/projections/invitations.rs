@@ -111,6 +111,8 @@ impl Projection for Invitations {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
@@ -175,6 +177,8 @@ impl Projection for Invitations {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }

@@ -116,6 +116,8 @@ impl Projection for Members {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }
@@ -187,6 +189,8 @@ impl Projection for Members {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }

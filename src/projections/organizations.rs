@@ -41,6 +41,10 @@ impl Projection for Organizations {
             ) => vec![event.aggregate_id.clone()],
             Event::Organization(
                 OrganizationEvent::OrganizationMemberAdded { .. }
+                | OrganizationEvent::WorkspaceHoldBegan { .. }
+                | OrganizationEvent::WorkspaceHoldEnded { .. }
+                | OrganizationEvent::PersonErasureScheduled { .. }
+                | OrganizationEvent::PersonErased { .. }
                 | OrganizationEvent::PersonRecorded { .. }
                 | OrganizationEvent::OrganizationKeyCreated(_)
                 | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -85,6 +89,10 @@ impl Projection for Organizations {
                 Ok(Some(document))
             }
             OrganizationEvent::OrganizationMemberAdded { .. }
+            | OrganizationEvent::WorkspaceHoldBegan { .. }
+            | OrganizationEvent::WorkspaceHoldEnded { .. }
+            | OrganizationEvent::PersonErasureScheduled { .. }
+            | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::PersonRecorded { .. }
             | OrganizationEvent::OrganizationKeyCreated(_)
             | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -141,6 +149,10 @@ impl Projection for OrganizationMembers {
             Event::Organization(
                 OrganizationEvent::OrganizationCreated { .. }
                 | OrganizationEvent::OrganizationRenamed { .. }
+                | OrganizationEvent::WorkspaceHoldBegan { .. }
+                | OrganizationEvent::WorkspaceHoldEnded { .. }
+                | OrganizationEvent::PersonErasureScheduled { .. }
+                | OrganizationEvent::PersonErased { .. }
                 | OrganizationEvent::PersonRecorded { .. }
                 | OrganizationEvent::OrganizationKeyCreated(_)
                 | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -177,6 +189,10 @@ impl Projection for OrganizationMembers {
             }
             OrganizationEvent::OrganizationCreated { .. }
             | OrganizationEvent::OrganizationRenamed { .. }
+            | OrganizationEvent::WorkspaceHoldBegan { .. }
+            | OrganizationEvent::WorkspaceHoldEnded { .. }
+            | OrganizationEvent::PersonErasureScheduled { .. }
+            | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::PersonRecorded { .. }
             | OrganizationEvent::OrganizationKeyCreated(_)
             | OrganizationEvent::OrganizationKeyUpdated(_)

@@ -69,6 +69,7 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
                 | UserEvent::SessionStarted { .. }
                 | UserEvent::SessionRevoked { .. }
                 | UserEvent::SignInFailed { .. }
+                | UserEvent::UserErased { .. }
                 | UserEvent::PasswordChanged { .. } => return None,
             };
             Some((ACCOUNT.to_owned(), event.aggregate_id.parse().ok()?, fields))
@@ -88,6 +89,10 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
             | OrganizationEvent::OrganizationKeyExpired(_)
+            | OrganizationEvent::WorkspaceHoldBegan { .. }
+            | OrganizationEvent::WorkspaceHoldEnded { .. }
+            | OrganizationEvent::PersonErasureScheduled { .. }
+            | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::OrganizationMemberRoleChanged { .. }
             | OrganizationEvent::OrganizationMemberRemoved { .. },
         )

@@ -111,6 +111,12 @@ impl Projection for Users {
                 };
                 document.sessions.insert(*session, started);
             }
+            UserEvent::UserErased { .. } => {
+                document.version = event.sequence;
+                document.updated_at = event.recorded_at;
+                document.profile_shared = event.sequence;
+                document.sessions.clear();
+            }
             UserEvent::SessionRevoked { session, .. } => {
                 document.sessions.remove(session);
             }

@@ -103,6 +103,8 @@ impl Projection for Workspaces {
             | WorkspaceEvent::ApiKeyRevoked(_)
             | WorkspaceEvent::ApiKeyExpired(_)
             | WorkspaceEvent::OwnershipTransferred { .. }
+            | WorkspaceEvent::LegalHoldPlaced { .. }
+            | WorkspaceEvent::LegalHoldLifted { .. }
             | WorkspaceEvent::PolicyChanged { .. }
             | WorkspaceEvent::AuditorGranted { .. }
             | WorkspaceEvent::AuditorRevoked { .. }

@@ -40,6 +40,8 @@ pub struct DueReport {
     /// Roles and memberships that have ended by themselves.
     pub limits_reached: u64,
     pub auditors_expired: u64,
+    /// People whose keys in an organization were destroyed.
+    pub people_erased: u64,
     /// Scheduled promotions that were applied, or whose schedules ended.
     pub promotions_due: u64,
     /// Campaigns that reminded, closed, went on closing or opened the next one.
@@ -89,6 +91,7 @@ impl Service {
     pub async fn do_what_is_due(&self) -> Result<DueReport, ServiceError> {
         let mut report = DueReport::default();
         let now = self.source().now();
+        self.forget_erased_keys().await?;
         for (_, invitation) in self.invitations().due(now, AT_ONCE).await? {
             self.expire_invitation(&invitation).await?;
             report.invitations_expired += 1;
@@ -130,6 +133,8 @@ impl Service {
                 }
             }
         }
+        self.tell_organizations().await?;
+        report.people_erased = self.erase_who_is_due(AT_ONCE).await?;
         report.names_caught_up = self.catch_up_with_words().await?;
         report.months_closed = self.close_due_months().await?;
         report.contents_collected = self.collect_contents().await?;

@@ -72,13 +72,15 @@ impl Introduction {
     /// What the unit must look up.
     pub(super) fn lookups(&self) -> Vec<LookupKey> {
         let links = self.links.iter().copied().map(Service::person_lookup);
-        let own = [self.address.clone(), self.known.clone()];
+        let placed = Service::placed_lookup(self.user);
+        let own = [self.address.clone(), self.known.clone(), placed];
         own.into_iter().chain(links).collect()
     }
 
     /// Makes the person known, if the organization does not know them as they are already.
     pub(super) fn decide(&self, desk: &mut Desk<'_>) -> Result<(), Rejection> {
         profile_is_at(desk, &self.person, self.profile_sequence)?;
+        Service::note_placed(desk, self.user);
         let holder = self.holder.map(|subject| subject.to_string());
         if desk.holder(&self.address) != holder.as_deref() {
             return Err(Rejection::Recompose);

@@ -209,14 +209,17 @@ impl Service {
         let found = self.users().get(&user.to_string()).await?;
         let account = found.value.ok_or(ServiceError::Unauthenticated)?;
         let CalledOne { email, name } = self.called_one(ACCOUNT, user, None).await?;
+        let (Opened::Value(email), Opened::Value(name)) = (email, name) else {
+            return Err(Refusal::NoSuchAccount.into());
+        };
         let subject = self
             .subject_of(user, None)
             .await?
             .ok_or(ServiceError::Unauthenticated)?;
         Ok(Profile {
             account,
-            name: name.into_text(),
-            email: email.into_text(),
+            name,
+            email,
             subject,
         })
     }
@@ -350,7 +353,11 @@ impl Service {
     /// Gives every organization that knows a person the profile as it is now; each accepts
     /// it once. Done after a change, and again by due work if that was cut short.
     pub(super) async fn share_profile(&self, user: UserId) -> Result<(), ServiceError> {
-        let profile = self.profile(user).await?;
+        let profile = match self.profile(user).await {
+            // They have erased their account meanwhile: there is nothing to be told.
+            Err(ServiceError::Refused(Refusal::NoSuchAccount)) => return Ok(()),
+            profile => profile?,
+        };
         if profile.account.profile_shared >= profile.account.version {
             return Ok(());
         }
@@ -400,14 +407,18 @@ impl Service {
         let lookup = self.email_lookup(&profile.address()?);
         let claim = Self::email_claim(organization, &lookup);
         let stream = StreamRef::of::<Organization>(organization, organization);
+        let person = StreamRef::of::<User>(user, user);
         let words = self.keep_words(&organization.to_string(), user, &profile.name);
         let unit = Unit {
             lane: organization.to_string(),
-            streams: vec![stream.clone()],
+            streams: vec![stream.clone(), person.clone()],
             lookups: vec![claim.clone()],
             origin: Origin::system(),
             idempotency: None,
             decide: Box::new(move |desk| {
+                if desk.read::<User>(&person).is_erased() {
+                    return Ok(Made::Nothing.outcome(0));
+                }
                 let known = desk.read::<Organization>(&stream).person_sequence(user);
                 if known > Some(sequence) {
                     // It has a newer copy, and knows by which address they are found now.

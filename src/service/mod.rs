@@ -22,8 +22,10 @@ mod contents;
 mod credentials;
 mod crews;
 mod due;
+mod erasure;
 mod error;
 mod exports;
+mod holds;
 mod introductions;
 mod invitations;
 mod items;
@@ -198,6 +200,8 @@ pub struct ServiceSettings {
     pub session_lifetime: chrono::TimeDelta,
     /// How long an invitation can be accepted.
     pub invitation_lifetime: chrono::TimeDelta,
+    /// How long an organization keeps its copy of somebody who has erased their account.
+    pub erasure_retention: chrono::TimeDelta,
     /// How many may sign up from one client network in an hour; none: as many as like to.
     pub sign_ups_an_hour: Option<NonZeroU32>,
     /// How long a crew's activity is kept, counted from when it happened.
@@ -215,6 +219,9 @@ pub struct ServiceSettings {
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
 pub const SIGN_UPS_AN_HOUR: u32 = 60;
 
+/// For how many days organizations keep who has erased their account, where nobody says.
+pub const ERASURE_RETENTION_DAYS: i64 = 30;
+
 impl Default for ServiceSettings {
     fn default() -> Self {
         Self {
@@ -222,6 +229,7 @@ impl Default for ServiceSettings {
             catalogue: Catalogue::built_in(),
             session_lifetime: chrono::TimeDelta::days(30),
             invitation_lifetime: chrono::TimeDelta::days(7),
+            erasure_retention: chrono::TimeDelta::days(ERASURE_RETENTION_DAYS),
             sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
             activity_retention: chrono::TimeDelta::days(30),
             log_origin: None,

@@ -149,6 +149,7 @@ fn of_user(happened: &UserEvent) -> Activity {
         UserEvent::SessionStarted { .. } | UserEvent::SignInFailed { .. } => Activity::Logon,
         UserEvent::SessionRevoked { .. } => Activity::Logoff,
         UserEvent::PasswordChanged { .. } => Activity::PasswordChange,
+        UserEvent::UserErased { .. } => Activity::EntityDelete,
     }
 }
 
@@ -158,9 +159,14 @@ fn of_organization(happened: &OrganizationEvent) -> Activity {
         E::OrganizationCreated { .. } | E::OrganizationKeyCreated(_) => Activity::EntityCreate,
         E::OrganizationRenamed { .. }
         | E::PersonRecorded { .. }
+        | E::WorkspaceHoldBegan { .. }
+        | E::WorkspaceHoldEnded { .. }
+        | E::PersonErasureScheduled { .. }
         | E::OrganizationKeyUpdated(_)
         | E::OrganizationKeyRotated(_) => Activity::EntityUpdate,
-        E::OrganizationKeyRevoked(_) | E::OrganizationKeyExpired(_) => Activity::EntityDelete,
+        E::OrganizationKeyRevoked(_) | E::OrganizationKeyExpired(_) | E::PersonErased { .. } => {
+            Activity::EntityDelete
+        }
         E::OrganizationMemberAdded { .. } | E::OrganizationMemberRoleChanged { .. } => {
             Activity::AssignPrivileges
         }
@@ -183,6 +189,8 @@ fn of_workspace(happened: &WorkspaceEvent) -> Activity {
         | E::ApiKeyRotated(_)
         | E::OwnershipTransferred { .. }
         | E::PolicyChanged { .. }
+        | E::LegalHoldPlaced { .. }
+        | E::LegalHoldLifted { .. }
         | E::LimitsChanged { .. }
         | E::UsageMonthClosed { .. } => Activity::EntityUpdate,
         E::InvitationDeclined { .. }

@@ -69,11 +69,12 @@ impl Service {
         Ok(Composed {
             lane: id.to_string(),
             streams: vec![caller_stream, made.stream.clone()],
-            lookups: vec![],
+            lookups: vec![Self::placed_lookup(caller.user)],
             origin: self.origin(&caller, request, None, None).await?,
             decide: Box::new(move |desk| {
                 caller.is_live(desk)?;
                 profile_is_at(desk, &caller.stream(), profile_sequence)?;
+                Self::note_placed(desk, caller.user);
                 made.decide(desk)?;
                 Ok(Made::Organization(id).outcome(201))
             }),

@@ -25,7 +25,7 @@ use crate::{
         sealed::{KeyOwner, Sealed},
     },
     journal::{
-        LookupKey,
+        Desk, LookupKey,
         sealing::DataKey,
         stores::{Statement, Store, StoreError, Value},
     },
@@ -93,6 +93,11 @@ const FORGET_EMAIL: &str = "
 UPDATE subjects
    SET email_lookup = NULL
  WHERE subject = $1";
+
+const NOTE_PLACED: &str = "
+UPDATE subjects
+   SET placed = $1
+ WHERE user_id = $2 AND realm = $3";
 
 const SELECT_PERSON: &str = "
 SELECT user_id
@@ -258,6 +263,24 @@ impl Service {
         LookupKey::Person {
             subject: subject.to_string(),
         }
+    }
+
+    /// Where somebody was last given something.
+    pub(super) fn placed_lookup(user: UserId) -> LookupKey {
+        LookupKey::Placed {
+            realm: ACCOUNT.to_owned(),
+            user: user.to_string(),
+        }
+    }
+
+    /// Notes that somebody is given something: to be known in an organization, a workspace, a role
+    /// or a grant. Who has composed their erasure before looks again, so that nothing is left of
+    /// them anywhere ([`super::erasure`]). The unit must name [`Self::placed_lookup`].
+    pub(super) fn note_placed(desk: &mut Desk<'_>, user: UserId) {
+        let position = desk.next_position().to_string();
+        desk.hold(&Self::placed_lookup(user), Some(position.clone()));
+        let parameters = [position.into(), user.to_string().into(), ACCOUNT.into()];
+        desk.write_beside(Statement::new(NOTE_PLACED, parameters));
     }
 
     /// Says that a subject, which is nobody yet, is this person.

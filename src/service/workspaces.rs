@@ -171,7 +171,7 @@ impl Service {
                     Ok(Composed {
                         lane: organization.to_string(),
                         streams: vec![caller.stream(), owner.clone(), made.stream.clone()],
-                        lookups: vec![],
+                        lookups: vec![Self::placed_lookup(caller.user)],
                         origin,
                         decide: Box::new(move |desk| {
                             caller.is_live(desk)?;
@@ -179,6 +179,7 @@ impl Service {
                             let organization = desk.read::<Organization>(&owner);
                             let link = organization.authorise(caller.user, permission)?;
                             desk.stand_on(link);
+                            Self::note_placed(desk, caller.user);
                             made.decide(desk)?;
                             Ok(Made::Workspace(id).outcome(201))
                         }),

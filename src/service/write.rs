@@ -374,6 +374,16 @@ impl Service {
             .await
     }
 
+    /// Whether a sender has used an idempotency key.
+    pub(super) async fn knows_key(&self, sender: &Sender, key: &str) -> Result<bool, ServiceError> {
+        let parameters = vec![sender.principal().into(), key.into()];
+        let store = self.journal.store();
+        Ok(!store
+            .query(SELECT_IDEMPOTENCY, parameters)
+            .await?
+            .is_empty())
+    }
+
     async fn first_answer(
         &self,
         idempotency: Option<&Idempotency>,
@@ -536,13 +546,17 @@ pub(super) fn unmoved(
     }
 }
 
-/// That a person's profile is still the one that a copy was made from.
+/// That a person's profile is still the one that a copy was made from. Of who has erased their
+/// account nothing is copied, even where this process has not forgotten the key yet.
 pub(super) fn profile_is_at(
     desk: &mut Desk<'_>,
     person: &StreamRef,
     profile_sequence: u64,
 ) -> Result<(), Rejection> {
     let account = desk.read::<crate::domain::user::User>(person);
+    if account.is_erased() {
+        return Err(Refusal::NoSuchAccount.into());
+    }
     if account.profile_sequence() == profile_sequence {
         Ok(())
     } else {

@@ -12,7 +12,7 @@ use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
 /// The pages, and what the trial of each is called.
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 11] = [
     ("getting-in", "getting_in_is_true"),
     ("roles", "roles_are_true"),
     ("api-keys", "api_keys_are_true"),
@@ -23,6 +23,7 @@ const PAGES: [(&str, &str); 10] = [
     ("audit", "auditing_is_true"),
     ("access-review", "reviewing_access_is_true"),
     ("plans-and-usage", "plans_and_usage_are_true"),
+    ("erasure", "erasing_is_true"),
 ];
 
 pub fn trials() -> Vec<Case> {

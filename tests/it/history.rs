@@ -304,9 +304,11 @@ async fn write_history(fixture: &Fixture) {
     write_reviews(fixture, &ada, team).await;
     write_organization_members(fixture, &ada, &bob, team).await;
     write_rules(fixture, [&ada, &bob, &cyd], second).await;
+    write_holds(fixture, &bob, &cyd, second).await;
     write_audit(fixture, [&ada, &bob, &cyd], second).await;
     // It ends their sessions, which what is before it stands on.
     write_password(fixture, &cyd).await;
+    write_erasure(fixture, &cyd).await;
     for (scope, count, actor) in [
         (team.workspace.to_string(), 1, cyd.actor()),
         (team.workspace.to_string(), 1, Actor::ApiKey { id: key }),
@@ -475,6 +477,43 @@ async fn write_organization_members(fixture: &Fixture, ada: &Person, bob: &Perso
     let stream = organization_stream(team.organization);
     fixture
         .commit(commands::<Organization>(stream, changes))
+        .await;
+}
+
+/// A legal hold, and what an organization does with somebody who has erased their account.
+async fn write_holds(fixture: &Fixture, owner: &Person, user: &Person, team: Team) {
+    let (actor, user, workspace) = (owner.user, user.user, team.workspace);
+    let holds = vec![
+        WorkspaceCommand::PlaceLegalHold { actor },
+        WorkspaceCommand::LiftLegalHold { actor },
+    ];
+    fixture
+        .commit(commands::<Workspace>(team.stream(), holds))
+        .await;
+    let note = |held| OrganizationCommand::NoteHold { workspace, held };
+    let due_at = fixture.source.now();
+    let told = vec![
+        note(true),
+        note(false),
+        OrganizationCommand::ScheduleErasure { user, due_at },
+        OrganizationCommand::ErasePerson { user },
+    ];
+    let stream = organization_stream(team.organization);
+    fixture.commit(commands::<Organization>(stream, told)).await;
+}
+
+/// An account that is erased from the one session that it has left.
+async fn write_erasure(fixture: &Fixture, person: &Person) {
+    let session = SessionId::from_uuid(fixture.source.uuid());
+    let erased = vec![
+        UserCommand::StartSession {
+            session,
+            expires_at: fixture.source.now().plus(chrono::TimeDelta::hours(1)),
+        },
+        UserCommand::Erase { session },
+    ];
+    fixture
+        .commit(commands::<User>(person.stream(), erased))
         .await;
 }
 

@@ -254,6 +254,11 @@ impl Naive {
                 let sessions = document["sessions"].as_object_mut().expect("sessions");
                 sessions.remove(&text(&body["session"]));
             }),
+            "user_erased" => self.change("users", user, |document| {
+                document["sessions"] = json!({});
+                document["profile_shared"] = json!(entry.sequence);
+                entry.stamp(document);
+            }),
             "sign_in_failed" | "password_changed" => {}
             other => panic!("a user event {other}"),
         }
@@ -303,6 +308,10 @@ impl Naive {
                     self.person(entry, organization, &text(&body["user"]), field);
                 }
             }
+            "workspace_hold_began"
+            | "workspace_hold_ended"
+            | "person_erasure_scheduled"
+            | "person_erased" => {}
             of_key if of_key.starts_with("organization_key_") => self.key(entry),
             other => panic!("an organization event {other}"),
         }
@@ -422,6 +431,7 @@ impl Naive {
                 self.put("statements", key, document);
             }
             "ownership_transferred" | "crew_listed" | "crew_unlisted" => {}
+            "legal_hold_placed" | "legal_hold_lifted" => {}
             "workspace_deleted" => self.workspace_deleted(entry),
             "member_invited" => {
                 let document = json!({
@@ -868,6 +878,13 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
         "policy_changed" => ("policy.changed", entry.stream.clone()),
         "limits_changed" => ("limits.changed", entry.stream.clone()),
         "usage_month_closed" => ("usage_month.closed", entry.stream.clone()),
+        "legal_hold_placed" => ("legal_hold.placed", entry.stream.clone()),
+        "legal_hold_lifted" => ("legal_hold.lifted", entry.stream.clone()),
+        "workspace_hold_began" => ("workspace_hold.began", text(&body["workspace"])),
+        "workspace_hold_ended" => ("workspace_hold.ended", text(&body["workspace"])),
+        "user_erased" => ("user.erased", entry.stream.clone()),
+        "person_erasure_scheduled" => ("person.erasure_scheduled", text(&body["user"])),
+        "person_erased" => ("person.erased", text(&body["user"])),
         "membership_limited" => ("member.limited", text(&body["user"])),
         "membership_limit_lifted" => ("member.limit_lifted", text(&body["user"])),
         "membership_limit_reached" => ("member.limit_reached", text(&body["user"])),

@@ -3,9 +3,10 @@
 use crate::domain::{
     api_keys::KeyCommand,
     authority::{Actor, OrganizationRole},
-    ids::{OrganizationId, UserId},
+    ids::{OrganizationId, UserId, WorkspaceId},
     name::Name,
     sealed::Sealed,
+    time::Timestamp,
 };
 
 /// Commands to the stream `organization`.
@@ -38,6 +39,15 @@ pub enum OrganizationCommand {
         user: UserId,
         role: OrganizationRole,
     },
+    /// Note that a workspace is, or is no more, under a legal hold, as its owner has decided in
+    /// the same unit. Nothing happens where that is known.
+    NoteHold { workspace: WorkspaceId, held: bool },
+    /// Note from when on what the organization knows of somebody is to be erased; they have
+    /// erased their account in the same unit. Accepted once.
+    ScheduleErasure { user: UserId, due_at: Timestamp },
+    /// Note that it is erased. Due work; accepted once, and nothing happens where nothing is
+    /// scheduled, or too early.
+    ErasePerson { user: UserId },
     /// Take somebody's role away. Who removes themselves leaves.
     RemoveMember { actor: UserId, user: UserId },
 }

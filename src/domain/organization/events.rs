@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::OrganizationRole,
-    ids::{OrganizationId, UserId},
+    ids::{OrganizationId, UserId, WorkspaceId},
     sealed::Sealed,
+    time::Timestamp,
 };
 
 /// Events of the stream `organization`.
@@ -52,6 +53,18 @@ pub enum OrganizationEvent {
         to: OrganizationRole,
         changed_by: UserId,
     },
+    /// A workspace of it came under a legal hold: nobody is erased here.
+    WorkspaceHoldBegan { workspace: WorkspaceId },
+    /// The workspace is under one no more.
+    WorkspaceHoldEnded { workspace: WorkspaceId },
+    /// Somebody erased their account; the organization keeps its copy for a while.
+    PersonErasureScheduled {
+        user: UserId,
+        /// From when on the copy is erased, unless there is a legal hold then.
+        due_at: Timestamp,
+    },
+    /// The key of somebody in the organization was destroyed.
+    PersonErased { user: UserId },
     /// Somebody has a role in the organization no more.
     OrganizationMemberRemoved {
         user: UserId,
@@ -75,6 +88,10 @@ impl OrganizationEvent {
             | Self::OrganizationMemberAdded { .. }
             | Self::PersonRecorded { .. }
             | Self::OrganizationMemberRoleChanged { .. }
+            | Self::WorkspaceHoldBegan { .. }
+            | Self::WorkspaceHoldEnded { .. }
+            | Self::PersonErasureScheduled { .. }
+            | Self::PersonErased { .. }
             | Self::OrganizationMemberRemoved { .. } => None,
         }
     }

@@ -53,6 +53,12 @@ impl Organization {
         }])
     }
 
+    /// Whether somebody is the only owner.
+    pub fn is_last_owner(&self, user: UserId) -> bool {
+        let member = self.members.get(&user);
+        member.is_some_and(|member| self.keeps_an_owner_without(member).is_err())
+    }
+
     /// Whether an owner is left when `member` is one no more.
     fn keeps_an_owner_without(&self, member: &OrganizationMember) -> Result<(), Refusal> {
         let is_owner = |member: &&OrganizationMember| member.role == OrganizationRole::Owner;

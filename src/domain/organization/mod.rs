@@ -10,12 +10,13 @@
 //! for it, a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
 
 mod commands;
+mod erasure;
 mod events;
 mod members;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ use super::{
     Moment, Name, Refusal, Stream, Timestamp,
     api_keys::{KeyCommand, KeyCreated, KeyRing, KeyUpdated},
     authority::{Actor, AuthorityLink, OrganizationPermission, OrganizationRole},
-    ids::{KeyId, OrganizationId, UserId},
+    ids::{KeyId, OrganizationId, UserId, WorkspaceId},
     sealed::Sealed,
 };
 
@@ -42,6 +43,10 @@ pub struct Organization {
     members: BTreeMap<UserId, OrganizationMember>,
     persons: BTreeMap<UserId, u64>,
     keys: KeyRing,
+    /// The workspaces that are under a legal hold.
+    held: BTreeSet<WorkspaceId>,
+    /// Who has erased their account, and from when on the copy here is to be erased.
+    erasures: BTreeMap<UserId, Timestamp>,
 }
 
 /// A role in an organization, and the event that gave it.
@@ -139,6 +144,11 @@ impl Organization {
                 self.set_member(actor, user, role)
             }
             OrganizationCommand::RemoveMember { actor, user } => self.remove_member(actor, user),
+            OrganizationCommand::NoteHold { workspace, held } => self.note_hold(workspace, held),
+            OrganizationCommand::ScheduleErasure { user, due_at } => {
+                self.schedule_erasure(user, due_at)
+            }
+            OrganizationCommand::ErasePerson { user } => self.erase_person(user, now),
         }
     }
 
@@ -288,12 +298,25 @@ impl Aggregate for Organization {
             OrganizationEvent::OrganizationMemberRemoved { user, .. } => {
                 self.members.remove(&user);
             }
+            OrganizationEvent::WorkspaceHoldBegan { workspace } => {
+                self.held.insert(workspace);
+            }
+            OrganizationEvent::WorkspaceHoldEnded { workspace } => {
+                self.held.remove(&workspace);
+            }
+            OrganizationEvent::PersonErasureScheduled { user, due_at } => {
+                self.erasures.insert(user, due_at);
+            }
+            OrganizationEvent::PersonErased { user } => {
+                self.erasures.remove(&user);
+                self.persons.remove(&user);
+            }
         }
     }
 }
 
 impl Stream for Organization {
-    const STATE_VERSION: i64 = 4;
+    const STATE_VERSION: i64 = 5;
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {
@@ -313,6 +336,10 @@ impl Stream for Organization {
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
             | OrganizationEvent::OrganizationKeyExpired(_)
+            | OrganizationEvent::WorkspaceHoldBegan { .. }
+            | OrganizationEvent::WorkspaceHoldEnded { .. }
+            | OrganizationEvent::PersonErasureScheduled { .. }
+            | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::OrganizationMemberRemoved { .. } => {}
         }
     }
@@ -322,10 +349,10 @@ impl Stream for Organization {
     }
 
     fn weight_bytes(&self) -> usize {
-        // 48 bytes an entry of either map, with its share of the node.
+        // 48 bytes an entry of each map, with its share of the node.
         size_of::<Self>()
             + self.name.len()
-            + (self.members.len() + self.persons.len()) * 48
+            + (self.members.len() + self.persons.len() + self.held.len() + self.erasures.len()) * 48
             + self.keys.weight_bytes()
     }
 }
@@ -344,6 +371,10 @@ impl DomainEvent for OrganizationEvent {
             Self::OrganizationKeyExpired(_) => "organization_key_expired",
             Self::OrganizationMemberRoleChanged { .. } => "organization_member_role_changed",
             Self::OrganizationMemberRemoved { .. } => "organization_member_removed",
+            Self::WorkspaceHoldBegan { .. } => "workspace_hold_began",
+            Self::WorkspaceHoldEnded { .. } => "workspace_hold_ended",
+            Self::PersonErasureScheduled { .. } => "person_erasure_scheduled",
+            Self::PersonErased { .. } => "person_erased",
         }
         .to_owned()
     }

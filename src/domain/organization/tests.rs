@@ -351,3 +351,128 @@ fn everybody_leaves_but_the_last_owner() {
             OrganizationRole::Auditor,
         )]);
 }
+
+fn hold(number: u128, held: bool) -> OrganizationCommand {
+    let workspace = WorkspaceId::from_uuid(uuid::Uuid::from_u128(number));
+    OrganizationCommand::NoteHold { workspace, held }
+}
+
+fn held(number: u128, held: bool) -> OrganizationEvent {
+    let workspace = WorkspaceId::from_uuid(uuid::Uuid::from_u128(number));
+    match held {
+        true => OrganizationEvent::WorkspaceHoldBegan { workspace },
+        false => OrganizationEvent::WorkspaceHoldEnded { workspace },
+    }
+}
+
+fn schedule(number: u128, due_at: i64) -> OrganizationCommand {
+    OrganizationCommand::ScheduleErasure {
+        user: user(number),
+        due_at: Timestamp(due_at),
+    }
+}
+
+fn scheduled(number: u128, due_at: i64) -> OrganizationEvent {
+    OrganizationEvent::PersonErasureScheduled {
+        user: user(number),
+        due_at: Timestamp(due_at),
+    }
+}
+
+fn erase(number: u128) -> OrganizationCommand {
+    OrganizationCommand::ErasePerson { user: user(number) }
+}
+
+fn erased(number: u128) -> OrganizationEvent {
+    OrganizationEvent::PersonErased { user: user(number) }
+}
+
+/// At the moment 1,000.
+fn given_then(events: Vec<OrganizationEvent>) -> AggregateTestExecutor<Organization> {
+    TestFramework::with(at(1_000)).given([acme(), events].concat())
+}
+
+#[test]
+fn a_hold_is_noted_once() {
+    given_then(vec![])
+        .when(hold(7, true))
+        .then_expect_events(vec![held(7, true)]);
+    given_then(vec![held(7, true)])
+        .when(hold(7, true))
+        .then_expect_events(vec![]);
+    given_then(vec![held(7, true)])
+        .when(hold(7, false))
+        .then_expect_events(vec![held(7, false)]);
+    given_then(vec![held(7, true)])
+        .when(hold(8, false))
+        .then_expect_events(vec![]);
+    given(vec![])
+        .when(hold(7, true))
+        .then_expect_error(not_found(false));
+}
+
+#[test]
+fn somebody_is_erased_when_it_is_due_and_once() {
+    given_then(vec![])
+        .when(schedule(5, 1_000))
+        .then_expect_events(vec![scheduled(5, 1_000)]);
+    given_then(vec![scheduled(5, 1_000)])
+        .when(schedule(5, 2_000))
+        .then_expect_events(vec![]);
+    given_then(vec![scheduled(5, 1_000)])
+        .when(erase(5))
+        .then_expect_events(vec![erased(5)]);
+    for early_or_never in [vec![], vec![scheduled(5, 1_001)], vec![scheduled(6, 1)]] {
+        given_then(early_or_never)
+            .when(erase(5))
+            .then_expect_events(vec![]);
+    }
+    given_then(vec![scheduled(5, 1_000), erased(5)])
+        .when(erase(5))
+        .then_expect_events(vec![]);
+    for command in [schedule(5, 1), erase(5)] {
+        given(vec![])
+            .when(command)
+            .then_expect_error(not_found(false));
+    }
+}
+
+#[test]
+fn nobody_is_erased_under_a_legal_hold() {
+    let due = scheduled(5, 1_000);
+    for events in [
+        vec![due.clone(), held(7, true)],
+        vec![held(7, true), due.clone()],
+        vec![held(7, true), held(8, true), due.clone(), held(8, false)],
+    ] {
+        given_then(events.clone())
+            .when(erase(5))
+            .then_expect_error(Refusal::UnderLegalHold);
+        let state = fold([acme(), events.clone()].concat());
+        assert!(state.is_held() && !state.erases(user(5), Timestamp(1_000)));
+        // Who is not due is not evidence either.
+        given_then(events.clone())
+            .when(erase(6))
+            .then_expect_events(vec![]);
+        given_then([events, vec![held(7, false)]].concat())
+            .when(erase(5))
+            .then_expect_events(vec![erased(5)]);
+    }
+}
+
+#[test]
+fn who_is_erased_is_not_known_any_more() {
+    let mut state = fold(acme());
+    state.apply(OrganizationEvent::PersonRecorded {
+        user: user(5),
+        profile_sequence: 3,
+        email: sealed("email"),
+        name: sealed("name"),
+    });
+    state.apply(scheduled(5, 1));
+    assert_eq!(state.person_sequence(user(5)), Some(3), "it keeps its copy");
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<Organization>(&text).unwrap(), state);
+    state.apply(erased(5));
+    assert_eq!(state.person_sequence(user(5)), None);
+}

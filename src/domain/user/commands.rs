@@ -53,6 +53,11 @@ pub enum UserCommand {
         minute: i64,
         count: u64,
     },
+    /// Erase the account, and end every session.
+    Erase {
+        /// The session that asked.
+        session: SessionId,
+    },
     /// Note that another password was chosen, and end every session but the one that asked.
     ChangePassword {
         /// The session that asked, which stays.

@@ -47,6 +47,11 @@ pub enum UserEvent {
         minute: i64,
         count: u64,
     },
+    /// The person erased their account: its key was destroyed, and every session has ended.
+    UserErased {
+        /// Those that were live.
+        sessions: Vec<SessionId>,
+    },
     /// The person chose another password; it is kept elsewhere, as a hash.
     PasswordChanged {
         /// The sessions that end with it, each with an event of its own after this one: all

@@ -47,6 +47,8 @@ pub struct User {
     profile_shared: u64,
     password_sequence: u64,
     sessions: BTreeMap<SessionId, Session>,
+    /// Nobody is behind it any more.
+    is_erased: bool,
 }
 
 /// A session that was started and not revoked; it may have expired since.
@@ -71,6 +73,11 @@ impl User {
     /// Whether somebody signed up.
     pub fn exists(&self) -> bool {
         self.id.is_some()
+    }
+
+    /// Whether the person erased their account.
+    pub fn is_erased(&self) -> bool {
+        self.is_erased
     }
 
     /// That `session` proves, at `now`, who the person is.
@@ -161,14 +168,17 @@ impl User {
                 Ok(vec![UserEvent::SignInFailed { minute, count }])
             }
             UserCommand::ChangePassword { session } => self.change_password(session, now),
+            UserCommand::Erase { session } => self.erase(session, now),
         }
     }
 
     fn existing(&self) -> Result<UserId, Refusal> {
-        self.id.ok_or(Refusal::NotFound {
-            what: "user",
-            hidden: false,
-        })
+        self.id
+            .filter(|_| !self.is_erased)
+            .ok_or(Refusal::NotFound {
+                what: "user",
+                hidden: false,
+            })
     }
 
     fn sign_up(
@@ -262,6 +272,12 @@ impl User {
         }])
     }
 
+    fn erase(&self, session: SessionId, now: Timestamp) -> Result<Vec<UserEvent>, Refusal> {
+        self.session(session, now)?;
+        let sessions = self.live_sessions(now).map(|(id, _)| id).collect();
+        Ok(vec![UserEvent::UserErased { sessions }])
+    }
+
     fn change_password(
         &self,
         session: SessionId,
@@ -350,12 +366,21 @@ impl Aggregate for User {
                 count: _,
             } => {}
             UserEvent::PasswordChanged { sessions: _ } => self.password_sequence = self.version,
+            UserEvent::UserErased { .. } => {
+                // Whatever was composed from the profile, or proven by the password, is overtaken;
+                // and there is nothing left to be shared.
+                self.is_erased = true;
+                self.profile_sequence = self.version;
+                self.profile_shared = self.version;
+                self.password_sequence = self.version;
+                self.sessions.clear();
+            }
         }
     }
 }
 
 impl Stream for User {
-    const STATE_VERSION: i64 = 2;
+    const STATE_VERSION: i64 = 3;
 
     fn positioned(&mut self, event: &UserEvent, position: u64) {
         match event {
@@ -370,6 +395,7 @@ impl Stream for User {
             | UserEvent::UserProfileShared { .. }
             | UserEvent::SessionRevoked { .. }
             | UserEvent::SignInFailed { .. }
+            | UserEvent::UserErased { .. }
             | UserEvent::PasswordChanged { .. } => {}
         }
     }
@@ -395,6 +421,7 @@ impl DomainEvent for UserEvent {
             Self::SessionRevoked { .. } => "session_revoked",
             Self::SignInFailed { .. } => "sign_in_failed",
             Self::PasswordChanged { .. } => "password_changed",
+            Self::UserErased { .. } => "user_erased",
         }
         .to_owned()
     }

@@ -385,3 +385,71 @@ fn an_event_is_named_as_its_payload_is_tagged() {
         assert!(payload.get(event.event_type()).is_some(), "{payload}");
     }
 }
+
+fn erase(number: u128) -> UserCommand {
+    let session = session(number);
+    UserCommand::Erase { session }
+}
+
+fn erased(sessions: &[u128]) -> UserEvent {
+    let sessions = sessions.iter().copied().map(session).collect();
+    UserEvent::UserErased { sessions }
+}
+
+#[test]
+fn who_is_signed_in_erases_the_account_and_every_session_ends() {
+    // The second has run out, the third was revoked.
+    let before = || {
+        given(vec![
+            signed_up(),
+            started(1, 1, NOW + 1),
+            started(2, 1, NOW),
+            started(3, 1, 5_000),
+            revoked(3, SessionEnd::SignedOut),
+            started(4, 1, 5_000),
+        ])
+    };
+    before()
+        .when(erase(1))
+        .then_expect_events(vec![erased(&[1, 4])]);
+    for ended in [2, 3, 9] {
+        before()
+            .when(erase(ended))
+            .then_expect_error(Refusal::SessionEnded);
+    }
+}
+
+#[test]
+fn nothing_happens_to_an_account_that_is_erased() {
+    let gone = || given(vec![signed_up(), started(1, 1, 5_000), erased(&[1])]);
+    for command in [
+        start(2),
+        UserCommand::RecordSignInFailed {
+            minute: 1,
+            count: 1,
+        },
+        share(1),
+        rename(1),
+    ] {
+        gone().when(command).then_expect_error(not_found("user"));
+    }
+    gone()
+        .when(erase(1))
+        .then_expect_error(Refusal::SessionEnded);
+    gone()
+        .when(sign_up())
+        .then_expect_error(Refusal::AlreadyExists { what: "user" });
+}
+
+#[test]
+fn an_erasure_overtakes_what_was_composed_from_the_account() {
+    let before = fold(vec![signed_up(), started(1, 1, 5_000)]);
+    let after = fold(vec![signed_up(), started(1, 1, 5_000), erased(&[1])]);
+    assert!(!before.is_erased() && after.is_erased());
+    assert!(after.profile_sequence() > before.profile_sequence());
+    assert_eq!(after.profile_to_share(), None, "there is nothing to share");
+    let proven = before.password_sequence;
+    assert_eq!(before.password_is_of(proven), Ok(()));
+    assert_eq!(after.password_is_of(proven), Err(Refusal::WrongPassword));
+    assert_eq!(after.live_sessions(Timestamp(NOW)).count(), 0);
+}

@@ -110,6 +110,10 @@ pub enum WorkspaceCommand {
     /// Decide otherwise about how it is worked in. Nothing happens where that is the policy
     /// already.
     ChangePolicy { actor: UserId, policy: Policy },
+    /// Forbid that anything of its people is destroyed. Nothing happens where it is forbidden.
+    PlaceLegalHold { actor: UserId },
+    /// Allow it again. Nothing happens where it is allowed.
+    LiftLegalHold { actor: UserId },
     /// Set limits below the plan's. Nothing happens where those are the limits already.
     ChangeLimits { actor: UserId, limits: Quotas },
     /// Say what a month came to. Due work; accepted once, also of a workspace that was deleted,

@@ -118,6 +118,10 @@ pub enum WorkspaceEvent {
         #[serde(default)]
         crews: Vec<CrewId>,
     },
+    /// Nothing of what is known of its people is destroyed from now on; why, the entry says.
+    LegalHoldPlaced { placed_by: UserId },
+    /// What is due to be erased may be.
+    LegalHoldLifted { lifted_by: UserId },
     /// The owners decided otherwise about how it is worked in.
     PolicyChanged { from: Policy, to: Policy },
     /// A member's role, or their membership, ends by itself.
@@ -205,6 +209,8 @@ impl WorkspaceEvent {
             | Self::OwnershipTransferred { .. }
             | Self::WorkspaceDeleted { .. }
             | Self::PolicyChanged { .. }
+            | Self::LegalHoldPlaced { .. }
+            | Self::LegalHoldLifted { .. }
             | Self::MembershipLimited { .. }
             | Self::MembershipLimitLifted { .. }
             | Self::MembershipLimitReached { .. }

@@ -196,6 +196,7 @@ fn least_rank(permission: Permission) -> u8 {
         | Permission::SendUsage
         | Permission::ChangePolicy
         | Permission::TransferOwnership
+        | Permission::HoldLegally
         | Permission::DeleteWorkspace => 4,
     }
 }

@@ -45,6 +45,7 @@ impl Workspace {
     /// Ends the workspace and every access to it.
     pub(super) fn delete(&self, actor: UserId, confirm: &str, now: Timestamp) -> Decision {
         self.permitted(actor, Permission::DeleteWorkspace, now)?;
+        self.is_not_held()?;
         if confirm != self.name {
             return Err(Refusal::WrongValue {
                 field: "confirm",

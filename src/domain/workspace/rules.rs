@@ -3,7 +3,7 @@
 //! Nothing here changes state; every function reads the newest one and answers. Authority
 //! is asked first, so that whoever may not act learns nothing else. Roles that end by
 //! themselves are decided in `limits.rs`, auditor grants in `auditors.rs`, handing over and
-//! deleting in `ownership.rs`, the policy in `policy.rs`, what plans and limits allow in `quotas.rs`.
+//! deleting in `ownership.rs`, the policy in `policy.rs`, legal holds in `hold.rs`, what plans and limits allow in `quotas.rs`.
 
 use subtle::ConstantTimeEq;
 
@@ -100,6 +100,8 @@ impl Workspace {
             C::ReachLimit { user } => self.reach_limit(user, now),
             C::TransferOwnership { actor, to } => self.transfer_ownership(actor, to, now),
             C::Delete { actor, confirm } => self.delete(actor, &confirm, now),
+            C::PlaceLegalHold { actor } => self.place_legal_hold(actor, now),
+            C::LiftLegalHold { actor } => self.lift_legal_hold(actor, now),
             C::ChangePolicy { actor, policy } => self.change_policy(actor, policy, now),
             C::GrantAuditor {
                 actor,

@@ -1,6 +1,7 @@
 //! The rules of a workspace: given what happened, when it is asked, then this happens.
 
 mod access;
+mod holds;
 
 use cqrs_es::test::{AggregateTestExecutor, TestFramework};
 

@@ -304,6 +304,8 @@ fn for_reading(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
 fn for_writing(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A destroyed key is overwritten where it was, not just let go of.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
 }

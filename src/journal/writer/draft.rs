@@ -264,6 +264,10 @@ impl Writer {
                     SELECT_KNOWN,
                     vec![user.as_str().into(), realm.as_str().into()],
                 ),
+                LookupKey::Placed { realm, user } => (
+                    SELECT_PLACED,
+                    vec![user.as_str().into(), realm.as_str().into()],
+                ),
             };
             if draft.held.contains_key(key) {
                 continue;
@@ -409,6 +413,12 @@ SELECT user_id
 
 const SELECT_KNOWN: &str = "
 SELECT subject
+  FROM subjects
+ WHERE user_id = $1 AND realm = $2
+ LIMIT 1";
+
+const SELECT_PLACED: &str = "
+SELECT placed
   FROM subjects
  WHERE user_id = $1 AND realm = $2
  LIMIT 1";

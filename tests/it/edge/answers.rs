@@ -631,6 +631,7 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
         .trim_end_matches("/decisions")
         .trim_end_matches("/close")
         .trim_end_matches("/transfer-ownership")
+        .trim_end_matches("/legal-hold")
         .trim_end_matches("/plan");
     let read = world.server.get(path).bearer(&caller.token).await;
     let read = read.expect(200);

@@ -25,6 +25,7 @@ mod audit;
 mod claims;
 mod connections;
 mod crews;
+mod erasure;
 mod flow;
 mod isolation;
 mod keys;
@@ -63,6 +64,7 @@ pub fn trials() -> Vec<Case> {
         audit::trials(),
         claims::trials(),
         connections::trials(),
+        erasure::trials(),
         crews::trials(),
         flow::trials(),
         isolation::trials(),

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Running;
-use super::routes::{Answer, Ask, ROUTES, Route, World, points_at, problem, whole_problem};
+use super::routes::{Answer, Ask, Route, World, all, points_at, problem, whole_problem};
 use super::team::{Person, Who};
 use crate::support::server::{Call, Reply};
 use crate::support::trials::{Case, StoreUnderTest, both};
@@ -34,7 +34,7 @@ pub fn trials() -> Vec<Case> {
 /// The routes of what the server is for.
 pub(super) fn versioned() -> impl Iterator<Item = &'static Route> {
     let of_server = |route: &&Route| matches!(route.answer, Answer::Server);
-    ROUTES.iter().filter(move |route| !of_server(route))
+    all().filter(move |route| !of_server(route))
 }
 
 async fn nobody(store: StoreUnderTest) {
@@ -593,11 +593,11 @@ async fn addresses(store: StoreUnderTest) {
     let world = World::on(server).await;
     let server = &world.server;
     let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for route in ROUTES {
+    for route in all() {
         methods.entry(route.path).or_default().insert(route.method);
     }
     let methods_of = |concrete: &Route| methods[concrete.path].clone();
-    for route in ROUTES {
+    for route in all() {
         let caller = world.team.person(world.entitled(route)).expect("a person");
         let ask = world.fresh(route, caller).await;
         let name = route.name();

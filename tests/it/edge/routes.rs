@@ -599,6 +599,7 @@ const INTEGRATION: &[&str] = &[
 const PLAN: &[&str] = &["name", "title", "quotas", "prices"];
 
 const PASSWORD: &str = "/v1/me/password";
+const ERASE: &str = "/v1/me/erase";
 const ORG: &str = "/v1/organizations/{org}";
 const WS: &str = "/v1/workspaces/{ws}";
 const MEMBERS: &str = "/v1/workspaces/{ws}/members";
@@ -614,6 +615,7 @@ const USAGE: &str = "/v1/workspaces/{ws}/usage";
 const STATEMENTS: &str = "/v1/workspaces/{ws}/statements";
 const ONE_STATEMENT: &str = "/v1/workspaces/{ws}/statements/{month}";
 const ORGANIZATION_USAGE: &str = "/v1/organizations/{org}/usage";
+const HOLD: &str = "/v1/workspaces/{ws}/legal-hold";
 const LIMITS_OF: &str = "/v1/workspaces/{ws}/limits";
 const TAIL: &str = "/v1/workspaces/{ws}/audit/stream";
 const TAIL_OF_ORGANIZATION: &str = "/v1/organizations/{org}/audit/stream";
@@ -685,7 +687,17 @@ const CONSISTENCY: &str = "/v1/log/proof/consistency";
 const COSIGNATURES: &str = "/v1/log/cosignatures";
 const VERIFY_KEY: &str = "/v1/api-keys/verify";
 
+/// What whoever asks is gone by: a walk that is answered, and asks as the same people again and
+/// again, cannot take it; those that are refused take [`all`]. What it answers is told of in
+/// [`super::erasure`].
+const ASKED_ONCE: &[Route] = &[route("POST", ERASE, Nothing)];
+
 /// Every route.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(ASKED_ONCE)
+}
+
+/// Every route but [`ASKED_ONCE`].
 pub const ROUTES: &[Route] = &[
     route("POST", "/v1/signup", Created(SIGNED_UP)),
     route("POST", "/v1/sessions", Created(NEW_SESSION)),
@@ -858,6 +870,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", STATEMENTS, Page(STATEMENT)),
     route("GET", ONE_STATEMENT, Resource(STATEMENT)),
     route("GET", ORGANIZATION_USAGE, Unversioned(USED_TOGETHER)),
+    route("PUT", HOLD, Nothing),
+    route("DELETE", HOLD, Nothing),
     route("POST", AUDITORS, Created(AUDITOR)),
     route("GET", AUDITORS, Page(AUDITOR)),
     route("GET", ONE_AUDITOR, Resource(AUDITOR)),
@@ -1058,6 +1072,10 @@ impl World {
                 let body = json!({"email": now.email, "password": now.password});
                 (path(&[]), Some(body))
             }
+            ("POST", ERASE) => {
+                let body = json!({"password": caller.password});
+                (path(&[]), Some(body))
+            }
             ("POST", PASSWORD) => (path(&[]), Some(self.new_password(caller).await)),
             ("DELETE", "/v1/sessions/{id}") => {
                 let now = self.as_now(caller).await;
@@ -1097,6 +1115,10 @@ impl World {
                     "production_changes": "direct", "approvals_needed": 2,
                     "self_approval": true, "key_rotation_days": 90,
                 });
+                (path(&[]), Some(body))
+            }
+            (_, HOLD) => {
+                let body = json!({"reason": format!("case {}", number())});
                 (path(&[]), Some(body))
             }
             ("PUT", LIMITS_OF) => {

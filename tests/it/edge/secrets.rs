@@ -16,10 +16,10 @@ pub fn trials() -> Vec<Case> {
 
 /// What must not be found, and what it is.
 #[derive(Default)]
-struct Secrets(Vec<(&'static str, String)>);
+pub(super) struct Secrets(Vec<(&'static str, String)>);
 
 impl Secrets {
-    fn keep(&mut self, what: &'static str, secret: &str) {
+    pub(super) fn keep(&mut self, what: &'static str, secret: &str) {
         assert!(secret.len() >= 8, "{what} is long enough to be looked for");
         if !self.0.iter().any(|(_, known)| known == secret) {
             self.0.push((what, secret.to_owned()));
@@ -65,15 +65,20 @@ impl Secrets {
         })
     }
 
+    /// Whether none of them is in some bytes.
+    pub(super) fn is_absent_in(&self, bytes: &[u8]) -> bool {
+        self.found_in(bytes).is_none()
+    }
+
     #[track_caller]
-    fn absent_in(&self, place: &str, bytes: &[u8]) {
+    pub(super) fn absent_in(&self, place: &str, bytes: &[u8]) {
         if let Some(what) = self.found_in(bytes) {
             panic!("{what} is in {place}");
         }
     }
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+pub(super) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     let Some((first, rest)) = wanted.split_first() else {
         return false;
     };
@@ -300,7 +305,7 @@ async fn answers(world: &World, secrets: &Secrets) {
     );
 }
 
-fn files_below(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("a directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
