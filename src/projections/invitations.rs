@@ -101,6 +101,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::UsageMonthClosed { .. }
+            | WorkspaceEvent::WorkspaceRecovered { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -165,6 +166,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::UsageMonthClosed { .. }
+            | WorkspaceEvent::WorkspaceRecovered { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

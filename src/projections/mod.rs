@@ -29,6 +29,7 @@ mod key_names;
 mod knowledge;
 mod limits;
 mod members;
+mod operator_keys;
 mod organizations;
 mod past;
 mod people;
@@ -63,6 +64,7 @@ pub use knowledge::{
 };
 pub use limits::{Limits, LimitsDocument};
 pub use members::{MemberDocument, Members};
+pub use operator_keys::{OperatorKeyDocument, OperatorKeys};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
 };
@@ -262,6 +264,7 @@ pub(crate) fn all() -> Vec<Box<dyn AnyProjection>> {
         one::<Limits>(),
         one::<Reviews>(),
         one::<Statements>(),
+        one::<OperatorKeys>(),
     ]
 }
 

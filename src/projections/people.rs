@@ -89,13 +89,16 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
             | OrganizationEvent::OrganizationKeyRevoked(_)
             | OrganizationEvent::OrganizationKeyExpired(_)
             | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+            | OrganizationEvent::OrganizationSuspended { .. }
+            | OrganizationEvent::OrganizationResumed { .. }
             | OrganizationEvent::OrganizationMemberRemoved { .. },
         )
         | Event::Workspace(_)
         | Event::Crew(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

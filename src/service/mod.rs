@@ -37,6 +37,7 @@ mod moments;
 mod name_words;
 pub mod ocsf;
 pub mod offline;
+mod operators;
 mod organization_members;
 mod organizations;
 mod ownership;
@@ -57,6 +58,7 @@ mod sessions;
 mod sign_up;
 pub mod signing;
 mod statements;
+mod suspension;
 mod tails;
 mod throttle;
 mod transparency;
@@ -106,6 +108,7 @@ pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use moments::{AsOf, MomentInLog};
+pub use operators::{Heir, OperatorAim, OperatorCaller, OperatorKeyView, Recovered};
 pub use organization_members::OrganizationMemberView;
 pub use pace::Pace;
 pub use password_change::PasswordChange;
@@ -155,6 +158,7 @@ use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
 use knowledge_search::WordIndex;
+use operators::OperatorPaces;
 use pace::Paces;
 use passwords::Passwords;
 use people::Subjects;
@@ -202,6 +206,8 @@ pub struct ServiceSettings {
     pub activity_retention: chrono::TimeDelta,
     /// The name of the log in its checkpoints, for a log that has none yet; none: one is made up.
     pub log_origin: Option<Origin>,
+    /// Where the operator of the installation is to be found, for those whom a suspension stops.
+    pub operator_contact: Option<String>,
     /// Whose cosignatures are taken.
     pub witnesses: Vec<VerifierKey>,
     /// Where checkpoints are published, and compared with the log at the start.
@@ -221,6 +227,7 @@ impl Default for ServiceSettings {
             sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
             activity_retention: chrono::TimeDelta::days(30),
             log_origin: None,
+            operator_contact: None,
             witnesses: Vec::new(),
             publishing: None,
         }
@@ -247,6 +254,7 @@ pub struct Service {
     key_uses: KeyUses,
     word_index: WordIndex,
     paces: Paces,
+    operator_paces: OperatorPaces,
     transparency: Transparency,
     tails: Arc<Tails>,
     /// Cancelled when the server stops: what lasts as long as its reader likes ends then.
@@ -341,6 +349,7 @@ impl Service {
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
             paces: Paces::default(),
+            operator_paces: OperatorPaces::default(),
             tails: Arc::default(),
             stopping: CancellationToken::new(),
             indexer,

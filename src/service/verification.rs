@@ -261,7 +261,8 @@ impl Chains {
                 | Event::Organization(_)
                 | Event::Workspace(_)
                 | Event::Review(_)
-                | Event::Attempts(_),
+                | Event::Attempts(_)
+                | Event::Installation(_),
             ) => vec![],
             Err(error) => {
                 let detail = format!("which contents it names cannot be read: {error}");

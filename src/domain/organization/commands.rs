@@ -3,7 +3,7 @@
 use crate::domain::{
     api_keys::KeyCommand,
     authority::{Actor, OrganizationRole},
-    ids::{OrganizationId, UserId},
+    ids::{KeyId, OrganizationId, UserId},
     name::Name,
     sealed::Sealed,
 };
@@ -38,6 +38,11 @@ pub enum OrganizationCommand {
         user: UserId,
         role: OrganizationRole,
     },
+    /// Have it change nothing any more, but for what [`crate::domain::suspension`] lists. Nothing
+    /// happens where it is suspended already.
+    Suspend { suspended_by: KeyId },
+    /// Let it go on. Nothing happens where it is not suspended.
+    Resume { resumed_by: KeyId },
     /// Take somebody's role away. Who removes themselves leaves.
     RemoveMember { actor: UserId, user: UserId },
 }

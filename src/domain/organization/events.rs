@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::OrganizationRole,
-    ids::{OrganizationId, UserId},
+    ids::{KeyId, OrganizationId, UserId},
     sealed::Sealed,
+    time::Timestamp,
 };
 
 /// Events of the stream `organization`.
@@ -59,6 +60,19 @@ pub enum OrganizationEvent {
         /// Who took it away; the person themselves where they left.
         removed_by: UserId,
     },
+    /// An operator of the installation suspended it; why, the entry says.
+    OrganizationSuspended {
+        /// The operator's key.
+        suspended_by: KeyId,
+        suspended_at: Timestamp,
+    },
+    /// An operator of the installation let it go on; why, the entry says.
+    OrganizationResumed {
+        /// The operator's key.
+        resumed_by: KeyId,
+        /// Since when it was suspended.
+        suspended_at: Timestamp,
+    },
 }
 
 impl OrganizationEvent {
@@ -75,6 +89,8 @@ impl OrganizationEvent {
             | Self::OrganizationMemberAdded { .. }
             | Self::PersonRecorded { .. }
             | Self::OrganizationMemberRoleChanged { .. }
+            | Self::OrganizationSuspended { .. }
+            | Self::OrganizationResumed { .. }
             | Self::OrganizationMemberRemoved { .. } => None,
         }
     }

@@ -4,7 +4,8 @@
 //! a workspace names its organization, not the other way round. It never opens a profile;
 //! it only remembers which version of it the log holds a copy of.
 //!
-//! Who has a role in it is decided in `members.rs`.
+//! Who has a role in it is decided in `members.rs`, and whether it is suspended in
+//! `suspension.rs`.
 //!
 //! To add something that can happen to an organization: an event, the command that asks
 //! for it, a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
@@ -12,6 +13,7 @@
 mod commands;
 mod events;
 mod members;
+mod suspension;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,8 @@ pub struct Organization {
     members: BTreeMap<UserId, OrganizationMember>,
     persons: BTreeMap<UserId, u64>,
     keys: KeyRing,
+    /// Since when it is suspended, where it is.
+    suspended_at: Option<Timestamp>,
 }
 
 /// A role in an organization, and the event that gave it.
@@ -138,6 +142,8 @@ impl Organization {
             OrganizationCommand::SetMember { actor, user, role } => {
                 self.set_member(actor, user, role)
             }
+            OrganizationCommand::Suspend { suspended_by } => self.suspend(suspended_by, now),
+            OrganizationCommand::Resume { resumed_by } => self.resume(resumed_by),
             OrganizationCommand::RemoveMember { actor, user } => self.remove_member(actor, user),
         }
     }
@@ -288,12 +294,16 @@ impl Aggregate for Organization {
             OrganizationEvent::OrganizationMemberRemoved { user, .. } => {
                 self.members.remove(&user);
             }
+            OrganizationEvent::OrganizationSuspended { suspended_at, .. } => {
+                self.suspended_at = Some(suspended_at);
+            }
+            OrganizationEvent::OrganizationResumed { .. } => self.suspended_at = None,
         }
     }
 }
 
 impl Stream for Organization {
-    const STATE_VERSION: i64 = 4;
+    const STATE_VERSION: i64 = 5;
 
     fn positioned(&mut self, event: &OrganizationEvent, position: u64) {
         match event {
@@ -313,6 +323,8 @@ impl Stream for Organization {
             | OrganizationEvent::OrganizationKeyRotated(_)
             | OrganizationEvent::OrganizationKeyRevoked(_)
             | OrganizationEvent::OrganizationKeyExpired(_)
+            | OrganizationEvent::OrganizationSuspended { .. }
+            | OrganizationEvent::OrganizationResumed { .. }
             | OrganizationEvent::OrganizationMemberRemoved { .. } => {}
         }
     }
@@ -344,6 +356,8 @@ impl DomainEvent for OrganizationEvent {
             Self::OrganizationKeyExpired(_) => "organization_key_expired",
             Self::OrganizationMemberRoleChanged { .. } => "organization_member_role_changed",
             Self::OrganizationMemberRemoved { .. } => "organization_member_removed",
+            Self::OrganizationSuspended { .. } => "organization_suspended",
+            Self::OrganizationResumed { .. } => "organization_resumed",
         }
         .to_owned()
     }

@@ -20,6 +20,7 @@ mod model;
 mod ownership;
 mod policy;
 mod quotas;
+mod recovery;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -432,6 +433,7 @@ impl Aggregate for Workspace {
             E::UsageMonthClosed { statement } => {
                 self.closed_months.insert(statement.month);
             }
+            E::WorkspaceRecovered { user, .. } => self.grant(user, Role::Owner),
         }
     }
 }
@@ -442,7 +444,8 @@ impl Stream for Workspace {
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
             WorkspaceEvent::MemberJoined { user, .. }
-            | WorkspaceEvent::MemberRoleChanged { user, .. } => {
+            | WorkspaceEvent::MemberRoleChanged { user, .. }
+            | WorkspaceEvent::WorkspaceRecovered { user, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.granted_at = position;
                 }
@@ -542,6 +545,7 @@ impl DomainEvent for WorkspaceEvent {
             Self::CrewUnlisted { .. } => "crew_unlisted",
             Self::LimitsChanged { .. } => "limits_changed",
             Self::UsageMonthClosed { .. } => "usage_month_closed",
+            Self::WorkspaceRecovered { .. } => "workspace_recovered",
         }
         .to_owned()
     }

@@ -44,7 +44,7 @@ impl Page {
             .split_once(&format!("<!-- {block}: begin -->\n```sh\n"))
             .and_then(|(_, rest)| rest.split_once(&format!("```\n<!-- {block}: end -->")));
         let (script, _) = found.unwrap_or_else(|| panic!("{}: no block {block}", self.name));
-        shell(store, script, base_url)
+        shell(store, script, base_url, &[])
     }
 
     /// Runs all blocks in one shell, and compares what they print with what the page shows.
@@ -52,12 +52,20 @@ impl Page {
     /// # Panics
     /// With both, where they differ.
     pub fn follow(&self, store: &StoreUnderTest, base_url: &str) {
+        self.follow_knowing(store, base_url, &[]);
+    }
+
+    /// The same, with variables of the shell that its reader has set before.
+    ///
+    /// # Panics
+    /// With both, where they differ.
+    pub fn follow_knowing(&self, store: &StoreUnderTest, base_url: &str, known: &[(&str, String)]) {
         let steps = self.steps();
         let scripts = steps.iter().map(|step| step.script.as_str());
         let script = scripts
             .collect::<Vec<_>>()
             .join(&format!("echo; echo '{CUT}'\n"));
-        let printed = shell(store, &script, Some(base_url)).stdout;
+        let printed = shell(store, &script, Some(base_url), known).stdout;
         let printed: Vec<_> = printed.split(CUT).map(str::trim).collect();
         assert_eq!(printed.len(), steps.len(), "{}: {printed:#?}", self.name);
         assert!(
@@ -120,7 +128,12 @@ fn is_like(text: &str, shown: &str) -> bool {
 }
 
 /// Runs a script with the program that was built for the tests.
-fn shell(store: &StoreUnderTest, script: &str, base_url: Option<&str>) -> Ended {
+fn shell(
+    store: &StoreUnderTest,
+    script: &str,
+    base_url: Option<&str>,
+    known: &[(&str, String)],
+) -> Ended {
     let program = env!("CARGO_BIN_EXE_crewlog");
     let script = script.replace("./target/release/crewlog", program);
     let mut command = Command::new("sh");
@@ -133,5 +146,6 @@ fn shell(store: &StoreUnderTest, script: &str, base_url: Option<&str>) -> Ended 
     if let Some(url) = base_url {
         command.env("BASE", url);
     }
+    command.envs(known.iter().map(|(name, value)| (name, value)));
     run(command).expect(0)
 }
