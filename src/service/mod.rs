@@ -164,6 +164,7 @@ use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
 use signing::SigningError;
+use statements::Countings;
 use tails::Tails;
 use throttle::SignUpLimit;
 use transparency::Transparency;
@@ -253,6 +254,8 @@ pub struct Service {
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
     word_index: WordIndex,
+    /// Months that are being closed.
+    countings: Countings,
     paces: Paces,
     operator_paces: OperatorPaces,
     transparency: Transparency,
@@ -348,6 +351,7 @@ impl Service {
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
+            countings: Countings::default(),
             paces: Paces::default(),
             operator_paces: OperatorPaces::default(),
             tails: Arc::default(),

@@ -51,7 +51,7 @@ async fn follow(store: StoreUnderTest, page: &str) {
     }
     let server = Server::start(&store).await;
     let page = Page::read(&format!("docs/guide/{page}.md"));
-    page.follow_knowing(&store, server.base_url(), &known);
+    page.follow(&store, server.base_url(), &known);
 }
 
 async fn every_page(_: TempDir) {

@@ -44,6 +44,7 @@ pub mod reviews;
 mod routes;
 mod rules;
 mod secrets;
+mod statements;
 mod tails;
 pub mod team;
 mod time;
@@ -83,6 +84,7 @@ pub fn trials() -> Vec<Case> {
         reviews::trials(),
         rules::trials(),
         secrets::trials(),
+        statements::trials(),
         tails::trials(),
         time::trials(),
         usage::trials(),

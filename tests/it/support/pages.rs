@@ -47,19 +47,12 @@ impl Page {
         shell(store, script, base_url, &[])
     }
 
-    /// Runs all blocks in one shell, and compares what they print with what the page shows.
+    /// Runs all blocks in one shell, with variables of it that its reader has set before, and
+    /// compares what they print with what the page shows.
     ///
     /// # Panics
     /// With both, where they differ.
-    pub fn follow(&self, store: &StoreUnderTest, base_url: &str) {
-        self.follow_knowing(store, base_url, &[]);
-    }
-
-    /// The same, with variables of the shell that its reader has set before.
-    ///
-    /// # Panics
-    /// With both, where they differ.
-    pub fn follow_knowing(&self, store: &StoreUnderTest, base_url: &str, known: &[(&str, String)]) {
+    pub fn follow(&self, store: &StoreUnderTest, base_url: &str, known: &[(&str, String)]) {
         let steps = self.steps();
         let scripts = steps.iter().map(|step| step.script.as_str());
         let script = scripts
