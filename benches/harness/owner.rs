@@ -32,7 +32,14 @@ pub fn request() -> Request {
 }
 
 pub async fn serve(store: Arc<dyn Store>, root: &RootKey) -> Arc<Service> {
-    let settings = ServiceSettings::default();
+    serve_with(store, root, ServiceSettings::default()).await
+}
+
+pub async fn serve_with(
+    store: Arc<dyn Store>,
+    root: &RootKey,
+    settings: ServiceSettings,
+) -> Arc<Service> {
     let started = Service::start(store, Arc::new(SystemSource), root, settings).await;
     started.expect("Crewlog starts")
 }
@@ -61,20 +68,26 @@ impl Owner {
                 .expose()
                 .to_owned(),
             organization: signed_up.organization.expect("it was asked for").id,
-            workspaces: Vec::with_capacity(workspaces),
+            workspaces: Vec::new(),
             service,
         };
+        owner.workspaces = owner.more("free", workspaces).await;
+        owner
+    }
+
+    /// More workspaces of theirs, on a plan.
+    pub async fn more(&self, plan: &str, workspaces: usize) -> Vec<WorkspaceId> {
+        let mut more = Vec::with_capacity(workspaces);
         for _ in 0..workspaces {
             let name = Name::parse("Workspace").expect("a name");
-            let plan = "free".parse().expect("a plan");
-            let made = owner
+            let plan = plan.parse().expect("a plan");
+            let made = self
                 .service
-                .create_workspace(&request(), &owner.caller, owner.organization, name, plan)
+                .create_workspace(&request(), &self.caller, self.organization, name, plan)
                 .await;
-            let made = made.expect("a workspace is made");
-            owner.workspaces.push(made.value.id);
+            more.push(made.expect("a workspace is made").value.id);
         }
-        owner
+        more
     }
 
     /// Stops the service, so that another can be started on its store.

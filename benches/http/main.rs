@@ -1,6 +1,7 @@
 //! Requests a second end to end, over loopback on connections that are kept open: renaming
 //! and reading a workspace through the whole server, beside a bare axum route that parses the
-//! same body and answers one of the same size.
+//! same body and answers one of the same size; and the same of workspaces whose requests are
+//! counted against a limit that nobody reaches, beside those that have none.
 //!
 //! `cargo bench --bench http` runs the sides in turn; the client is part of this process, and
 //! small, so that what it takes is the same for all.
@@ -11,18 +12,19 @@ mod harness;
 #[expect(dead_code, reason = "a benchmark uses only a part of it")]
 mod support;
 
-use std::{io::Write as _, net::SocketAddr, sync::Arc};
+use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc};
 
 use axum::{Json, Router, routing::get};
 use crewlog::{
     api::{self, EdgeSettings},
     journal::{SystemSource, sealing::RootKey},
+    service::{ServiceSettings, plans::Catalogue},
 };
 use harness::{
     Place,
     http::{Figure, asked, listen, listen_plainly},
     median,
-    owner::{Owner, serve},
+    owner::{Owner, serve_with},
     setting,
 };
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROUNDS: usize = 5;
 const CONNECTIONS: [usize; 3] = [1, 32, 256];
 const WORKSPACES: usize = 512;
+/// Plans of which one limits nothing, and one counts.
+const PLANS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/http/plans.json");
 
 /// Something that is asked over HTTP.
 struct Side {
@@ -70,25 +74,34 @@ async fn run(cluster: &Cluster) {
     let mut sides = vec![bare().await];
     for place in &places {
         let root = RootKey::generate(&SystemSource);
-        let owner = Owner::of(serve(place.open().await, &root).await, WORKSPACES).await;
+        let plans = ServiceSettings {
+            catalogue: Catalogue::read(Path::new(PLANS)).expect("a catalogue"),
+            ..ServiceSettings::default()
+        };
+        let service = serve_with(place.open().await, &root, plans).await;
+        let owner = Owner::of(service, WORKSPACES).await;
+        let counted = owner.more("counted", WORKSPACES).await;
         let settings = EdgeSettings {
             metrics: Some(metrics.clone()),
             ..EdgeSettings::default()
         };
         let app = api::app(owner.service.clone(), &settings).expect("the API is made");
-        let ids = owner.workspaces.iter();
-        sides.push(Side {
-            address: listen(app).await,
-            token: owner.token.clone(),
-            paths: ids.map(|id| format!("/v1/workspaces/{id}")).collect(),
-        });
+        let address = listen(app).await;
+        for workspaces in [&owner.workspaces, &counted] {
+            let ids = workspaces.iter();
+            sides.push(Side {
+                address,
+                token: owner.token.clone(),
+                paths: ids.map(|id| format!("/v1/workspaces/{id}")).collect(),
+            });
+        }
     }
     println!("Requests a second (processor µs of this process for one, the client's included):");
     println!();
     println!(
-        "| connections | bare route | SQLite | PostgreSQL | SQLite / bare | PostgreSQL / bare |"
+        "| connections | bare route | SQLite | counted | PostgreSQL | counted | SQLite / bare | PostgreSQL / bare | SQLite counted / not | PostgreSQL counted / not |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for ask in [Ask::Read, Ask::Rename] {
         for connections in CONNECTIONS {
             let mut figures = vec![Vec::new(); sides.len()];
@@ -110,19 +123,21 @@ fn print_row(ask: Ask, connections: usize, figures: &[Vec<Figure>]) {
             median(of.iter().map(|figure| figure.cpu_us))
         )
     };
-    let against_bare = |side: usize| {
-        let pairs = figures[side].iter().zip(&figures[0]);
-        median(pairs.map(|(side, bare)| side.per_second / bare.per_second))
+    let against = |side: usize, other: usize| {
+        let pairs = figures[side].iter().zip(&figures[other]);
+        median(pairs.map(|(side, other)| side.per_second / other.per_second))
     };
     let what = match ask {
         Ask::Read => "GET",
         Ask::Rename => "PATCH",
     };
     println!(
-        "| {what}, {connections} | {} | {:.2} | {:.2} |",
+        "| {what}, {connections} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
         figures.iter().map(cell).collect::<Vec<_>>().join(" | "),
-        against_bare(1),
-        against_bare(2)
+        against(1, 0),
+        against(3, 0),
+        against(2, 1),
+        against(4, 3)
     );
 }
 

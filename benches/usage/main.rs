@@ -95,9 +95,9 @@ async fn measure(place: &Place) {
     let recounted = bench.beside(async || bench.recount().await).await;
     bench.due().await;
     let began = Instant::now();
-    let report = bench.owner.service.do_what_is_due().await;
+    // As often as it is looked for, without the second between: some records in each look.
+    while bench.look().await == 0 {}
     let stated = began.elapsed().as_secs_f64() * 1_000.0;
-    assert_eq!(report.expect("due work").months_closed, 1);
     println!(
         "| {} | {records} | {sent:.0} | {aggregate:.0} | {workspace:.4} | {organization:.4} | {recounted:.2} | {:.2} |",
         place.name,
@@ -246,6 +246,12 @@ impl Bench {
     async fn recount(&self) {
         let counted = recount(&*self.store, self.owner.workspaces[0], month()).await;
         assert_eq!(counted.expect("a recount").0.len(), 3);
+    }
+
+    /// How many months were closed.
+    async fn look(&self) -> u64 {
+        let report = self.owner.service.do_what_is_due().await;
+        report.expect("due work").months_closed
     }
 
     /// Makes the month known, and due.

@@ -15,8 +15,9 @@ use crate::{
     domain::{
         authority::{OrganizationPermission as InOrganization, Permission as InWorkspace},
         ids::WorkspaceId,
+        installation::OperatorAct,
     },
-    service::KeyAim,
+    service::{KeyAim, OperatorAim},
 };
 
 /// Who may use a route.
@@ -35,6 +36,8 @@ pub enum Access {
     Workspace(InWorkspace),
     /// Who has a role in the organization in the path that has the permission.
     Organization(InOrganization),
+    /// Operators of the installation, with a key of theirs.
+    Operator(OperatorAct),
 }
 
 /// A route, and who may use it.
@@ -98,11 +101,41 @@ pub async fn aim(parts: &mut Parts) -> KeyAim {
             None => KeyAim::Nothing,
         },
         Some(Own | Session | Public | Principal) => KeyAim::People,
-        None => KeyAim::Nothing,
+        Some(Operator(_)) | None => KeyAim::Nothing,
     }
 }
 
-use Access::{Organization, Own, Principal, Public, Session, Workspace};
+/// What a request aims at, and what it would do there, where it is an operator's, or an operator's
+/// key is sent with it.
+pub async fn operator_aim(parts: &mut Parts) -> (OperatorAim, &'static str) {
+    let matched = parts.extensions.get::<MatchedPath>().cloned();
+    let path = matched.as_ref().map_or("", MatchedPath::as_str);
+    let row = ROUTES
+        .iter()
+        .find(|row| row.method == parts.method.as_str() && row.path == path);
+    let action = match row.map(|row| row.access) {
+        Some(Workspace(permission)) => permission.name(),
+        Some(Organization(permission)) => permission.name(),
+        Some(Operator(act)) => act.action(),
+        Some(Own | Session | Public | Principal) | None => "account.use",
+    };
+    let parameters = RawPathParams::from_request_parts(parts, &()).await;
+    let named = |name: &str| {
+        let parameters = parameters.as_ref().ok()?;
+        let found = parameters.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.to_owned())
+    };
+    let workspace = named("ws").and_then(|id| id.parse().ok());
+    let organization = named("org").and_then(|id| id.parse().ok());
+    let aim = match (workspace, organization) {
+        (Some(workspace), _) => OperatorAim::Workspace(workspace),
+        (None, Some(organization)) => OperatorAim::Organization(organization),
+        (None, None) => OperatorAim::Nothing,
+    };
+    (aim, action)
+}
+
+use Access::{Operator, Organization, Own, Principal, Public, Session, Workspace};
 
 const UP_TO_OWN_ROLE: &str = "roles up to one's own";
 const OR_LEAVE: &str = "roles up to one's own; oneself: `member.leave`";
@@ -117,6 +150,7 @@ const TARGET_WITHIN_REACH: &str = "a key, where it reaches the target";
 const NOT_THE_PROPOSER: &str = "not who proposed it, nor made or last rotated the key that did, unless the policy says otherwise";
 const REVIEWERS: &str = "the campaign's reviewers; nobody about themselves, or a key that they made, rotated or changed";
 const OWN_OR_DECIDES: &str = "one's own; others': `promotion.decide`";
+const WITH_A_REASON: &str = "with a reason";
 const BY_TOKEN: &str = "whoever holds the invitation's token";
 const OF_ADDRESS: &str =
     "whoever holds the invitation's token: with a session of the invited address, or none";
@@ -1030,6 +1064,30 @@ pub const ROUTES: &[Route] = &[
         "/v1/organizations/{org}/audit/{position}",
         Organization(InOrganization::ReadAudit),
     ),
+    noted(
+        route(
+            "POST",
+            "/v1/operator/organizations/{org}/suspend",
+            Operator(OperatorAct::SuspendOrganization),
+        ),
+        WITH_A_REASON,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/operator/organizations/{org}/resume",
+            Operator(OperatorAct::ResumeOrganization),
+        ),
+        WITH_A_REASON,
+    ),
+    noted(
+        route(
+            "POST",
+            "/v1/operator/workspaces/{ws}/recover",
+            Operator(OperatorAct::RecoverWorkspace),
+        ),
+        "with a reason, where every owner is gone",
+    ),
     route("GET", "/v1/log/checkpoint", Public),
     route("GET", "/v1/log/keys", Public),
     route("GET", "/v1/log/tile/{tile}", Public),
@@ -1108,6 +1166,7 @@ mod tests {
                     "{}",
                     row.path
                 ),
+                Operator(_) => assert!(row.path.starts_with("/v1/operator/"), "{}", row.path),
                 Public | Session | Own | Principal => {}
             }
         }
@@ -1161,7 +1220,8 @@ mod tests {
         push_matrix(&mut page, &roles, &rows);
         page.push_str(
             "\n## By route\n\nWhat somebody may not know of is answered as if it were not there (`404`); \
-             a member, or an auditor, without the permission is told so (`403`). Both are kept in the audit log.\n\n\
+             a member, or an auditor, without the permission is told so (`403`). Both are kept in the audit log. \
+             A key of an operator of the installation is refused everywhere but where one is asked for (`403`).\n\n\
              | route | who may | note |\n|---|---|---|\n",
         );
         for row in ROUTES {
@@ -1172,6 +1232,7 @@ mod tests {
                 Principal => "with a session or an API key, on what is one's own".to_owned(),
                 Workspace(permission) => format!("`{}` in the workspace", permission.name()),
                 Organization(permission) => format!("`{}` in the organization", permission.name()),
+                Operator(_) => "an operator of the installation".to_owned(),
             };
             page.push_str(&format!(
                 "| `{} {}` | {who} | {} |\n",

@@ -627,7 +627,7 @@ impl Validate for VerifyBody {
 pub struct VerdictBody {
     valid: bool,
     /// `valid`, or the first thing that is wrong: `unknown`, `malformed`, `revoked`, `expired`,
-    /// `wrong_environment`, `crew_not_allowed`, `scope_missing`, `ip_not_allowed`.
+    /// `organization_suspended`, `wrong_environment`, `crew_not_allowed`, `scope_missing`, `ip_not_allowed`.
     #[schema(example = "valid")]
     code: &'static str,
     /// `null` where the secret is of no key, and so below.

@@ -1,6 +1,7 @@
 //! What a handler is given of a request: who asks, under which conditions, and why.
 //!
-//! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in;
+//! [`Reader`] is for reads and [`Writer`] for writes by somebody who is signed in,
+//! [`OperatorWriter`] for those by an operator of the installation;
 //! [`PrincipalReader`] and [`PrincipalWriter`] are for API keys too; [`LastWriter`] is for what ends
 //! the account that sends it; [`Asked`] is for writes by
 //! anybody, and [`Question`] for what is asked in a body and changes nothing. They refuse what their route does not know: query parameters,
@@ -26,7 +27,7 @@ use super::{
     problem::{Problem, ProblemCode},
     query::Query,
 };
-use crate::service::{Caller, Condition, IdempotencyRequest, Principal, Request};
+use crate::service::{Caller, Condition, IdempotencyRequest, OperatorCaller, Principal, Request};
 
 /// The query of a route that takes none.
 #[derive(Debug, Clone, Deserialize)]
@@ -232,6 +233,35 @@ impl FromRequestParts<Edge> for LastWriter {
     }
 }
 
+/// A write by an operator of the installation.
+#[derive(Debug)]
+pub struct OperatorWriter {
+    operator: OperatorCaller,
+    asked: Asked,
+}
+
+impl OperatorWriter {
+    /// For a write that changes what is there.
+    ///
+    /// # Errors
+    /// Never for a body that was extracted.
+    pub fn changing(self, sent: &impl Sent) -> Result<(Request, OperatorCaller), Problem> {
+        Ok((self.asked.changing(sent)?, self.operator))
+    }
+}
+
+impl FromRequestParts<Edge> for OperatorWriter {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let (request, operator) = operator(parts, edge).await?;
+        Ok(Self {
+            operator,
+            asked: Asked::by(request.token, parts, edge).await?,
+        })
+    }
+}
+
 /// A write by anybody.
 #[derive(Debug)]
 pub struct Asked {
@@ -385,11 +415,41 @@ async fn query_of_new_state<Q: DeserializeOwned + Send>(
     Ok(query)
 }
 
-/// Who holds the session token or the API key of a request.
-async fn known(parts: &mut Parts, edge: &Edge) -> Result<(Request, Principal), Problem> {
+/// What the service is asked with, by whoever has sent a token.
+async fn with_token(parts: &mut Parts, edge: &Edge) -> Result<Request, Problem> {
     let bearer = Bearer::from_request_parts(parts, edge).await?;
     let context = RequestContext::from_request_parts(parts, edge).await?;
-    let request = of_context(context, Some(bearer.required()?));
+    Ok(of_context(context, Some(bearer.required()?)))
+}
+
+/// Who holds the operator's key of a request. Anybody else is told that it takes one.
+async fn operator(parts: &mut Parts, edge: &Edge) -> Result<(Request, OperatorCaller), Problem> {
+    let request = with_token(parts, edge).await?;
+    if let Some(operator) = edge.service.operator(&request).await? {
+        return match edge.service.admits(&operator) {
+            true => Ok((request, operator)),
+            false => Err(Problem::of(ProblemCode::RateLimited)),
+        };
+    }
+    let principal = edge.service.principal(&request).await?;
+    let (aim, action) = access::operator_aim(parts).await;
+    let refused = edge
+        .service
+        .refuse_to_operate(&request, &principal, aim, action);
+    Err(refused.await.into())
+}
+
+/// Who holds the session token or the API key of a request. An operator's key is refused: it reads
+/// and changes nothing of anybody's.
+async fn known(parts: &mut Parts, edge: &Edge) -> Result<(Request, Principal), Problem> {
+    let request = with_token(parts, edge).await?;
+    if let Some(operator) = edge.service.operator(&request).await? {
+        let (aim, action) = access::operator_aim(parts).await;
+        let refused = edge
+            .service
+            .refuse_operator(&request, &operator, aim, action);
+        return Err(refused.await.into());
+    }
     let principal = edge.service.principal(&request).await?;
     paced(parts, edge, &principal).await?;
     Ok((request, principal))

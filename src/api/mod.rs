@@ -43,6 +43,7 @@ pub mod me;
 pub mod members;
 pub mod middleware;
 pub mod openapi;
+pub mod operators;
 pub mod organization_members;
 pub mod organizations;
 pub mod ownership;
@@ -123,6 +124,7 @@ pub fn routes() -> OpenApiRouter<Edge> {
         .merge(audit::routes())
         .merge(audit_tail::routes())
         .merge(access_report::routes())
+        .merge(operators::routes())
         .merge(log::routes())
         .merge(health::routes())
         .merge(openapi::described())

@@ -37,11 +37,35 @@ pub struct OrganizationBody {
     created_at: Time,
     updated_at: Time,
     name: String,
+    status: OrganizationStatus,
+    /// Since when an operator of the installation has it suspended.
+    #[schema(required)]
+    suspended_at: Option<Time>,
+}
+
+/// Whether an organization goes on.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrganizationStatus {
+    Active,
+    /// It is read and audited, access is taken away, and nothing else goes on.
+    Suspended,
+}
+
+impl OrganizationStatus {
+    pub(super) fn of(organization: &OrganizationDocument) -> Self {
+        match organization.suspended_at {
+            Some(_) => Self::Suspended,
+            None => Self::Active,
+        }
+    }
 }
 
 impl From<OrganizationDocument> for OrganizationBody {
     fn from(organization: OrganizationDocument) -> Self {
         Self {
+            status: OrganizationStatus::of(&organization),
+            suspended_at: organization.suspended_at.map(Into::into),
             id: organization.id,
             version: organization.version,
             created_at: organization.created_at.into(),

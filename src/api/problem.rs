@@ -97,6 +97,8 @@ problems! {
         "Sign in with the e-mail address that the invitation was sent to.";
     WrongPassword = "wrong_password" FORBIDDEN "The present password is another one"
         "Send the password that you sign in with. Wrong ones are counted as failed sign-ins are.";
+    OrganizationSuspended = "organization_suspended" FORBIDDEN "The organization is suspended"
+        "The operator of this installation has suspended it: it is read and audited, access is taken away, and nothing else goes on. Turn to the operator; the detail says where, if they have said so. The owners and auditors of the organization read why in its audit log.";
     NotFound = "not_found" NOT_FOUND "Not found"
         "It does not exist, or you may not know that it does. Check the id, and who you are with `GET /v1/me`.";
     MethodNotAllowed = "method_not_allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
@@ -107,6 +109,8 @@ problems! {
         "Leave some workspaces and organizations first: `DELETE …/members/{user}` with your own id.";
     UnderLegalHold = "under_legal_hold" CONFLICT "There is a legal hold"
         "Nothing that may be evidence is destroyed. An owner of the workspace lifts the hold with `DELETE …/legal-hold`.";
+    OwnerIsThere = "owner_is_there" CONFLICT "An owner may still be there"
+        "A workspace is recovered only where none of its owners has a live session, or has signed in within 30 days. Ask them to hand it over.";
     AlreadyMember = "already_member" CONFLICT "This person is a member already"
         "Change the member's role instead.";
     NotAMember = "not_a_member" CONFLICT "This person is not a member"
@@ -207,7 +211,7 @@ problems! {
         "Use a new key for every new request, and the same key only to repeat the same one.";
     TooManyAttempts = "too_many_attempts" TOO_MANY_REQUESTS "Too many attempts"
         "Wait for the seconds in `Retry-After`.";
-    RateLimited = "rate_limited" TOO_MANY_REQUESTS "Too many requests to this workspace"
+    RateLimited = "rate_limited" TOO_MANY_REQUESTS "Too many requests"
         "Wait for the seconds in `Retry-After`, and spread requests: `RateLimit-Policy` says how many a minute there may be, `RateLimit` how many are left.";
     TooManyTails = "too_many_tails" TOO_MANY_REQUESTS "Too many tails of audit logs"
         "Close some that nobody reads, or come back after the seconds in `Retry-After`; a tail goes on from its `Last-Event-ID`.";
@@ -273,6 +277,9 @@ impl From<&Refusal> for ProblemCode {
                 Self::LastOwner
             }
             Refusal::TooManyMemberships { .. } => Self::TooManyMemberships,
+            Refusal::OrganizationSuspended { .. } => Self::OrganizationSuspended,
+            Refusal::OwnerIsThere => Self::OwnerIsThere,
+            Refusal::NotOperator | Refusal::NotForOperators => Self::NotPermitted,
             Refusal::AlreadyMember => Self::AlreadyMember,
             Refusal::UnderLegalHold => Self::UnderLegalHold,
             Refusal::AlreadyExists { .. } => Self::AlreadyExists,
@@ -650,6 +657,10 @@ mod tests {
             (elsewhere, 403),
             (above, 403),
             (Refusal::LastOwner, 409),
+            (Refusal::OrganizationSuspended { contact: None }, 403),
+            (Refusal::OwnerIsThere, 409),
+            (Refusal::NotOperator, 403),
+            (Refusal::NotForOperators, 403),
             (Refusal::AlreadyMember, 409),
             (Refusal::UnderLegalHold, 409),
             (owns.clone(), 409),

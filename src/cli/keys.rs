@@ -1,7 +1,10 @@
-//! `crewlog keys`: the keys that sign checkpoints, shown and rotated.
+//! `crewlog keys`: the keys that sign checkpoints, shown and rotated; and with `operator` those of
+//! the installation's operators, in [`operator`].
 //!
 //! Showing reads only and works beside a server. Rotating writes: on SQLite with the server
 //! stopped; on PostgreSQL beside servers, which sign with the new key within a second.
+
+mod operator;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -21,6 +24,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Make, list and revoke the keys by which operators of the installation are known
+    Operator(operator::Arguments),
     /// Put a new key in place of the newest, which goes on signing beside it for a while
     Rotate {
         /// How long the old key goes on signing
@@ -36,6 +41,9 @@ enum Action {
 /// When the store cannot be read, or not be written where it must be.
 pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<Outcome, Failure> {
     let store = match arguments.action {
+        Some(Action::Operator(arguments)) => {
+            return operator::run(arguments, place, output).await;
+        }
         None => place.open_for_reading().await?,
         Some(Action::Rotate { overlap_days }) => {
             let store = place.open_for_writing().await?;

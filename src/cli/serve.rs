@@ -111,6 +111,14 @@ pub struct Arguments {
     )]
     #[arg(default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=3_650))]
     erasure_retention_days: u16,
+    /// Where you are to be found by those whose organization you suspend: an address, a URL
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "CREWLOG_OPERATOR_CONTACT",
+        hide_env_values = true
+    )]
+    operator_contact: Option<String>,
     /// The name of the log in its checkpoints, given at the first start: log.example.com/crewlog
     #[arg(
         long,
@@ -197,6 +205,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         erasure_retention: chrono::TimeDelta::days(arguments.erasure_retention_days.into()),
         sign_ups_an_hour: NonZeroU32::new(arguments.sign_ups_per_hour),
         log_origin: arguments.log_origin.clone(),
+        operator_contact: arguments.operator_contact.clone(),
         witnesses: arguments.witness.clone(),
         publishing: arguments.publishing(),
         ..ServiceSettings::default()
@@ -326,7 +335,7 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 
 /// Opens the store, and makes ready what this version reads: beside servers of an older version,
 /// which serve until it is. Whoever is first on a PostgreSQL prepares it alone.
-async fn open(place: &Place) -> Result<(Arc<dyn Store>, Option<ServingLock>), Failure> {
+pub(super) async fn open(place: &Place) -> Result<(Arc<dyn Store>, Option<ServingLock>), Failure> {
     if let Some(alone) = place.alone().await? {
         let store = place.open_for_writing().await?;
         prepare(&*store).await?;

@@ -1,7 +1,7 @@
 //! `crewlog verify`: whether the log is what was written.
 //!
 //! Reads only, and works beside a running server. Needs no key; where the root key is at hand,
-//! contents are opened and hashed as well. With `--offline` it reads an export instead, and needs
+//! contents are opened and hashed as well. Statements are recounted from their usage records. With `--offline` it reads an export instead, and needs
 //! nothing but a key of the log.
 
 use std::{
@@ -219,6 +219,7 @@ fn as_json(report: &VerifyReport) -> serde_json::Value {
         "entries": report.entries,
         "scopes": report.scopes,
         "contents": report.contents,
+        "statements": report.statements,
         "tiles": report.tiles,
         "checkpoints": report.checkpoints,
         "root": report.root,

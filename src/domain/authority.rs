@@ -508,6 +508,13 @@ pub enum Actor {
     },
     /// Crewlog itself: due work, such as an expiry.
     System,
+    /// An operator of the installation, with a key.
+    OperatorKey {
+        /// The key; not its secret.
+        id: KeyId,
+    },
+    /// Whoever has the store and its root key at hand, at the command line.
+    CommandLine,
 }
 
 impl Actor {
@@ -515,7 +522,9 @@ impl Actor {
     pub fn user(self) -> Option<UserId> {
         match self {
             Self::User { id } => Some(id),
-            Self::ApiKey { .. } | Self::System => None,
+            Self::ApiKey { .. } | Self::System | Self::OperatorKey { .. } | Self::CommandLine => {
+                None
+            }
         }
     }
 
@@ -525,15 +534,17 @@ impl Actor {
             Self::User { .. } => "user",
             Self::ApiKey { .. } => "api_key",
             Self::System => "system",
+            Self::OperatorKey { .. } => "operator_key",
+            Self::CommandLine => "command_line",
         }
     }
 
-    /// The id of the person or the key; none for Crewlog itself.
+    /// The id of the person or the key; none for Crewlog itself, and at the command line.
     pub fn id(self) -> Option<String> {
         match self {
             Self::User { id } => Some(id.to_string()),
-            Self::ApiKey { id } => Some(id.to_string()),
-            Self::System => None,
+            Self::ApiKey { id } | Self::OperatorKey { id } => Some(id.to_string()),
+            Self::System | Self::CommandLine => None,
         }
     }
 }
@@ -562,6 +573,8 @@ pub enum AuthorityLink {
     /// An access review decided it, in the entry at this position: a decision about access, or
     /// the campaign with its rule for what nobody decides about.
     AccessReview { id: ReviewId, position: u64 },
+    /// A key of an operator of the installation.
+    OperatorKey { id: KeyId, position: u64 },
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use cqrs_es::{Aggregate, DomainEvent};
 use super::{
     attempts::{Attempts, AttemptsEvent},
     crew::{Crew, CrewEvent},
+    installation::{Installation, InstallationEvent},
     organization::{Organization, OrganizationEvent},
     promotion::{Promotion, PromotionEvent},
     review::{Review, ReviewEvent},
@@ -16,7 +17,7 @@ use super::{
 };
 
 /// The type of every aggregate there is.
-pub const AGGREGATE_TYPES: [&str; 7] = [
+pub const AGGREGATE_TYPES: [&str; 8] = [
     User::TYPE,
     Organization::TYPE,
     Workspace::TYPE,
@@ -24,6 +25,7 @@ pub const AGGREGATE_TYPES: [&str; 7] = [
     Promotion::TYPE,
     Review::TYPE,
     Attempts::TYPE,
+    Installation::TYPE,
 ];
 
 /// An event of any stream.
@@ -43,6 +45,8 @@ pub enum Event {
     Review(ReviewEvent),
     /// Refused attempts in a workspace or an organization.
     Attempts(AttemptsEvent),
+    /// Of the installation.
+    Installation(InstallationEvent),
 }
 
 macro_rules! from_events {
@@ -63,6 +67,7 @@ from_events! {
     Promotion(PromotionEvent);
     Review(ReviewEvent);
     Attempts(AttemptsEvent);
+    Installation(InstallationEvent);
 }
 
 /// An event that this program cannot read.
@@ -94,6 +99,7 @@ impl Event {
             Promotion::TYPE => serde_json::from_str(payload).map(Self::Promotion),
             Review::TYPE => serde_json::from_str(payload).map(Self::Review),
             Attempts::TYPE => serde_json::from_str(payload).map(Self::Attempts),
+            Installation::TYPE => serde_json::from_str(payload).map(Self::Installation),
             other => return Err(UnknownEvent::AggregateType(other.to_owned())),
         };
         decoded.map_err(|source| UnknownEvent::Payload {
@@ -112,6 +118,7 @@ impl Event {
             Self::Promotion(event) => event.event_type(),
             Self::Review(event) => event.event_type(),
             Self::Attempts(event) => event.event_type(),
+            Self::Installation(event) => event.event_type(),
         }
     }
 }

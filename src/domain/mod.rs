@@ -20,6 +20,7 @@ pub mod email;
 pub mod environment;
 pub mod event;
 pub mod ids;
+pub mod installation;
 pub mod name;
 pub mod organization;
 pub mod plans;
@@ -30,6 +31,7 @@ pub mod review;
 pub mod sealed;
 pub mod standing;
 mod stream;
+pub mod suspension;
 #[cfg(test)]
 mod testing;
 pub mod time;

@@ -8,6 +8,7 @@ use super::{
     ids::{CrewId, PrincipalId},
     plans::Excess,
     time::Timestamp,
+    user::GONE_AFTER,
 };
 
 /// A rule that said no. A refused command has changed nothing.
@@ -56,6 +57,28 @@ pub enum Refusal {
     /// What is to be destroyed may be evidence.
     #[error("there is a legal hold: nothing of this is destroyed until it is lifted")]
     UnderLegalHold,
+    /// The organization is suspended, and this is not among what goes on.
+    #[error(
+        "the organization is suspended: it is read and audited, and access is taken away, and \
+         nothing else goes on; turn to the operator of this installation{}",
+        to(contact.as_deref())
+    )]
+    OrganizationSuspended {
+        /// Where the operator is to be found, where they have said so.
+        contact: Option<String>,
+    },
+    /// Somebody who owns the workspace may still be there.
+    #[error(
+        "an owner of the workspace has a session, or has signed in within {} days: ask them",
+        GONE_AFTER.num_days()
+    )]
+    OwnerIsThere,
+    /// What operators of the installation alone do.
+    #[error("only an operator of the installation may do this, with a key of theirs")]
+    NotOperator,
+    /// A key of an operator where it may nothing.
+    #[error("an operator's key reads and changes nothing of anybody's")]
+    NotForOperators,
     /// The person is a member already.
     #[error("this person is already a member of the workspace")]
     AlreadyMember,
@@ -269,6 +292,10 @@ fn listed(slots: &[Slot]) -> String {
     names.join(", ")
 }
 
+fn to(contact: Option<&str>) -> String {
+    contact.map_or_else(String::new, |contact| format!(": {contact}"))
+}
+
 fn by(owner: Option<CrewId>) -> String {
     owner.map_or_else(String::new, |owner| format!(" by {owner}"))
 }
@@ -309,12 +336,16 @@ impl Refusal {
             | Self::NotPermittedInOrganization { .. }
             | Self::NotForApiKeys
             | Self::NotPermittedToAuditor { .. }
+            | Self::NotOperator
+            | Self::NotForOperators
             | Self::OutOfReach => "not_permitted",
             Self::RoleAboveOwn { .. } => "role_above_own",
             Self::LastOwner | Self::LastOrganizationOwner | Self::LastOwnerOf { .. } => {
                 "last_owner"
             }
             Self::TooManyMemberships { .. } => "too_many_memberships",
+            Self::OrganizationSuspended { .. } => "organization_suspended",
+            Self::OwnerIsThere => "owner_is_there",
             Self::AlreadyMember => "already_member",
             Self::UnderLegalHold => "under_legal_hold",
             Self::AlreadyExists { .. } => "already_exists",
@@ -389,6 +420,10 @@ impl Refusal {
             | Self::SelfReview { .. }
             | Self::SessionEnded
             | Self::ApiKeyEnded
+            | Self::OrganizationSuspended { .. }
+            | Self::OwnerIsThere
+            | Self::NotOperator
+            | Self::NotForOperators
             | Self::ProductionProtected => true,
             Self::LastOwner
             | Self::AlreadyMember

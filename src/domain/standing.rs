@@ -45,6 +45,18 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The same in a suspended organization, of what does not go on there.
+    pub fn under_suspension(self) -> Self {
+        if !self.allowed {
+            return self;
+        }
+        let because = format!("{}, but the organization is suspended", self.because);
+        Self {
+            allowed: false,
+            because,
+        }
+    }
+
     /// The same of a change in a crew that is changed by promotion: who may break glass is told
     /// so.
     pub fn by_promotion(self, may_break_glass: bool) -> Self {

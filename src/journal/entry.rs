@@ -203,6 +203,7 @@ impl EventRow<'_> {
             Event::Promotion(event) => event.event_version(),
             Event::Review(event) => event.event_version(),
             Event::Attempts(event) => event.event_version(),
+            Event::Installation(event) => event.event_version(),
         };
         require_version(current.version, known).map_err(failed)?;
         let metadata = serde_json::from_str(self.metadata).map_err(|error| failed(error.into()))?;

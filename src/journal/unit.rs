@@ -318,6 +318,11 @@ impl Desk<'_> {
         }
     }
 
+    /// What this unit has decided so far, in its order.
+    pub fn decided(&self) -> impl Iterator<Item = &Event> {
+        self.pending.iter().map(|pending| &pending.event)
+    }
+
     /// Which subject has an address that the unit has named among its look-ups.
     ///
     /// # Panics

@@ -82,7 +82,8 @@ impl AccessFold {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => {}
+            | Event::Attempts(_)
+            | Event::Installation(_) => {}
         }
     }
 
@@ -107,6 +108,10 @@ impl AccessFold {
             | WorkspaceEvent::MembershipLimited { limited_by: by, .. }
             | WorkspaceEvent::AuditorGranted { granted_by: by, .. } => {
                 self.granted(event, Some(*by), reason_of(event));
+            }
+            // An operator's key gave it, which the entry names.
+            WorkspaceEvent::WorkspaceRecovered { .. } => {
+                self.granted(event, None, reason_of(event));
             }
             WorkspaceEvent::MembershipLimitReached { user, until, .. } => {
                 let reached = self.workspace.members().find(|(member, _)| member == user);

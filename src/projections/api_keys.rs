@@ -113,7 +113,8 @@ pub(super) fn of_key(event: &Recorded) -> Option<KeyEvent> {
         | Event::Crew(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 
@@ -127,7 +128,8 @@ fn ended_with_workspace(event: &Recorded) -> Option<&[KeyId]> {
         | Event::Crew(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

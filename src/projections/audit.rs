@@ -11,7 +11,7 @@ use crate::{
         Timestamp,
         api_keys::{KeyCreated, KeyEnd, KeyExpired, KeyRevoked, KeyRotated, KeyTerms, KeyUpdated},
         attempts::AttemptsEvent,
-        authority::{Actor, AuthorityLink},
+        authority::{Actor, AuthorityLink, Role},
         crew::{
             Connection, CrewEvent, CrewPlace, CrewProfile, CrewPromoted, Item, ItemChange,
             ItemKind, KnowledgeBase, KnowledgeDocument, KnowledgeEvent,
@@ -19,6 +19,7 @@ use crate::{
         environment::Environment,
         event::Event,
         ids::{CrewId, DocumentId, KeyId, KnowledgeBaseId, ReviewId, UserId},
+        installation::InstallationEvent,
         organization::OrganizationEvent,
         promotion::{PromotionEvent, PromotionStatus, Review},
         review::{ReviewEvent, ReviewTerms},
@@ -163,6 +164,7 @@ pub fn describe(event: &Recorded) -> Description {
         Event::Promotion(happened) => describe_promotion(event, happened),
         Event::Review(happened) => describe_review(event, happened),
         Event::Attempts(happened) => describe_attempt(event, happened),
+        Event::Installation(happened) => describe_installation(event, happened),
     };
     match (review_behind(event), &event.event) {
         (None, _) | (_, Event::Review(_)) => description,
@@ -180,6 +182,7 @@ fn review_behind(event: &Recorded) -> Option<ReviewId> {
         | AuthorityLink::OrganizationRole { .. }
         | AuthorityLink::ApiKey { .. }
         | AuthorityLink::AuditorGrant { .. }
+        | AuthorityLink::OperatorKey { .. }
         | AuthorityLink::BrokenGlass {} => None,
     })
 }
@@ -385,6 +388,17 @@ fn describe_organization(event: &Recorded, happened: &OrganizationEvent) -> Desc
             user_target(user),
         )
         .changed("role", role.name(), Json::Null),
+        OrganizationEvent::OrganizationSuspended { .. } => Description::of(
+            event,
+            "organization.suspended",
+            organization,
+        )
+        .changed("status", "active", "suspended"),
+        OrganizationEvent::OrganizationResumed { suspended_at, .. } => {
+            Description::of(event, "organization.resumed", organization)
+                .changed("status", "suspended", "active")
+                .changed("suspended_at", suspended_at.to_rfc3339(), Json::Null)
+        }
     }
 }
 
@@ -483,6 +497,7 @@ fn describe_workspace(event: &Recorded, happened: &WorkspaceEvent) -> Descriptio
                 .changed("environment", environment.name(), Json::Null)
         }
         WorkspaceEvent::OwnershipTransferred { .. }
+        | WorkspaceEvent::WorkspaceRecovered { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
         | WorkspaceEvent::MembershipLimited { .. }
         | WorkspaceEvent::MembershipLimitLifted { .. }
@@ -506,6 +521,11 @@ fn describe_access(event: &Recorded, happened: &WorkspaceEvent) -> Description {
             workspace,
         )
         .changed("owner", json!(from), json!(to)),
+        WorkspaceEvent::WorkspaceRecovered {
+            user, from, gone, ..
+        } => Description::of(event, "workspace.recovered", workspace)
+            .changed("owner", json!(gone), json!(user))
+            .changed("role", json!(from), json!(Role::Owner)),
         WorkspaceEvent::WorkspaceDeleted { name, .. } => {
             Description::of(event, "workspace.deleted", workspace)
                 .changed("name", name.as_str(), Json::Null)
@@ -664,6 +684,7 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
         | WorkspaceEvent::ApiKeyRevoked(_)
         | WorkspaceEvent::ApiKeyExpired(_)
         | WorkspaceEvent::OwnershipTransferred { .. }
+        | WorkspaceEvent::WorkspaceRecovered { .. }
         | WorkspaceEvent::WorkspaceDeleted { .. }
         | WorkspaceEvent::LegalHoldPlaced { .. }
         | WorkspaceEvent::LegalHoldLifted { .. }
@@ -752,7 +773,8 @@ fn describe_item(event: &Recorded, done: &str) -> Description {
         | Event::Workspace(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     };
     let Some(happened) = happened else {
         return of_crew(event, done);
@@ -1121,6 +1143,34 @@ fn key_expired(event: &Recorded, expired: &KeyExpired) -> Description {
         "active",
         KeyEnd::Expired.name(),
     )
+}
+
+/// What happened to a key of the installation's operators.
+fn describe_installation(event: &Recorded, happened: &InstallationEvent) -> Description {
+    let of = |action, key: &KeyId, name: &str| {
+        let target = ("operator_key", key.to_string());
+        Description::of(event, action, target).called(name)
+    };
+    match happened {
+        InstallationEvent::OperatorKeyCreated {
+            key,
+            name,
+            expires_at,
+            ..
+        } => of("operator_key.created", key, name)
+            .changed("name", Json::Null, name.as_str())
+            .changed(
+                "expires_at",
+                Json::Null,
+                json!(expires_at.map(Timestamp::to_rfc3339)),
+            ),
+        InstallationEvent::OperatorKeyRevoked { key, name } => of(
+            "operator_key.revoked",
+            key,
+            name,
+        )
+        .changed("status", "active", KeyEnd::Revoked.name()),
+    }
 }
 
 fn describe_attempt(event: &Recorded, happened: &AttemptsEvent) -> Description {

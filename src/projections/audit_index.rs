@@ -14,7 +14,7 @@ use super::{
     engine::{read_name, table_name},
 };
 use crate::{
-    domain::{Timestamp, event::Event, ids::WorkspaceId},
+    domain::{Timestamp, authority::Actor, event::Event, ids::WorkspaceId},
     journal::{
         Recorded, beside,
         stores::{
@@ -50,12 +50,16 @@ pub fn row(event: &Recorded) -> AuditRow {
         | Event::Organization(_)
         | Event::Workspace(_)
         | Event::Review(_)
-        | Event::Attempts(_) => event.metadata.organization,
+        | Event::Attempts(_)
+        | Event::Installation(_) => event.metadata.organization,
     };
     let mut words = description.action.replace(['.', '_'], " ");
     for word in description.words.iter().chain([&description.target.1]) {
         words.push(' ');
         words.push_str(&word.to_lowercase());
+    }
+    if let Actor::OperatorKey { .. } = description.actor {
+        words.push_str(" operator");
     }
     if description.breaks_glass {
         words.push_str(" break glass");

@@ -82,6 +82,7 @@ impl Projection for Auditors {
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::UsageMonthClosed { .. }
+            | WorkspaceEvent::WorkspaceRecovered { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

@@ -61,7 +61,8 @@ fn of_crew(event: &Recorded) -> Option<(CrewId, ChangeKind, u64)> {
         | Event::Organization(_)
         | Event::Workspace(_)
         | Event::Crew(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) fn of_connection(event: &Recorded) -> Option<ConnectionEvent> {
         | Event::Workspace(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

@@ -44,7 +44,8 @@ impl Projection for CrewContents {
             | Event::Workspace(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 

@@ -87,7 +87,8 @@ impl Projection for Crews {
             | Event::Organization(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => {
+            | Event::Attempts(_)
+            | Event::Installation(_) => {
                 vec![]
             }
         }

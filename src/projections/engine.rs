@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use lru::LruCache;
 
 use super::{
-    AnyDocument, AnyProjection, ApiKeys, CannotFold, Columns, Generations, KeyIndex, Pace,
-    Progress, Projection, Projections, Rebuild, api_keys::of_key, audit_index, rebuild::views,
+    AnyDocument, AnyProjection, ApiKeys, CannotFold, Columns, Generations, KeyIndex, Organizations,
+    Pace, Progress, Projection, Projections, Rebuild, api_keys::of_key, audit_index, rebuild::views,
 };
 use crate::{
     domain::event::AGGREGATE_TYPES,
@@ -29,6 +29,9 @@ use crate::{
 };
 
 /// How many documents are kept in memory between batches.
+/// The events that say whether an organization is suspended.
+const SUSPENSION: [&str; 2] = ["organization_suspended", "organization_resumed"];
+
 const DOCUMENTS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
 
 /// How often to look whether another process is done with what this one needs.
@@ -729,6 +732,7 @@ impl Fold for Engine {
     fn committed(&self, folded: Folded) {
         let known = folded.into_inner::<Known>();
         let of_keys = self.folder().number(ApiKeys::NAME);
+        let of_organizations = self.folder().number(Organizations::NAME);
         let mut memory = self.memory();
         for (key, slot) in known.into_iter().flatten() {
             if let (true, Some(position)) = (Some(key.0) == of_keys, slot.changed) {
@@ -736,6 +740,11 @@ impl Fold for Engine {
                     Ok(key) => self.keys.changed(key, position),
                     Err(_) => self.keys.forget(position),
                 }
+            }
+            if let (true, Some(position), Ok(organization)) =
+                (Some(key.0) == of_organizations, slot.changed, key.1.parse())
+            {
+                self.keys.standing_changed(organization, position);
             }
             memory.put(key, slot.document);
         }
@@ -751,7 +760,11 @@ impl Fold for Engine {
 
     fn noticed(&self, event: &StoredEvent) {
         // What is about keys says so in its name, so that nothing else need be decoded.
-        if event.event_type == "workspace_deleted" {
+        if SUSPENSION.contains(&event.event_type.as_str()) {
+            if let Ok(organization) = event.aggregate_id.parse() {
+                self.keys.standing_changed(organization, event.position);
+            }
+        } else if event.event_type == "workspace_deleted" {
             self.keys.forget(event.position);
         } else if event.event_type.contains("_key_") {
             let key = event.decode().ok().and_then(|event| of_key(&event));

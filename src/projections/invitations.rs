@@ -101,6 +101,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::UsageMonthClosed { .. }
+            | WorkspaceEvent::WorkspaceRecovered { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }
@@ -167,6 +168,7 @@ impl Projection for Invitations {
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
             | WorkspaceEvent::UsageMonthClosed { .. }
+            | WorkspaceEvent::WorkspaceRecovered { .. }
             | WorkspaceEvent::MemberJoined { .. }
             | WorkspaceEvent::MemberRoleChanged { .. }
             | WorkspaceEvent::MemberRemoved { .. }

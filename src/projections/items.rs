@@ -49,7 +49,8 @@ fn of_crew(event: &Recorded) -> Option<&CrewEvent> {
         | Event::Workspace(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Brought up to each batch before anybody in it is answered, so a key that was revoked here
 //! is refused here from the answer on. What other processes do to a key is taken note of when
-//! the log is followed; how long that may be ago is for whoever asks to decide.
+//! the log is followed; how long that may be ago is for whoever asks to decide. It also remembers
+//! which organizations are suspended, whose keys are good for nothing.
 
 use std::{
     num::NonZeroUsize,
@@ -12,10 +13,12 @@ use std::{
 use lru::LruCache;
 
 use super::ApiKeyDocument;
-use crate::domain::ids::KeyId;
+use crate::domain::ids::{KeyId, OrganizationId};
 
 /// How many keys are remembered.
 const KEYS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+/// Of how many organizations it is remembered whether they are suspended.
+const ORGANIZATIONS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// SHA-256 of a secret.
 pub type SecretHash = [u8; 32];
@@ -30,6 +33,9 @@ struct Known {
     hashes: LruCache<KeyId, SecretHash>,
     /// The position of the last event about any key that was taken note of.
     changed_at: u64,
+    suspended: LruCache<OrganizationId, bool>,
+    /// The same of any organization.
+    standing_changed_at: u64,
 }
 
 impl Default for KeyIndex {
@@ -38,6 +44,8 @@ impl Default for KeyIndex {
             by_hash: LruCache::new(KEYS_IN_MEMORY),
             hashes: LruCache::new(KEYS_IN_MEMORY),
             changed_at: 0,
+            suspended: LruCache::new(ORGANIZATIONS_IN_MEMORY),
+            standing_changed_at: 0,
         }))
     }
 }
@@ -69,6 +77,32 @@ impl KeyIndex {
         if let Some(hash) = known.hashes.pop(&key) {
             known.by_hash.pop(&hash);
         }
+    }
+
+    /// Whether an operator has an organization suspended, where that is remembered.
+    pub fn is_suspended(&self, organization: OrganizationId) -> Option<bool> {
+        self.known().suspended.get(&organization).copied()
+    }
+
+    /// Remembers that, as it was read from the store at `position`, unless any organization has
+    /// been changed since.
+    pub fn remember_standing(
+        &self,
+        organization: OrganizationId,
+        is_suspended: bool,
+        position: u64,
+    ) {
+        let mut known = self.known();
+        if known.standing_changed_at <= position {
+            known.suspended.put(organization, is_suspended);
+        }
+    }
+
+    /// Takes note of an event about an organization itself.
+    pub fn standing_changed(&self, organization: OrganizationId, position: u64) {
+        let mut known = self.known();
+        known.standing_changed_at = known.standing_changed_at.max(position);
+        known.suspended.pop(&organization);
     }
 
     /// Takes note of something that may be about any key.
@@ -123,6 +157,23 @@ mod tests {
         assert_eq!(index.get(&[1; 32]), None);
         index.remember([1; 32], key(1), 8);
         assert_eq!(index.get(&[1; 32]), Some(key(1)));
+    }
+
+    #[test]
+    fn that_an_organization_is_suspended_is_remembered_until_it_changes() {
+        let index = KeyIndex::default();
+        let organization = |number| OrganizationId::from_uuid(Uuid::from_u128(number));
+        assert_eq!(index.is_suspended(organization(1)), None);
+        index.remember_standing(organization(1), false, 7);
+        index.remember_standing(organization(2), false, 7);
+        index.standing_changed(organization(1), 8);
+        assert_eq!(index.is_suspended(organization(1)), None);
+        assert_eq!(index.is_suspended(organization(2)), Some(false));
+        // Read before position 8, and late to arrive.
+        index.remember_standing(organization(1), false, 7);
+        assert_eq!(index.is_suspended(organization(1)), None);
+        index.remember_standing(organization(1), true, 8);
+        assert_eq!(index.is_suspended(organization(1)), Some(true));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What API keys are called, as it was at every position: a row for each time that one was given
+//! What API keys, and keys of operators, are called, as it was at every position: a row for each time that one was given
 //! a name. Open, since names of keys are not personal.
 
 use serde::{Deserialize, Serialize};
 
 use super::{CannotFold, Columns, Projection, api_keys::of_key};
 use crate::{
-    domain::{api_keys::KeyEvent, ids::KeyId},
+    domain::{api_keys::KeyEvent, event::Event, ids::KeyId, installation::InstallationEvent},
     journal::Recorded,
 };
 
@@ -23,6 +23,11 @@ pub struct KeyNames;
 
 /// The name that an event gives a key.
 fn given(event: &Recorded) -> Option<(KeyId, String)> {
+    if let Event::Installation(InstallationEvent::OperatorKeyCreated { key, name, .. }) =
+        &event.event
+    {
+        return Some((*key, name.clone()));
+    }
     match of_key(event)? {
         KeyEvent::Created(created) => Some((created.key, created.terms.name)),
         KeyEvent::Updated(updated) if updated.from.name != updated.to.name => {

@@ -50,7 +50,8 @@ pub(super) fn of_knowledge(event: &Recorded) -> Option<KnowledgeEvent> {
         | Event::Workspace(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

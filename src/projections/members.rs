@@ -88,6 +88,7 @@ impl Projection for Members {
             | WorkspaceEvent::MemberRoleChanged { user, .. }
             | WorkspaceEvent::MemberRemoved { user, .. }
             | WorkspaceEvent::MemberLeft { user, .. }
+            | WorkspaceEvent::WorkspaceRecovered { user, .. }
             | WorkspaceEvent::MembershipLimited { user, .. }
             | WorkspaceEvent::MembershipLimitLifted { user, .. }
             | WorkspaceEvent::MembershipLimitReached { user, .. } => {
@@ -135,17 +136,20 @@ impl Projection for Members {
         };
         match happened {
             WorkspaceEvent::MemberJoined { user, role, source } => {
-                joined(key, event, *user, *role, *source).map(Some)
+                let invited_by = match source {
+                    MembershipSource::Creation => None,
+                    MembershipSource::Invitation { invited_by, .. } => Some(*invited_by),
+                };
+                joined(key, event, *user, *role, invited_by).map(Some)
             }
             WorkspaceEvent::MemberRoleChanged { to, .. } => {
-                let mut member = present(document, key)?;
-                let given = Member {
-                    role: *to,
-                    granted_at: event.position,
-                    limit: None,
-                };
-                member.become_of(given, event);
-                Ok(Some(member))
+                changed(document, key, event, *to).map(Some)
+            }
+            WorkspaceEvent::WorkspaceRecovered {
+                user, from: None, ..
+            } => joined(key, event, *user, Role::Owner, None).map(Some),
+            WorkspaceEvent::WorkspaceRecovered { from: Some(_), .. } => {
+                changed(document, key, event, Role::Owner).map(Some)
             }
             WorkspaceEvent::MembershipLimited {
                 until, afterwards, ..
@@ -208,6 +212,23 @@ impl Projection for Members {
     }
 }
 
+/// Another role, for good.
+fn changed(
+    document: Option<MemberDocument>,
+    key: &str,
+    event: &Recorded,
+    role: Role,
+) -> Result<MemberDocument, CannotFold> {
+    let mut member = present(document, key)?;
+    let given = Member {
+        role,
+        granted_at: event.position,
+        limit: None,
+    };
+    member.become_of(given, event);
+    Ok(member)
+}
+
 fn limited(
     document: Option<MemberDocument>,
     key: &str,
@@ -229,7 +250,7 @@ fn joined(
     event: &Recorded,
     user: UserId,
     role: Role,
-    source: MembershipSource,
+    invited_by: Option<UserId>,
 ) -> Result<MemberDocument, CannotFold> {
     let workspace = event.aggregate_id.parse();
     Ok(MemberDocument {
@@ -239,10 +260,7 @@ fn joined(
         role,
         since: event.recorded_at,
         updated_at: event.recorded_at,
-        invited_by: match source {
-            MembershipSource::Creation => None,
-            MembershipSource::Invitation { invited_by, .. } => Some(invited_by),
-        },
+        invited_by,
         version: event.sequence,
         granted_at: event.position,
         limit: None,

@@ -30,6 +30,7 @@ mod key_names;
 mod knowledge;
 mod limits;
 mod members;
+mod operator_keys;
 mod organizations;
 mod past;
 mod people;
@@ -67,6 +68,7 @@ pub use knowledge::{
 };
 pub use limits::{Limits, LimitsDocument};
 pub use members::{MemberDocument, Members};
+pub use operator_keys::{OperatorKeyDocument, OperatorKeys};
 pub use organizations::{
     OrganizationDocument, OrganizationMemberDocument, OrganizationMembers, Organizations,
 };
@@ -271,6 +273,7 @@ fn all() -> Vec<Arc<dyn AnyProjection>> {
         one::<Limits>(),
         one::<Reviews>(),
         one::<Statements>(),
+        one::<OperatorKeys>(),
     ]
 }
 

@@ -23,6 +23,8 @@ pub struct OrganizationDocument {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub name: String,
+    /// Since when an operator of the installation has it suspended; none where it is not.
+    pub suspended_at: Option<Timestamp>,
 }
 
 /// See the module.
@@ -31,13 +33,15 @@ pub struct Organizations;
 impl Projection for Organizations {
     type Document = OrganizationDocument;
     const NAME: &'static str = "organizations";
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
             Event::Organization(
                 OrganizationEvent::OrganizationCreated { .. }
-                | OrganizationEvent::OrganizationRenamed { .. },
+                | OrganizationEvent::OrganizationRenamed { .. }
+                | OrganizationEvent::OrganizationSuspended { .. }
+                | OrganizationEvent::OrganizationResumed { .. },
             ) => vec![event.aggregate_id.clone()],
             Event::Organization(
                 OrganizationEvent::OrganizationMemberAdded { .. }
@@ -59,7 +63,8 @@ impl Projection for Organizations {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 
@@ -80,6 +85,7 @@ impl Projection for Organizations {
                 created_at: event.recorded_at,
                 updated_at: event.recorded_at,
                 name: name.clone(),
+                suspended_at: None,
             })),
             OrganizationEvent::OrganizationRenamed { to, .. } => {
                 let mut document = present(document, key)?;
@@ -87,6 +93,12 @@ impl Projection for Organizations {
                 document.version = event.sequence;
                 document.updated_at = event.recorded_at;
                 Ok(Some(document))
+            }
+            OrganizationEvent::OrganizationSuspended { suspended_at, .. } => {
+                standing(document, key, event, Some(*suspended_at)).map(Some)
+            }
+            OrganizationEvent::OrganizationResumed { .. } => {
+                standing(document, key, event, None).map(Some)
             }
             OrganizationEvent::OrganizationMemberAdded { .. }
             | OrganizationEvent::WorkspaceHoldBegan { .. }
@@ -107,6 +119,20 @@ impl Projection for Organizations {
     fn columns(_: &OrganizationDocument) -> Columns {
         Columns::default()
     }
+}
+
+fn standing(
+    document: Option<OrganizationDocument>,
+    key: &str,
+    event: &Recorded,
+    suspended_at: Option<Timestamp>,
+) -> Result<OrganizationDocument, CannotFold> {
+    Ok(OrganizationDocument {
+        suspended_at,
+        version: event.sequence,
+        updated_at: event.recorded_at,
+        ..present(document, key)?
+    })
 }
 
 /// Somebody's role in an organization.
@@ -153,6 +179,8 @@ impl Projection for OrganizationMembers {
                 | OrganizationEvent::WorkspaceHoldEnded { .. }
                 | OrganizationEvent::PersonErasureScheduled { .. }
                 | OrganizationEvent::PersonErased { .. }
+                | OrganizationEvent::OrganizationSuspended { .. }
+                | OrganizationEvent::OrganizationResumed { .. }
                 | OrganizationEvent::PersonRecorded { .. }
                 | OrganizationEvent::OrganizationKeyCreated(_)
                 | OrganizationEvent::OrganizationKeyUpdated(_)
@@ -165,7 +193,8 @@ impl Projection for OrganizationMembers {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 
@@ -193,6 +222,8 @@ impl Projection for OrganizationMembers {
             | OrganizationEvent::WorkspaceHoldEnded { .. }
             | OrganizationEvent::PersonErasureScheduled { .. }
             | OrganizationEvent::PersonErased { .. }
+            | OrganizationEvent::OrganizationSuspended { .. }
+            | OrganizationEvent::OrganizationResumed { .. }
             | OrganizationEvent::PersonRecorded { .. }
             | OrganizationEvent::OrganizationKeyCreated(_)
             | OrganizationEvent::OrganizationKeyUpdated(_)

@@ -94,13 +94,16 @@ fn recorded(event: &Recorded) -> Option<RecordedFields<'_>> {
             | OrganizationEvent::PersonErasureScheduled { .. }
             | OrganizationEvent::PersonErased { .. }
             | OrganizationEvent::OrganizationMemberRoleChanged { .. }
+            | OrganizationEvent::OrganizationSuspended { .. }
+            | OrganizationEvent::OrganizationResumed { .. }
             | OrganizationEvent::OrganizationMemberRemoved { .. },
         )
         | Event::Workspace(_)
         | Event::Crew(_)
         | Event::Promotion(_)
         | Event::Review(_)
-        | Event::Attempts(_) => None,
+        | Event::Attempts(_)
+        | Event::Installation(_) => None,
     }
 }
 

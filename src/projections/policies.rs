@@ -45,7 +45,8 @@ impl Projection for Policies {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 
@@ -80,7 +81,8 @@ impl Projection for Policies {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => Ok(document),
+            | Event::Attempts(_)
+            | Event::Installation(_) => Ok(document),
         }
     }
 

@@ -240,7 +240,8 @@ impl Projection for Promotions {
             | Event::Workspace(_)
             | Event::Crew(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 

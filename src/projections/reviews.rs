@@ -123,7 +123,8 @@ impl Projection for Reviews {
             | Event::Workspace(_)
             | Event::Crew(_)
             | Event::Promotion(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 

@@ -51,7 +51,8 @@ impl Projection for Statements {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 

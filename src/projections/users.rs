@@ -60,7 +60,8 @@ impl Projection for Users {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => {
+            | Event::Attempts(_)
+            | Event::Installation(_) => {
                 vec![]
             }
         }

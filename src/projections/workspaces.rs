@@ -51,7 +51,8 @@ impl Projection for Workspaces {
             | Event::Crew(_)
             | Event::Promotion(_)
             | Event::Review(_)
-            | Event::Attempts(_) => vec![],
+            | Event::Attempts(_)
+            | Event::Installation(_) => vec![],
         }
     }
 
@@ -115,7 +116,8 @@ impl Projection for Workspaces {
             | WorkspaceEvent::CrewListed { .. }
             | WorkspaceEvent::CrewUnlisted { .. }
             | WorkspaceEvent::LimitsChanged { .. }
-            | WorkspaceEvent::UsageMonthClosed { .. } => return Ok(Some(document)),
+            | WorkspaceEvent::UsageMonthClosed { .. }
+            | WorkspaceEvent::WorkspaceRecovered { .. } => return Ok(Some(document)),
         }
         document.version = event.sequence;
         document.updated_at = event.recorded_at;

@@ -220,9 +220,12 @@ impl Service {
         records: Vec<ActivityRecord>,
     ) -> Result<Written<ActivityReceipt>, ServiceError> {
         let permission = Permission::SendActivity;
-        let (_, crew) = self
+        let (place, crew) = self
             .may_in_crew(request, principal, at, permission, permission.name())
             .await?;
+        let aim = place.place.aim(permission.name(), place.crew.id);
+        let aim = aim.in_crew(place.crew);
+        self.writes_beside(request, principal, &aim).await?;
         let work = async {
             let is_archived = crew.value.status == CrewStatus::Archived;
             let kept = match is_archived {

@@ -102,6 +102,7 @@ pub enum KeyVerdict {
     Malformed,
     Revoked,
     Expired,
+    OrganizationSuspended,
     WrongEnvironment,
     CrewNotAllowed,
     ScopeMissing,
@@ -117,6 +118,7 @@ impl KeyVerdict {
             Self::Malformed => "malformed",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::OrganizationSuspended => "organization_suspended",
             Self::WrongEnvironment => "wrong_environment",
             Self::CrewNotAllowed => "crew_not_allowed",
             Self::ScopeMissing => "scope_missing",
@@ -134,10 +136,19 @@ pub struct KeyCheck {
 
 impl KeyQuestion {
     /// `crew` is the one that was asked about, where it is there and in the key's workspace.
-    fn verdict(&self, key: &ApiKeyDocument, crew: Option<CrewPlace>, now: Timestamp) -> KeyVerdict {
+    fn verdict(
+        &self,
+        key: &ApiKeyDocument,
+        is_suspended: bool,
+        crew: Option<CrewPlace>,
+        now: Timestamp,
+    ) -> KeyVerdict {
         match key.status_at(now) {
             KeyStatus::Revoked => return KeyVerdict::Revoked,
             KeyStatus::Expired => return KeyVerdict::Expired,
+            KeyStatus::Active | KeyStatus::Rotating if is_suspended => {
+                return KeyVerdict::OrganizationSuspended;
+            }
             KeyStatus::Active | KeyStatus::Rotating => {}
         }
         let asks = |asked: bool, verdict| asked.then_some(verdict);
@@ -250,6 +261,26 @@ impl Service {
         }))
     }
 
+    /// Whether an organization is suspended, so that its keys are good for nothing: at once where
+    /// that was done, and elsewhere as soon as the end of a key would be known.
+    pub(super) async fn has_keys_suspended(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<bool, ServiceError> {
+        let index = self.engine.keys();
+        if self.journal.has_heard(MEMORY_SERVES)
+            && let Some(known) = index.is_suspended(organization)
+        {
+            return Ok(known);
+        }
+        let found = self.organizations().get(&organization.to_string()).await?;
+        let is_suspended = found
+            .value
+            .is_some_and(|found| found.suspended_at.is_some());
+        index.remember_standing(organization, is_suspended, found.position);
+        Ok(is_suspended)
+    }
+
     /// Whether a key is good for what is asked. The caller needs no session: the key is the
     /// secret.
     ///
@@ -271,7 +302,8 @@ impl Service {
         };
         let now = self.source().now();
         let crew = self.crew_asked_about(question.crew, key.workspace).await?;
-        let verdict = question.verdict(&key, crew, now);
+        let is_suspended = self.has_keys_suspended(key.organization).await?;
+        let verdict = question.verdict(&key, is_suspended, crew, now);
         if verdict == KeyVerdict::Valid {
             self.key_uses.note(key.id, now);
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Principal, Request, Service, ServiceError,
+    OperatorCaller, Principal, Request, Service, ServiceError,
     write::{Aim, Made},
 };
 use crate::{
@@ -38,6 +38,26 @@ struct Attempt {
     code: &'static str,
     organization: OrganizationId,
     workspace: Option<WorkspaceId>,
+}
+
+impl Attempt {
+    fn of(actor: Actor, aim: &Aim, environment: Option<Environment>, refusal: &Refusal) -> Self {
+        Self {
+            actor,
+            action: aim.action,
+            target: aim.target.clone(),
+            crew: aim.crew.map(|crew| crew.id),
+            environment,
+            code: refusal.code(),
+            organization: aim.organization,
+            workspace: aim.workspace,
+        }
+    }
+}
+
+/// The environment of the crew that is aimed at, where one is.
+fn aim_environment(aim: &Aim) -> Option<Environment> {
+    aim.crew.map(|crew| crew.environment)
 }
 
 /// What has been tried in the current minutes.
@@ -101,6 +121,21 @@ impl Service {
         }
     }
 
+    /// The same of an operator of the installation, whom those that it was done to may know.
+    pub(super) async fn keep_operators_attempt(
+        &self,
+        operator: &OperatorCaller,
+        request: &Request,
+        aim: &Aim,
+        refusal: &Refusal,
+    ) {
+        let attempt = Attempt::of(operator.actor(), aim, aim_environment(aim), refusal);
+        let origin = self.origin_of_operator(operator, request, aim.organization, aim.workspace);
+        if let Err(error) = self.keep_first(attempt, origin).await {
+            tracing::error!(%error, "a refused attempt was not kept");
+        }
+    }
+
     async fn try_to_keep(
         &self,
         principal: Principal,
@@ -108,24 +143,24 @@ impl Service {
         aim: &Aim,
         refusal: &Refusal,
     ) -> Result<(), ServiceError> {
-        let attempt = Attempt {
-            actor: principal.actor(),
-            action: aim.action,
-            target: aim.target.clone(),
-            crew: aim.crew.map(|crew| crew.id),
-            environment: self.environment_of(&principal, aim).await?,
-            code: refusal.code(),
-            organization: aim.organization,
-            workspace: aim.workspace,
-        };
+        let environment = self.environment_of(&principal, aim).await?;
+        let attempt = Attempt::of(principal.actor(), aim, environment, refusal);
+        let (organization, workspace) = (Some(aim.organization), aim.workspace);
+        let origin = self.origin_of(&principal, request, organization, workspace);
+        self.keep_first(attempt, origin).await
+    }
+
+    /// Writes an attempt, unless it is a repeat of one in this minute.
+    async fn keep_first(
+        &self,
+        attempt: Attempt,
+        origin: impl Future<Output = Result<Origin, ServiceError>>,
+    ) -> Result<(), ServiceError> {
         let minute = self.source().now().minute();
-        if !self.attempts.count(minute, &attempt) {
-            return Ok(());
+        match self.attempts.count(minute, &attempt) {
+            true => self.write_attempt(attempt, 1, None, origin.await?).await,
+            false => Ok(()),
         }
-        let origin = self
-            .origin_of(&principal, request, Some(aim.organization), aim.workspace)
-            .await?;
-        self.write_attempt(attempt, 1, None, origin).await
     }
 
     /// The environment that an attempt is about: that of the crew or the key that it aims at, or
@@ -135,8 +170,8 @@ impl Service {
         principal: &Principal,
         aim: &Aim,
     ) -> Result<Option<Environment>, ServiceError> {
-        if let Some(crew) = aim.crew {
-            return Ok(Some(crew.environment));
+        if let Some(environment) = aim_environment(aim) {
+            return Ok(Some(environment));
         }
         let own = match principal {
             Principal::Key(key) => key.0.environment,

@@ -37,6 +37,8 @@ use crate::{
 
 /// The kind of a key, as actor and as target.
 const KEY: &str = "api_key";
+/// The kind of a key of an operator of the installation, as both too.
+const OPERATOR_KEY: &str = "operator_key";
 
 /// Words of a free-text search that are looked at.
 const WORDS_MAX: usize = 8;
@@ -86,7 +88,7 @@ pub struct AuditFilter {
 /// Who acted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EntryActor {
-    /// `user` or `system`.
+    /// `user`, `api_key`, `system`, `operator_key` or `command_line`.
     pub kind: &'static str,
     pub id: Option<String>,
     /// As it was then; none where nobody here knows it.
@@ -480,7 +482,9 @@ impl Service {
         for (_, recorded, description) in described {
             let actor = (description.actor.kind(), description.actor.id());
             let target = (description.target.0, Some(description.target.1.clone()));
-            let of_keys = [actor, target].into_iter().filter(|(kind, _)| *kind == KEY);
+            let of_keys = [actor, target]
+                .into_iter()
+                .filter(|(kind, _)| [KEY, OPERATOR_KEY].contains(kind));
             keys.extend(of_keys.filter_map(|(_, id)| id));
             let realm = realm_of(recorded);
             let target = (description.target.0 == "user").then(|| description.target.1.parse());
@@ -539,14 +543,14 @@ impl Service {
             "user" => id.parse().ok().and_then(named),
             "workspace" | "organization" | "crew" | "agent" | "pathway" | "knowledge_base"
             | "document" => called,
-            KEY => called.or_else(|| named_key(&id)),
+            KEY | OPERATOR_KEY => called.or_else(|| named_key(&id)),
             _ => None,
         };
         let actor = description.actor;
         let actor_name = match actor {
             Actor::User { id } => named(id),
-            Actor::ApiKey { id } => named_key(&id.to_string()),
-            Actor::System => None,
+            Actor::ApiKey { id } | Actor::OperatorKey { id } => named_key(&id.to_string()),
+            Actor::System | Actor::CommandLine => None,
         };
         Ok(AuditEntry {
             position: recorded.position,

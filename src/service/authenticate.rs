@@ -172,7 +172,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Unauthenticated`] without a valid one; a refusal for a key that may not
-    /// be used from the request's address.
+    /// be used from the request's address, or whose organization is suspended.
     pub async fn principal(&self, request: &Request) -> Result<Principal, ServiceError> {
         let token = request
             .token
@@ -239,6 +239,12 @@ impl Service {
             self.keep_attempt(&caller, request, &aim, &Refusal::ApiKeyEnded)
                 .await;
             return Err(ServiceError::Unauthenticated);
+        }
+        if self.has_keys_suspended(caller.0.organization).await? {
+            let refusal = self.suspended();
+            let aim = caller.own_aim("api_key.used");
+            self.keep_attempt(&caller, request, &aim, &refusal).await;
+            return Err(refusal.into());
         }
         if !caller.0.terms.allow_address(request.ip) {
             let refusal = Refusal::AddressNotAllowed;

@@ -40,6 +40,7 @@ mod moments;
 mod name_words;
 pub mod ocsf;
 pub mod offline;
+mod operators;
 mod organization_members;
 mod organizations;
 mod ownership;
@@ -61,6 +62,7 @@ mod sessions;
 mod sign_up;
 pub mod signing;
 mod statements;
+mod suspension;
 mod tails;
 mod throttle;
 mod transparency;
@@ -110,6 +112,7 @@ pub use limits::LimitsView;
 pub use me::{Me, Membership, OrganizationMembership, ProfileChange};
 pub use members::MemberView;
 pub use moments::{AsOf, MomentInLog};
+pub use operators::{Heir, OperatorAim, OperatorCaller, OperatorKeyView, Recovered};
 pub use organization_members::OrganizationMemberView;
 pub use pace::Pace;
 pub use password_change::PasswordChange;
@@ -159,11 +162,13 @@ use attempts::AttemptCounter;
 use authenticate::Tokens;
 use key_uses::KeyUses;
 use knowledge_search::WordIndex;
+use operators::OperatorPaces;
 use pace::Paces;
 use passwords::Passwords;
 use people::Subjects;
 use plans::Catalogue;
 use signing::SigningError;
+use statements::Countings;
 use tails::Tails;
 use throttle::SignUpLimit;
 use transparency::Transparency;
@@ -208,6 +213,8 @@ pub struct ServiceSettings {
     pub activity_retention: chrono::TimeDelta,
     /// The name of the log in its checkpoints, for a log that has none yet; none: one is made up.
     pub log_origin: Option<Origin>,
+    /// Where the operator of the installation is to be found, for those whom a suspension stops.
+    pub operator_contact: Option<String>,
     /// Whose cosignatures are taken.
     pub witnesses: Vec<VerifierKey>,
     /// Where checkpoints are published, and compared with the log at the start.
@@ -233,6 +240,7 @@ impl Default for ServiceSettings {
             sign_ups_an_hour: NonZeroU32::new(SIGN_UPS_AN_HOUR),
             activity_retention: chrono::TimeDelta::days(30),
             log_origin: None,
+            operator_contact: None,
             witnesses: Vec::new(),
             publishing: None,
             projections: Projections::default(),
@@ -260,7 +268,10 @@ pub struct Service {
     words_caught_up: AtomicBool,
     key_uses: KeyUses,
     word_index: WordIndex,
+    /// Months that are being closed.
+    countings: Countings,
     paces: Paces,
+    operator_paces: OperatorPaces,
     transparency: Transparency,
     tails: Arc<Tails>,
     /// Cancelled when the server stops: what lasts as long as its reader likes ends then.
@@ -358,7 +369,9 @@ impl Service {
             words_caught_up: AtomicBool::new(false),
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
+            countings: Countings::default(),
             paces: Paces::default(),
+            operator_paces: OperatorPaces::default(),
             tails: Arc::default(),
             stopping: CancellationToken::new(),
             indexer,

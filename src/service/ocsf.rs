@@ -12,8 +12,9 @@ use serde_json::{Map, Value as Json, json};
 use super::{AuditEntry, EntryActor, EntryTarget};
 use crate::{
     domain::{
-        attempts::AttemptsEvent, crew::CrewEvent, event::Event, organization::OrganizationEvent,
-        promotion::PromotionEvent, review::ReviewEvent, user::UserEvent, workspace::WorkspaceEvent,
+        attempts::AttemptsEvent, crew::CrewEvent, event::Event, installation::InstallationEvent,
+        organization::OrganizationEvent, promotion::PromotionEvent, review::ReviewEvent,
+        user::UserEvent, workspace::WorkspaceEvent,
     },
     projections::audit::AuditOutcome,
 };
@@ -131,6 +132,10 @@ pub fn activity_of(event: &Event) -> Activity {
         Event::Crew(happened) => of_crew(happened),
         Event::Promotion(happened) => of_promotion(happened),
         Event::Review(happened) => of_review(happened),
+        Event::Installation(happened) => match happened {
+            InstallationEvent::OperatorKeyCreated { .. } => Activity::EntityCreate,
+            InstallationEvent::OperatorKeyRevoked { .. } => Activity::EntityDelete,
+        },
         Event::Attempts(happened) => match happened {
             AttemptsEvent::AttemptRefused { .. } => Activity::ApiOther,
             AttemptsEvent::AuditExported { .. } | AttemptsEvent::ReportRead { .. } => {
@@ -162,6 +167,8 @@ fn of_organization(happened: &OrganizationEvent) -> Activity {
         | E::WorkspaceHoldBegan { .. }
         | E::WorkspaceHoldEnded { .. }
         | E::PersonErasureScheduled { .. }
+        | E::OrganizationSuspended { .. }
+        | E::OrganizationResumed { .. }
         | E::OrganizationKeyUpdated(_)
         | E::OrganizationKeyRotated(_) => Activity::EntityUpdate,
         E::OrganizationKeyRevoked(_) | E::OrganizationKeyExpired(_) | E::PersonErased { .. } => {
@@ -188,6 +195,7 @@ fn of_workspace(happened: &WorkspaceEvent) -> Activity {
         | E::ApiKeyUpdated(_)
         | E::ApiKeyRotated(_)
         | E::OwnershipTransferred { .. }
+        | E::WorkspaceRecovered { .. }
         | E::PolicyChanged { .. }
         | E::LegalHoldPlaced { .. }
         | E::LegalHoldLifted { .. }
@@ -363,7 +371,9 @@ fn metadata() -> Json {
 }
 
 fn severity(entry: &AuditEntry) -> (u32, &'static str) {
-    match (entry.outcome, entry.break_glass) {
+    // What nobody in the organization has a say in.
+    let by_operator = entry.actor.kind == "operator_key";
+    match (entry.outcome, entry.break_glass || by_operator) {
         (_, true) => (3, "Medium"),
         (AuditOutcome::Denied, false) => (2, "Low"),
         (AuditOutcome::Ok, false) => (1, "Informational"),

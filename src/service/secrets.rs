@@ -28,6 +28,8 @@ pub enum TokenKind {
     ApiKey(Environment),
     /// A key of an organization.
     OrganizationKey,
+    /// A key of an operator of the installation.
+    OperatorKey,
 }
 
 impl TokenKind {
@@ -40,10 +42,16 @@ impl TokenKind {
             Self::ApiKey(Environment::Staging) => "crew_stg_",
             Self::ApiKey(Environment::Production) => "crew_prod_",
             Self::OrganizationKey => "crew_org_",
+            Self::OperatorKey => "crew_op_",
         }
     }
 
-    /// Every kind of API key.
+    /// Whether a text begins like a token of this kind.
+    pub fn begins(self, text: &SecretString) -> bool {
+        text.expose_secret().starts_with(self.prefix())
+    }
+
+    /// Every kind of API key; an operator's is none, as it is nobody's in an organization.
     pub const API_KEYS: [Self; 4] = [
         Self::ApiKey(Environment::Development),
         Self::ApiKey(Environment::Staging),
@@ -53,9 +61,8 @@ impl TokenKind {
 
     /// The kind of API key that a text begins like; none where it is something else.
     pub fn of_api_key(text: &SecretString) -> Option<Self> {
-        let text = text.expose_secret();
         let mut kinds = Self::API_KEYS.into_iter();
-        kinds.find(|kind| text.starts_with(kind.prefix()))
+        kinds.find(|kind| kind.begins(text))
     }
 }
 
@@ -191,9 +198,11 @@ mod tests {
             "crew_dev_00000000000000000000000000000000000000000000lG2Nc",
             "crew_prod_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg0eaIx4",
             "crew_org_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz2zQEwM",
+            "crew_op_ZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZ2dxQeD",
         ] {
             let text = SecretString::from(vector);
-            let kind = TokenKind::of_api_key(&text).expect("a key");
+            let operators = Some(TokenKind::OperatorKey).filter(|kind| kind.begins(&text));
+            let kind = TokenKind::of_api_key(&text).or(operators).expect("a key");
             assert!(Token::parse(kind, &text).is_some(), "{vector}");
             assert!(told.contains(vector), "{vector}");
         }

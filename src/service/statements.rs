@@ -4,13 +4,17 @@
 //! the row that every batch of its records holds: from then on it takes none. Due work reads the
 //! records, adds them up and hashes them, compares that with the sums that the store has kept, and
 //! has the workspace say it in one event, which it accepts once; killed between, or done by two,
-//! it is done again and comes to the same. Prices are those of the plan that the workspace was on
-//! when the month ended.
+//! it is done again and comes to the same. Of many records it reads some in each look, so that
+//! whatever else is due waits for no month, and no month for a larger one. Prices are those of the
+//! plan that the workspace was on when the month ended.
 //!
 //! A month whose records do not come to its sums is not closed: it stays due, and is told of in
 //! the log of the program.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use super::{
     Principal, Request, Service, ServiceError, usage::MonthSoFar, usage::record_in, write::Made,
@@ -27,13 +31,17 @@ use crate::{
     },
     journal::{
         Origin, StreamRef, Unit,
-        stores::{self, Statement, Store, Value},
+        stores::{self, Statement, Store, StoreError, Value},
     },
     projections::{Documents, Found, Limits, Page, StatementDocument, Statements},
 };
 
-/// How many months are closed in one look.
+/// How many months are looked at in one look.
 const CLOSED_AT_ONCE: u64 = 64;
+/// How many times records are read in one look, and how many of those are of one month that was not
+/// looked at before.
+const READS_AT_ONCE: usize = 32;
+const READS_AT_FIRST: usize = 8;
 /// How many records are read at once.
 const COUNTED_AT_ONCE: u64 = 8_192;
 
@@ -71,6 +79,90 @@ impl From<TooMuch> for ServiceError {
     }
 }
 
+/// Why records could not be counted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CountError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
+}
+
+impl From<CountError> for ServiceError {
+    fn from(error: CountError) -> Self {
+        match error {
+            CountError::Store(error) => error.into(),
+            CountError::TooMuch(error) => error.into(),
+        }
+    }
+}
+
+/// A month of a workspace.
+pub(super) type WorkspaceMonth = (WorkspaceId, Month);
+
+/// The records of a month while they are counted, some at a time. They must be of a closed month:
+/// one that comes in behind where this has got to is not counted.
+#[derive(Debug)]
+pub(super) struct Counting {
+    of: WorkspaceMonth,
+    recount: Recount,
+    last: String,
+}
+
+impl Counting {
+    pub(super) fn of(workspace: WorkspaceId, month: Month) -> Self {
+        Self {
+            of: (workspace, month),
+            recount: Recount::default(),
+            last: String::new(),
+        }
+    }
+
+    /// Counts some more; whether those were the last.
+    pub(super) async fn step(&mut self, store: &dyn Store) -> Result<bool, CountError> {
+        let sql = format!("{RECORDS}\n LIMIT {COUNTED_AT_ONCE}");
+        let (workspace, month) = self.of;
+        let parameters = [workspace.to_string(), month.to_string(), self.last.clone()];
+        let rows = store
+            .query(&sql, parameters.map(Value::from).to_vec())
+            .await?;
+        for row in &rows {
+            self.recount.count(&record_in(row)?)?;
+        }
+        match rows.last() {
+            Some(row) if rows.len() as u64 == COUNTED_AT_ONCE => {
+                row.text(0)?.clone_into(&mut self.last);
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// What they come to, and their digest.
+    pub(super) fn finish(self) -> (BTreeMap<String, UsedQuantity>, Digest) {
+        self.recount.finish()
+    }
+
+    /// Both, of all records at once.
+    pub(super) async fn all(
+        mut self,
+        store: &dyn Store,
+    ) -> Result<(BTreeMap<String, UsedQuantity>, Digest), CountError> {
+        while !self.step(store).await? {}
+        Ok(self.finish())
+    }
+}
+
+/// The months of which some records have been counted, so many at most as are looked at.
+#[derive(Debug, Default)]
+pub(super) struct Countings(Mutex<HashMap<WorkspaceMonth, Counting>>);
+
+impl Countings {
+    fn begun(&self) -> MutexGuard<'_, HashMap<WorkspaceMonth, Counting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What the records of a month come to, and their digest.
 ///
 /// # Errors
@@ -80,21 +172,7 @@ pub async fn recount(
     workspace: WorkspaceId,
     month: Month,
 ) -> Result<(BTreeMap<String, UsedQuantity>, Digest), ServiceError> {
-    let sql = format!("{RECORDS}\n LIMIT {COUNTED_AT_ONCE}");
-    let (mut recount, mut last) = (Recount::default(), String::new());
-    loop {
-        let parameters = [workspace.to_string(), month.to_string(), last.clone()];
-        let rows = store
-            .query(&sql, parameters.map(Value::from).to_vec())
-            .await?;
-        for row in &rows {
-            recount.count(&record_in(row)?)?;
-        }
-        match rows.last() {
-            Some(row) if rows.len() as u64 == COUNTED_AT_ONCE => row.text(0)?.clone_into(&mut last),
-            _ => return Ok(recount.finish()),
-        }
-    }
+    Ok(Counting::of(workspace, month).all(store).await?)
 }
 
 impl Service {
@@ -208,35 +286,73 @@ impl Service {
         let now = self.source().now();
         let sql = format!("{DUE_MONTHS}\n LIMIT {CLOSED_AT_ONCE}");
         let rows = self.journal.store().query(&sql, vec![now.0.into()]).await?;
-        let mut closed = 0;
+        let mut due: Vec<(WorkspaceMonth, OrganizationId)> = Vec::with_capacity(rows.len());
         for row in rows {
-            let (workspace, month, organization) = (row.parsed(0)?, row.parsed(1)?, row.parsed(2)?);
+            due.push(((row.parsed(0)?, row.parsed(1)?), row.parsed(2)?));
+        }
+        self.forget_countings_but(&due);
+        // What has begun is large, and waits for what has not.
+        due.sort_by_key(|(month, _)| self.countings.begun().contains_key(month));
+        let (mut closed, mut reads) = (0, READS_AT_ONCE);
+        for (of, organization) in due {
             // One that cannot be closed keeps no other from being; it stays due.
-            match self.close_month(workspace, organization, month, now).await {
-                Ok(()) => closed += 1,
-                Err(error) => {
-                    tracing::warn!(%error, %workspace, %month, "a month was not closed in time");
-                }
+            match self.count_some_of(of, now, &mut reads).await {
+                Ok(None) => {}
+                Ok(Some(counted)) => match self.close_month(of, organization, counted, now).await {
+                    Ok(()) => closed += 1,
+                    Err(error) => not_closed(of, &error),
+                },
+                Err(error) => not_closed(of, &error),
             }
         }
         Ok(closed)
     }
 
+    /// Another process may have closed some.
+    fn forget_countings_but(&self, due: &[(WorkspaceMonth, OrganizationId)]) {
+        let due: HashSet<_> = due.iter().map(|(of, _)| *of).collect();
+        self.countings.begun().retain(|of, _| due.contains(of));
+    }
+
+    /// Goes on with a month, for as many reads as are left; what it comes to, where that was the
+    /// last of it.
+    async fn count_some_of(
+        &self,
+        (workspace, month): WorkspaceMonth,
+        now: Timestamp,
+        reads: &mut usize,
+    ) -> Result<Option<Counting>, ServiceError> {
+        let store = self.journal.store();
+        let begun = self.countings.begun().remove(&(workspace, month));
+        let (mut counting, most) = match begun {
+            Some(counting) => (counting, *reads),
+            None => {
+                let of = [workspace.to_string(), month.to_string()].map(Value::from);
+                let close = of.into_iter().chain([now.0.into()]);
+                let close = Statement::new(CLOSE_MONTH, close);
+                store.execute(vec![close]).await?;
+                // From here on it takes no records.
+                (Counting::of(workspace, month), READS_AT_FIRST.min(*reads))
+            }
+        };
+        for _ in 0..most {
+            *reads -= 1;
+            if counting.step(&**store).await? {
+                return Ok(Some(counting));
+            }
+        }
+        self.countings.begun().insert((workspace, month), counting);
+        Ok(None)
+    }
+
     async fn close_month(
         &self,
-        workspace: WorkspaceId,
+        (workspace, month): WorkspaceMonth,
         organization: OrganizationId,
-        month: Month,
+        counted: Counting,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        let store = self.journal.store();
-        let of = [workspace.to_string(), month.to_string()].map(Value::from);
-        let close = of.into_iter().chain([now.0.into()]);
-        store
-            .execute(vec![Statement::new(CLOSE_MONTH, close)])
-            .await?;
-        // From here on it takes no records.
-        let (used, records_digest) = recount(&**store, workspace, month).await?;
+        let (used, records_digest) = counted.finish();
         if used != self.used_of(workspace, month).await? {
             return Err(ServiceError::Internal(format!(
                 "the sums of {month} of {workspace} are not what its records come to"
@@ -285,6 +401,10 @@ impl Service {
         self.journal.submit(unit).await?;
         Ok(())
     }
+}
+
+fn not_closed((workspace, month): WorkspaceMonth, error: &ServiceError) {
+    tracing::warn!(%error, %workspace, %month, "a month was not closed in time");
 }
 
 /// What is kept of a statement beside the log.

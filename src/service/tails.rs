@@ -402,6 +402,9 @@ impl Service {
                 let found = self.api_keys().get(&key.id().to_string()).await?.value;
                 let found = found.filter(|key| key.is_live(now));
                 let found = found.ok_or(ServiceError::Unauthenticated)?;
+                if self.has_keys_suspended(found.organization).await? {
+                    return Err(self.suspended().into());
+                }
                 if !found.terms.allow_address(request.ip) {
                     return Err(Refusal::AddressNotAllowed.into());
                 }

@@ -299,6 +299,8 @@ impl Service {
         let position = self
             .may_send_of(request, principal, workspace, &records)
             .await?;
+        let aim = place.aim(permission.name(), workspace);
+        self.writes_beside(request, principal, &aim).await?;
         let work = async {
             let UsageReceipt { accepted, known } =
                 self.keep_usage(place, workspace, &records).await?;

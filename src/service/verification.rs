@@ -1,10 +1,11 @@
 //! Verifying a log: every leaf, every chain and the root, recomputed from the bytes.
 //!
 //! Needs no key and no projection: whoever can read the tables can verify them. With the keys,
-//! contents are opened and hashed as well; without, they are only counted and measured.
+//! contents are opened and hashed as well; without, they are only counted and measured. Statements
+//! are compared with the usage records that they are of.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -14,9 +15,17 @@ use cqrs_es::Aggregate;
 use super::{
     contents::{self, Named},
     proving::Proving,
+    statements::{CountError, Counting},
 };
 use crate::{
-    domain::{crew::Crew, event::Event, promotion::Promotion},
+    domain::{
+        contents::Digest,
+        crew::Crew,
+        event::Event,
+        promotion::Promotion,
+        usage::{Statement as MonthStatement, UsedQuantity},
+        workspace::WorkspaceEvent,
+    },
     journal::{
         StoredEvent, beside,
         sealing::Keyring,
@@ -28,6 +37,10 @@ use crate::{
 
 /// Events that are read at once.
 const PAGE: u64 = 2_000;
+/// How many statements are read at once.
+const STATEMENTS_AT_ONCE: usize = 256;
+/// The event that states a month.
+const STATEMENT: &str = "usage_month_closed";
 /// Failures that are told; the rest are counted.
 const FAILURES_TOLD: usize = 20;
 
@@ -48,6 +61,8 @@ pub struct VerifyReport {
     pub scopes: u64,
     /// Contents that were compared with what events say of them.
     pub contents: u64,
+    /// Statements that were compared with the usage records that they are of.
+    pub statements: u64,
     /// Tiles of the tree that were compared with the leaves below them.
     pub tiles: u64,
     /// Signed checkpoints that were compared with the entries that they cover.
@@ -92,6 +107,8 @@ struct Chains {
     proving: Proving,
     /// The contents that events name.
     contents: Named,
+    /// Where statements are.
+    statements: Vec<u64>,
     /// Whether there were entries that cannot be read: then streams and scopes may have more
     /// than was seen of them.
     has_holes: bool,
@@ -132,10 +149,78 @@ pub async fn verify(
         report.fail(Some(position), detail);
     })
     .await?;
+    for positions in chains.statements.chunks(STATEMENTS_AT_ONCE) {
+        compare_statements(store, positions, &mut report).await?;
+    }
     report.scopes = chains.scopes.len() as u64;
     report.root = BASE64_STANDARD.encode(chains.frontier.root());
     report.elapsed = started.elapsed();
     Ok(report)
+}
+
+/// Counts the records of stated months again: each must come to what its statement says of it.
+async fn compare_statements(
+    store: &dyn Store,
+    positions: &[u64],
+    report: &mut VerifyReport,
+) -> Result<(), StoreError> {
+    for event in stores::events_at(store, positions).await? {
+        let at = Some(event.position);
+        let statement = match event.decode().map(|recorded| recorded.event) {
+            Ok(Event::Workspace(WorkspaceEvent::UsageMonthClosed { statement })) => statement,
+            Ok(_) => continue,
+            Err(error) => {
+                report.fail(at, format!("what it states cannot be read: {error}"));
+                continue;
+            }
+        };
+        let Ok(workspace) = event.aggregate_id.parse() else {
+            report.fail(at, "what it states is of no workspace");
+            continue;
+        };
+        report.statements += 1;
+        let what = format!("the statement of {workspace} for {}", statement.month);
+        let counted = Counting::of(workspace, statement.month).all(store).await;
+        match counted {
+            Ok((used, digest)) => differs(&statement, &used, digest)
+                .into_iter()
+                .for_each(|difference| report.fail(at, format!("{what}: {difference}"))),
+            Err(CountError::Store(StoreError::Row(error))) => {
+                report.fail(at, format!("{what}: a record cannot be read: {error}"));
+            }
+            Err(CountError::TooMuch(error)) => report.fail(at, format!("{what}: {error}")),
+            Err(CountError::Store(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Everything that records say otherwise than a statement of them: meter by meter, or, where all
+/// come to the same, that they are other records.
+fn differs(
+    statement: &MonthStatement,
+    used: &BTreeMap<String, UsedQuantity>,
+    digest: Digest,
+) -> Vec<String> {
+    let stated = statement.used();
+    let meters: BTreeSet<&String> = stated.keys().chain(used.keys()).collect();
+    let of = |side: &BTreeMap<String, UsedQuantity>, meter: &str| {
+        side.get(meter).copied().unwrap_or_default()
+    };
+    let differing = meters.into_iter().filter_map(|meter| {
+        let (said, found) = (of(&stated, meter), of(used, meter));
+        (said != found).then(|| {
+            format!(
+                "of the meter {meter} it says {} in {} records, and the records say {} in {}",
+                said.quantity, said.records, found.quantity, found.records
+            )
+        })
+    });
+    let differing: Vec<_> = differing.collect();
+    if differing.is_empty() && digest != statement.records_digest {
+        return vec!["its records come to the same, and are not those that it was made of".into()];
+    }
+    differing
 }
 
 /// Each entry with the leaf that its bytes hash to.
@@ -245,6 +330,9 @@ impl Chains {
         self.frontier.push(event.leaf);
         self.proving.follow(event.leaf, &self.frontier, report);
         self.follow_contents(&event, report);
+        if event.event_type == STATEMENT {
+            self.statements.push(event.position);
+        }
         self.follow_scope(&event, report);
         self.follow_stream(event, report);
     }
@@ -261,7 +349,8 @@ impl Chains {
                 | Event::Organization(_)
                 | Event::Workspace(_)
                 | Event::Review(_)
-                | Event::Attempts(_),
+                | Event::Attempts(_)
+                | Event::Installation(_),
             ) => vec![],
             Err(error) => {
                 let detail = format!("which contents it names cannot be read: {error}");

@@ -12,6 +12,7 @@ use crate::{
         crew::CrewPlace,
         ids::{CrewId, KeyId, PrincipalId, WorkspaceId},
         standing::{Verdict, verdict},
+        suspension,
     },
     projections::{ApiKeyDocument, Found, KeyStatus},
 };
@@ -56,6 +57,14 @@ impl Service {
             }
             PrincipalId::Key(key) => (self.can_key(place, key, permission, crew).await?, false),
         };
+        let goes_on = match principal {
+            PrincipalId::User(_) => suspension::holds(permission),
+            PrincipalId::Key(_) => false,
+        };
+        if !goes_on && self.is_suspended_now(place.organization).await? {
+            let value = found.value.under_suspension();
+            return Ok(Found { value, ..found });
+        }
         let edits = crew.filter(|_| permission == Permission::EditCrews);
         let Some(crew) = edits else {
             return Ok(found);

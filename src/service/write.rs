@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{AsOf, Caller, KeyCaller, Principal, Service, ServiceError};
+use super::{AsOf, Caller, KeyCaller, OperatorCaller, Principal, Service, ServiceError};
 use crate::{
     domain::{
         Refusal, Stream,
@@ -204,6 +204,7 @@ impl Aim {
 pub(super) enum Sender {
     Person(Caller),
     Key(KeyCaller),
+    Operator(OperatorCaller),
     /// Nobody is signed in; the name keeps their idempotency keys apart.
     Anonymous(String),
 }
@@ -221,6 +222,7 @@ impl Sender {
         match self {
             Self::Person(caller) => caller.user.to_string(),
             Self::Key(key) => key.id().to_string(),
+            Self::Operator(operator) => operator.id().to_string(),
             Self::Anonymous(name) => name.clone(),
         }
     }
@@ -287,7 +289,8 @@ impl Service {
     }
 
     /// Composes and submits a unit until it is decided, or tells the first answer again.
-    /// A refusal for want of authority is kept among the attempts of what it aimed at.
+    /// A refusal for want of authority is kept among the attempts of what it aimed at. What a
+    /// suspended organization does not do any more is refused, whatever it is.
     pub(super) async fn submit<'a>(
         &self,
         sender: &Sender,
@@ -304,7 +307,7 @@ impl Service {
                 Err(ServiceError::Refused(refusal)) => {
                     return Err(self.refuse(sender, request, aim, refusal).await);
                 }
-                composed => composed?,
+                composed => self.guarded(composed?),
             };
             let unit = Unit {
                 lane: composed.lane,
@@ -346,8 +349,12 @@ impl Service {
         let principal = match sender {
             Sender::Person(caller) => Some(Principal::from(caller)),
             Sender::Key(key) => Some(Principal::from(key)),
-            Sender::Anonymous(_) => None,
+            Sender::Operator(_) | Sender::Anonymous(_) => None,
         };
+        if let (Sender::Operator(operator), Some(aim), true) = (sender, aim, refusal.is_denial()) {
+            self.keep_operators_attempt(operator, request, aim, &refusal)
+                .await;
+        }
         if let (Some(principal), Some(aim), true) = (principal, aim, refusal.is_denial()) {
             self.keep_attempt(&principal, request, aim, &refusal).await;
         }

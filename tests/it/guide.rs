@@ -7,12 +7,16 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::support::commands::{crewlog_on, run};
 use crate::support::pages::Page;
 use crate::support::server::Server;
 use crate::support::trials::{Case, StoreUnderTest, both, once};
 
+/// The page whose reader makes an operator's key, with no server running yet.
+const OPERATOR: &str = "operator";
+
 /// The pages, and what the trial of each is called.
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 12] = [
     ("getting-in", "getting_in_is_true"),
     ("roles", "roles_are_true"),
     ("api-keys", "api_keys_are_true"),
@@ -24,6 +28,7 @@ const PAGES: [(&str, &str); 11] = [
     ("access-review", "reviewing_access_is_true"),
     ("plans-and-usage", "plans_and_usage_are_true"),
     ("erasure", "erasing_is_true"),
+    (OPERATOR, "operating_is_true"),
 ];
 
 pub fn trials() -> Vec<Case> {
@@ -38,8 +43,16 @@ pub fn trials() -> Vec<Case> {
 }
 
 async fn follow(store: StoreUnderTest, page: &str) {
+    let mut known = Vec::new();
+    if page == OPERATOR {
+        let create = ["keys", "operator", "create", "--name", "On call", "--json"];
+        let made = run(crewlog_on(&store, &create)).expect(0).json();
+        let secret = made["secret"].as_str().expect("a secret").to_owned();
+        known.push(("OPERATOR", secret));
+    }
     let server = Server::start(&store).await;
-    Page::read(&format!("docs/guide/{page}.md")).follow(&store, server.base_url());
+    let page = Page::read(&format!("docs/guide/{page}.md"));
+    page.follow(&store, server.base_url(), &known);
 }
 
 async fn every_page(_: TempDir) {

@@ -36,6 +36,9 @@ use crewlog::domain::ids::{
     PathwayId, PhoneNumberId, PrincipalId, PromotionId, ReviewId, SessionId, SubjectId, UserId,
     WebhookEndpointId,
 };
+use crewlog::domain::installation::{
+    INSTALLATION, Installation, InstallationCommand, InstallationEvent,
+};
 use crewlog::domain::organization::{Organization, OrganizationCommand, OrganizationEvent};
 use crewlog::domain::plans::Quotas;
 use crewlog::domain::promotion::{
@@ -303,6 +306,7 @@ async fn write_history(fixture: &Fixture) {
     write_promotions(fixture, &ada, team).await;
     write_reviews(fixture, &ada, team).await;
     write_organization_members(fixture, &ada, &bob, team).await;
+    write_operator(fixture, &ada, &bob, team).await;
     write_rules(fixture, [&ada, &bob, &cyd], second).await;
     write_holds(fixture, &bob, &cyd, second).await;
     write_audit(fixture, [&ada, &bob, &cyd], second).await;
@@ -464,6 +468,54 @@ async fn write_members(fixture: &Fixture, [ada, bob, cyd]: [&Person; 3], team: T
     fixture
         .commit(commands::<Workspace>(team.stream(), changes))
         .await;
+}
+
+/// An operator's key, what was done with it, and its end.
+async fn write_operator(fixture: &Fixture, ada: &Person, bob: &Person, team: Team) {
+    let left = fixture.workspace_in(team.organization, ada, "left").await;
+    let [key, other] = [(); 2].map(|()| KeyId::from_uuid(fixture.source.uuid()));
+    let installation = StreamRef::of::<Installation>(INSTALLATION, INSTALLATION);
+    let create = |key, text: &str, expires_at| InstallationCommand::CreateKey {
+        key,
+        name: name(text),
+        secret: NewSecret {
+            hash: base64(&[7; 32]),
+            prefix: "crew_op_a1b2".to_owned(),
+        },
+        expires_at,
+    };
+    let end = fixture.source.now().plus(chrono::TimeDelta::days(90));
+    let made = vec![
+        create(key, "On call", None),
+        create(other, "For a while", Some(end)),
+        InstallationCommand::RevokeKey { key: other },
+    ];
+    let mut made = commands::<Installation>(installation.clone(), made);
+    made.origin.actor = Actor::CommandLine;
+    fixture.commit(made).await;
+    let (of, workspace) = (organization_stream(team.organization), left.stream());
+    let (owner, user) = (ada.user, bob.user);
+    let streams = vec![installation.clone(), of.clone(), workspace.clone()];
+    let mut operated = unit(team.organization, streams, move |desk| {
+        let now = desk.now();
+        let link = desk
+            .read::<Installation>(&installation)
+            .authorise(key, now)?;
+        desk.stand_on(link);
+        let suspend = OrganizationCommand::Suspend { suspended_by: key };
+        desk.execute::<Organization>(&of, suspend, &[])?;
+        let recover = WorkspaceCommand::Recover {
+            user,
+            gone: [owner].into(),
+            recovered_by: key,
+        };
+        desk.execute::<Workspace>(&workspace, recover, &[])?;
+        let resume = OrganizationCommand::Resume { resumed_by: key };
+        desk.execute::<Organization>(&of, resume, &[])?;
+        Ok(done())
+    });
+    operated.origin.actor = Actor::OperatorKey { id: key };
+    fixture.commit(operated).await;
 }
 
 async fn write_organization_members(fixture: &Fixture, ada: &Person, bob: &Person, team: Team) {
@@ -1009,6 +1061,7 @@ async fn write_promotions(fixture: &Fixture, ada: &Person, team: Team) {
             ScheduleEnd::ApprovalsMissing,
             ScheduleEnd::SlotsMissing,
             ScheduleEnd::TargetGone,
+            ScheduleEnd::OrganizationSuspended,
         ];
         let refresh = PromotionCommand::Refresh {
             source: from_crew,
@@ -1295,6 +1348,7 @@ fn version_of(event: &Event) -> String {
         Event::Promotion(event) => event.event_version(),
         Event::Review(event) => event.event_version(),
         Event::Attempts(event) => event.event_version(),
+        Event::Installation(event) => event.event_version(),
     }
 }
 
@@ -1315,6 +1369,7 @@ fn assert_whole(logs: &[Vec<StoredEvent>]) {
         variants_of::<PromotionEvent>(external("?")),
         variants_of::<ReviewEvent>(external("?")),
         variants_of::<AttemptsEvent>(external("?")),
+        variants_of::<InstallationEvent>(external("?")),
     ] {
         let missing: Vec<_> = variants.difference(&present).collect();
         assert!(missing.is_empty(), "no golden log has {missing:?}");
@@ -1467,6 +1522,7 @@ async fn loads(store: Arc<dyn Store>, history: &History) {
             "promotion" => same::<Promotion>(&fixture, id, scope).await,
             "review" => same::<AccessReview>(&fixture, id, scope).await,
             "attempts" => same::<Attempts>(&fixture, id, scope).await,
+            "installation" => same::<Installation>(&fixture, id, scope).await,
             other => panic!("an aggregate of the type {other}"),
         }
     }

@@ -161,6 +161,7 @@ impl Naive {
             "promotion" => self.promotion(entry),
             "review" => self.review(entry),
             "attempts" => {}
+            "installation" => self.installation(entry),
             other => panic!("an aggregate of the type {other}"),
         }
     }
@@ -270,12 +271,20 @@ impl Naive {
             "organization_created" => {
                 let document = json!({
                     "id": organization, "version": 1, "created_at": entry.recorded_at,
-                    "updated_at": entry.recorded_at, "name": body["name"],
+                    "updated_at": entry.recorded_at, "name": body["name"], "suspended_at": null,
                 });
                 self.put("organizations", organization, document);
             }
             "organization_renamed" => self.change("organizations", organization, |document| {
                 document["name"] = body["to"].clone();
+                entry.stamp(document);
+            }),
+            "organization_suspended" => self.change("organizations", organization, |document| {
+                document["suspended_at"] = body["suspended_at"].clone();
+                entry.stamp(document);
+            }),
+            "organization_resumed" => self.change("organizations", organization, |document| {
+                document["suspended_at"] = Value::Null;
                 entry.stamp(document);
             }),
             "organization_member_added" => {
@@ -381,6 +390,21 @@ impl Naive {
                 document["limit"] = Value::Null;
                 entry.stamp(document);
             }),
+            "workspace_recovered" if body["from"].is_null() => {
+                let document = json!({
+                    "workspace": workspace, "organization": entry.metadata["organization"],
+                    "user": body["user"], "role": "owner", "since": entry.recorded_at,
+                    "updated_at": entry.recorded_at, "version": entry.sequence,
+                    "invited_by": null, "granted_at": entry.position, "limit": null,
+                });
+                self.put("members", member, document);
+            }
+            "workspace_recovered" => self.change("members", &member, |document| {
+                document["role"] = json!("owner");
+                document["granted_at"] = json!(entry.position);
+                document["limit"] = Value::Null;
+                entry.stamp(document);
+            }),
             "member_removed" | "member_left" => self.remove("members", &member),
             "membership_limited" => self.change("members", &member, |document| {
                 document["limit"] = json!({
@@ -468,6 +492,25 @@ impl Naive {
 }
 
 impl Naive {
+    fn installation(&mut self, entry: &Entry) {
+        let (key, body) = (text(&entry.body["key"]), &entry.body);
+        match entry.event_type.as_str() {
+            "operator_key_created" => {
+                self.key_name(entry, &key, &body["name"]);
+                let document = json!({
+                    "id": key, "name": body["name"], "created_at": entry.recorded_at,
+                    "token_hash": body["token_hash"], "prefix": body["prefix"],
+                    "expires_at": body["expires_at"], "revoked_at": null,
+                });
+                self.put("operator_keys", key, document);
+            }
+            "operator_key_revoked" => self.change("operator_keys", &key, |document| {
+                document["revoked_at"] = json!(entry.recorded_at);
+            }),
+            other => panic!("an event of the installation {other}"),
+        }
+    }
+
     fn key_name(&mut self, entry: &Entry, key: &str, name: &Value) {
         let document = json!({"key": key, "since": entry.position, "name": name});
         self.put(
@@ -873,6 +916,11 @@ fn audit_row(entry: &Entry) -> [Option<String>; 7] {
             ("organization_member.role_changed", text(&body["user"]))
         }
         "organization_member_removed" => ("organization_member.removed", text(&body["user"])),
+        "organization_suspended" => ("organization.suspended", entry.stream.clone()),
+        "organization_resumed" => ("organization.resumed", entry.stream.clone()),
+        "workspace_recovered" => ("workspace.recovered", entry.stream.clone()),
+        "operator_key_created" => ("operator_key.created", text(&body["key"])),
+        "operator_key_revoked" => ("operator_key.revoked", text(&body["key"])),
         "ownership_transferred" => ("ownership.transferred", entry.stream.clone()),
         "workspace_deleted" => ("workspace.deleted", entry.stream.clone()),
         "policy_changed" => ("policy.changed", entry.stream.clone()),

@@ -3,7 +3,7 @@
 use crate::domain::{
     api_keys::KeyCommand,
     authority::{Actor, OrganizationRole},
-    ids::{OrganizationId, UserId, WorkspaceId},
+    ids::{KeyId, OrganizationId, UserId, WorkspaceId},
     name::Name,
     sealed::Sealed,
     time::Timestamp,
@@ -48,6 +48,11 @@ pub enum OrganizationCommand {
     /// Note that it is erased. Due work; accepted once, and nothing happens where nothing is
     /// scheduled, or too early.
     ErasePerson { user: UserId },
+    /// Have it change nothing any more, but for what [`crate::domain::suspension`] lists. Nothing
+    /// happens where it is suspended already.
+    Suspend { suspended_by: KeyId },
+    /// Let it go on. Nothing happens where it is not suspended.
+    Resume { resumed_by: KeyId },
     /// Take somebody's role away. Who removes themselves leaves.
     RemoveMember { actor: UserId, user: UserId },
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     api_keys::{KeyCreated, KeyEvent, KeyExpired, KeyRevoked, KeyRotated, KeyUpdated},
     authority::OrganizationRole,
-    ids::{OrganizationId, UserId, WorkspaceId},
+    ids::{KeyId, OrganizationId, UserId, WorkspaceId},
     sealed::Sealed,
     time::Timestamp,
 };
@@ -72,6 +72,19 @@ pub enum OrganizationEvent {
         /// Who took it away; the person themselves where they left.
         removed_by: UserId,
     },
+    /// An operator of the installation suspended it; why, the entry says.
+    OrganizationSuspended {
+        /// The operator's key.
+        suspended_by: KeyId,
+        suspended_at: Timestamp,
+    },
+    /// An operator of the installation let it go on; why, the entry says.
+    OrganizationResumed {
+        /// The operator's key.
+        resumed_by: KeyId,
+        /// Since when it was suspended.
+        suspended_at: Timestamp,
+    },
 }
 
 impl OrganizationEvent {
@@ -92,6 +105,8 @@ impl OrganizationEvent {
             | Self::WorkspaceHoldEnded { .. }
             | Self::PersonErasureScheduled { .. }
             | Self::PersonErased { .. }
+            | Self::OrganizationSuspended { .. }
+            | Self::OrganizationResumed { .. }
             | Self::OrganizationMemberRemoved { .. } => None,
         }
     }

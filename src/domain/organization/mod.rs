@@ -4,7 +4,8 @@
 //! a workspace names its organization, not the other way round. It never opens a profile;
 //! it only remembers which version of it the log holds a copy of.
 //!
-//! Who has a role in it is decided in `members.rs`.
+//! Who has a role in it is decided in `members.rs`, and whether it is suspended in
+//! `suspension.rs`.
 //!
 //! To add something that can happen to an organization: an event, the command that asks
 //! for it, a function that decides it, its arm in `apply`, and its rule in `tests.rs`.
@@ -13,6 +14,7 @@ mod commands;
 mod erasure;
 mod events;
 mod members;
+mod suspension;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +49,8 @@ pub struct Organization {
     held: BTreeSet<WorkspaceId>,
     /// Who has erased their account, and from when on the copy here is to be erased.
     erasures: BTreeMap<UserId, Timestamp>,
+    /// Since when it is suspended, where it is.
+    suspended_at: Option<Timestamp>,
 }
 
 /// A role in an organization, and the event that gave it.
@@ -143,6 +147,8 @@ impl Organization {
             OrganizationCommand::SetMember { actor, user, role } => {
                 self.set_member(actor, user, role)
             }
+            OrganizationCommand::Suspend { suspended_by } => self.suspend(suspended_by, now),
+            OrganizationCommand::Resume { resumed_by } => self.resume(resumed_by),
             OrganizationCommand::RemoveMember { actor, user } => self.remove_member(actor, user),
             OrganizationCommand::NoteHold { workspace, held } => self.note_hold(workspace, held),
             OrganizationCommand::ScheduleErasure { user, due_at } => {
@@ -311,6 +317,10 @@ impl Aggregate for Organization {
                 self.erasures.remove(&user);
                 self.persons.remove(&user);
             }
+            OrganizationEvent::OrganizationSuspended { suspended_at, .. } => {
+                self.suspended_at = Some(suspended_at);
+            }
+            OrganizationEvent::OrganizationResumed { .. } => self.suspended_at = None,
         }
     }
 }
@@ -340,6 +350,8 @@ impl Stream for Organization {
             | OrganizationEvent::WorkspaceHoldEnded { .. }
             | OrganizationEvent::PersonErasureScheduled { .. }
             | OrganizationEvent::PersonErased { .. }
+            | OrganizationEvent::OrganizationSuspended { .. }
+            | OrganizationEvent::OrganizationResumed { .. }
             | OrganizationEvent::OrganizationMemberRemoved { .. } => {}
         }
     }
@@ -375,6 +387,8 @@ impl DomainEvent for OrganizationEvent {
             Self::WorkspaceHoldEnded { .. } => "workspace_hold_ended",
             Self::PersonErasureScheduled { .. } => "person_erasure_scheduled",
             Self::PersonErased { .. } => "person_erased",
+            Self::OrganizationSuspended { .. } => "organization_suspended",
+            Self::OrganizationResumed { .. } => "organization_resumed",
         }
         .to_owned()
     }

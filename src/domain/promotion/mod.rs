@@ -139,6 +139,8 @@ pub enum ScheduleEnd {
     SlotsMissing,
     /// The target, or its workspace, is there no more.
     TargetGone,
+    /// The organization was suspended when its time came.
+    OrganizationSuspended,
 }
 
 impl ScheduleEnd {
@@ -150,6 +152,7 @@ impl ScheduleEnd {
             Self::ApprovalsMissing => "approvals_missing",
             Self::SlotsMissing => "slots_missing",
             Self::TargetGone => "target_gone",
+            Self::OrganizationSuspended => "organization_suspended",
         }
     }
 }

@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ use super::{
 
 /// The most sessions of one person that are live at once.
 pub const LIVE_SESSIONS_MAX: usize = 50;
+
+/// How long after their last session began somebody counts as still there.
+pub const GONE_AFTER: TimeDelta = TimeDelta::days(30);
 
 /// An account, folded from its events.
 ///
@@ -49,6 +53,8 @@ pub struct User {
     sessions: BTreeMap<SessionId, Session>,
     /// Nobody is behind it any more.
     is_erased: bool,
+    /// When the last session began.
+    signed_in_at: Option<Timestamp>,
 }
 
 /// A session that was started and not revoked; it may have expired since.
@@ -121,6 +127,15 @@ impl User {
         } else {
             Err(Refusal::WrongPassword)
         }
+    }
+
+    /// Whether nobody is known to be behind it any more: it was never made, or no session lives and
+    /// none has begun for [`GONE_AFTER`].
+    pub fn is_gone(&self, now: Timestamp) -> bool {
+        let lately = |signed_in_at: Timestamp| now < signed_in_at.plus(GONE_AFTER);
+        let is_here =
+            self.live_sessions(now).next().is_some() || self.signed_in_at.is_some_and(lately);
+        self.existing().is_err() || !is_here
     }
 
     /// Sequence of the newest profile event; 0 before sign-up.
@@ -347,6 +362,7 @@ impl Aggregate for User {
                 started_at,
                 expires_at,
             } => {
+                self.signed_in_at = Some(started_at);
                 self.sessions.retain(|_, known| known.is_live(started_at));
                 let position = 0;
                 self.sessions.insert(
@@ -380,7 +396,7 @@ impl Aggregate for User {
 }
 
 impl Stream for User {
-    const STATE_VERSION: i64 = 3;
+    const STATE_VERSION: i64 = 5;
 
     fn positioned(&mut self, event: &UserEvent, position: u64) {
         match event {

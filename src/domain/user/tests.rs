@@ -453,3 +453,25 @@ fn an_erasure_overtakes_what_was_composed_from_the_account() {
     assert_eq!(after.password_is_of(proven), Err(Refusal::WrongPassword));
     assert_eq!(after.live_sessions(Timestamp(NOW)).count(), 0);
 }
+
+#[test]
+fn somebody_is_gone_when_no_session_lives_and_none_began_lately() {
+    let lately = GONE_AFTER.num_microseconds().expect("a span");
+    let at = |state: &User, now| state.is_gone(Timestamp(now));
+    assert!(at(&User::default(), 0), "who was never there");
+    let short = fold(vec![signed_up(), started(1, 100, 200)]);
+    assert!(!at(&short, 199));
+    assert!(!at(&short, 99 + lately));
+    assert!(at(&short, 100 + lately));
+    // A session that lives for longer is a sign of somebody for as long.
+    let long = fold(vec![signed_up(), started(1, 100, 300 + lately)]);
+    assert!(!at(&long, 299 + lately));
+    assert!(at(&long, 300 + lately));
+    let signed_out = UserEvent::SessionRevoked {
+        session: session(1),
+        cause: SessionEnd::SignedOut,
+    };
+    let ended = fold(vec![signed_up(), started(1, 100, 300 + lately), signed_out]);
+    assert!(!at(&ended, 99 + lately));
+    assert!(at(&ended, 100 + lately));
+}

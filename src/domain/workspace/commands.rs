@@ -1,10 +1,12 @@
 //! What can be asked of a workspace.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{
     api_keys::KeyCommand,
     authority::{Actor, Role},
     crew::CrewPlace,
-    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
+    ids::{InvitationId, KeyId, OrganizationId, UserId, WorkspaceId},
     name::Name,
     plans::{PlanName, Quotas},
     sealed::Sealed,
@@ -114,6 +116,15 @@ pub enum WorkspaceCommand {
     PlaceLegalHold { actor: UserId },
     /// Allow it again. Nothing happens where it is allowed.
     LiftLegalHold { actor: UserId },
+    /// Give it to somebody, as nobody who owns it is to be found any more; asked by an operator of
+    /// the installation.
+    Recover {
+        user: UserId,
+        /// Whom the unit has found to be gone: every owner must be among them.
+        gone: BTreeSet<UserId>,
+        /// The operator's key.
+        recovered_by: KeyId,
+    },
     /// Set limits below the plan's. Nothing happens where those are the limits already.
     ChangeLimits { actor: UserId, limits: Quotas },
     /// Say what a month came to. Due work; accepted once, also of a workspace that was deleted,

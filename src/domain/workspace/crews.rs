@@ -44,7 +44,7 @@ impl Workspace {
                 Ok(link)
             }
             // Due work asks nobody, and is asked for by nobody.
-            Actor::System => Err(NO_CREW),
+            Actor::System | Actor::OperatorKey { .. } | Actor::CommandLine => Err(NO_CREW),
         }
     }
 

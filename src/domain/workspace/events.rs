@@ -182,6 +182,17 @@ pub enum WorkspaceEvent {
     /// A month takes no more usage, and this is what it came to. It can be computed again from
     /// the records, which are kept.
     UsageMonthClosed { statement: Statement },
+    /// An operator of the installation made somebody an owner, for good, as nobody who owned it was
+    /// to be found any more; why, the entry says.
+    WorkspaceRecovered {
+        user: UserId,
+        /// The role that they had before.
+        from: Option<Role>,
+        /// The owners, who stay what they are.
+        gone: Vec<UserId>,
+        /// The operator's key.
+        recovered_by: KeyId,
+    },
 }
 
 impl WorkspaceEvent {
@@ -220,7 +231,8 @@ impl WorkspaceEvent {
             | Self::CrewListed { .. }
             | Self::CrewUnlisted { .. }
             | Self::LimitsChanged { .. }
-            | Self::UsageMonthClosed { .. } => None,
+            | Self::UsageMonthClosed { .. }
+            | Self::WorkspaceRecovered { .. } => None,
         }
     }
 }

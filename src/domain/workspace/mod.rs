@@ -21,6 +21,7 @@ mod model;
 mod ownership;
 mod policy;
 mod quotas;
+mod recovery;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -437,6 +438,7 @@ impl Aggregate for Workspace {
             E::UsageMonthClosed { statement } => {
                 self.closed_months.insert(statement.month);
             }
+            E::WorkspaceRecovered { user, .. } => self.grant(user, Role::Owner),
         }
     }
 }
@@ -447,7 +449,8 @@ impl Stream for Workspace {
     fn positioned(&mut self, event: &WorkspaceEvent, position: u64) {
         match event {
             WorkspaceEvent::MemberJoined { user, .. }
-            | WorkspaceEvent::MemberRoleChanged { user, .. } => {
+            | WorkspaceEvent::MemberRoleChanged { user, .. }
+            | WorkspaceEvent::WorkspaceRecovered { user, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.granted_at = position;
                 }
@@ -551,6 +554,7 @@ impl DomainEvent for WorkspaceEvent {
             Self::CrewUnlisted { .. } => "crew_unlisted",
             Self::LimitsChanged { .. } => "limits_changed",
             Self::UsageMonthClosed { .. } => "usage_month_closed",
+            Self::WorkspaceRecovered { .. } => "workspace_recovered",
         }
         .to_owned()
     }

@@ -3,7 +3,8 @@
 //! Nothing here changes state; every function reads the newest one and answers. Authority
 //! is asked first, so that whoever may not act learns nothing else. Roles that end by
 //! themselves are decided in `limits.rs`, auditor grants in `auditors.rs`, handing over and
-//! deleting in `ownership.rs`, the policy in `policy.rs`, legal holds in `hold.rs`, what plans and limits allow in `quotas.rs`.
+//! deleting in `ownership.rs`, recovering in `recovery.rs`, the policy in `policy.rs`, legal holds in
+//! `hold.rs`, what plans and limits allow in `quotas.rs`.
 
 use subtle::ConstantTimeEq;
 
@@ -43,6 +44,11 @@ impl Workspace {
             } => self.create(workspace, organization, name, created_by, plan),
             C::Rename { actor, name } => self.rename(actor, name, now),
             C::SelectPlan { actor, plan } => self.select_plan(actor, plan, moment),
+            C::Recover {
+                user,
+                gone,
+                recovered_by,
+            } => self.recover(user, &gone, recovered_by, now),
             C::CloseMonth { statement } => self.close_month(statement, now),
             C::ChangeLimits { actor, limits } => self.change_limits(actor, limits, moment),
             C::ChangeRole { actor, user, role } => {

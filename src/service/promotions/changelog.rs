@@ -35,8 +35,8 @@ impl ChangelogView {
                 .get(&id)
                 .cloned()
                 .unwrap_or_else(|| id.to_string()),
-            Actor::ApiKey { id } => id.to_string(),
-            Actor::System => "Crewlog".to_owned(),
+            Actor::ApiKey { id } | Actor::OperatorKey { id } => id.to_string(),
+            Actor::System | Actor::CommandLine => "Crewlog".to_owned(),
         }
     }
 }

@@ -16,7 +16,12 @@ use crate::{
     },
     journal::{Desk, Origin, Rejection, SubmitError, Unit},
     projections::PromotionDocument,
-    service::{Service, ServiceError, workspaces::Place, write::Made},
+    service::{
+        Service, ServiceError,
+        suspension::{is_suspended, organization_stream},
+        workspaces::Place,
+        write::Made,
+    },
 };
 
 /// How often what is due is composed anew before it is left for the next look.
@@ -42,6 +47,9 @@ fn authority(
     schedule: Schedule,
 ) -> Result<AuthorityLink, ScheduleEnd> {
     let now = desk.now();
+    if is_suspended(desk, &organization_stream(at.place.organization)) {
+        return Err(ScheduleEnd::OrganizationSuspended);
+    }
     let workspace = desk.read::<Workspace>(&at.place.stream());
     if workspace.is_deleted() {
         return Err(ScheduleEnd::TargetGone);
@@ -148,7 +156,12 @@ impl Service {
         let (workspace, stream, crew) = (at.place.stream(), at.stream(), at.crew().stream());
         Ok(Unit {
             lane: at.place.organization.to_string(),
-            streams: vec![workspace, stream.clone(), crew],
+            streams: vec![
+                workspace,
+                stream.clone(),
+                crew,
+                organization_stream(at.place.organization),
+            ],
             lookups: vec![],
             origin: Origin::system(),
             idempotency: None,

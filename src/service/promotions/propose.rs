@@ -422,7 +422,7 @@ fn proposers(workspace: &Workspace, actor: Actor) -> Vec<UserId> {
     match actor {
         Actor::User { id } => vec![id],
         Actor::ApiKey { id } => workspace.keys().stands_for(id),
-        Actor::System => vec![],
+        Actor::System | Actor::OperatorKey { .. } | Actor::CommandLine => vec![],
     }
 }
 

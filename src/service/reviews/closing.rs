@@ -24,6 +24,7 @@ use crate::{
     projections::ReviewDocument,
     service::{
         Caller, Request, Service, ServiceError, Written,
+        suspension::{is_suspended, organization_stream},
         workspaces::DecideInWorkspace,
         write::{Composed, Made, Sender, unmoved},
     },
@@ -117,7 +118,11 @@ impl Service {
             let (cause, items) = (document.closing, items.clone());
             let unit = Unit {
                 lane: at.place.organization.to_string(),
-                streams: vec![at.place.stream(), at.stream()],
+                streams: vec![
+                    at.place.stream(),
+                    at.stream(),
+                    organization_stream(at.place.organization),
+                ],
                 lookups: vec![],
                 origin: Origin {
                     causation: cause.map(|closing| closing.event),
@@ -218,6 +223,14 @@ fn apply(
     decision: Decision,
     (by, review): (&[UserId], AuthorityLink),
 ) -> Result<(Settlement, Option<UserId>), Rejection> {
+    if raises(desk, at, item, decision)
+        && is_suspended(desk, &organization_stream(at.place.organization))
+    {
+        desk.stand_only_on([review]);
+        let contact = None;
+        let code = Refusal::OrganizationSuspended { contact }.code().to_owned();
+        return Ok((Settlement::Refused { code }, None));
+    }
     let mut refused = Refusal::NotReviewer;
     for user in by {
         match apply_as(desk, at, (item, kind, access), decision, (*user, review)) {
@@ -228,6 +241,17 @@ fn apply(
     desk.stand_only_on([review]);
     let code = refused.code().to_owned();
     Ok((Settlement::Refused { code }, None))
+}
+
+/// Whether it gives more than there is.
+fn raises(desk: &mut Desk<'_>, at: ReviewAt, item: PrincipalId, decision: Decision) -> bool {
+    let (PrincipalId::User(user), Decision::Change { role }) = (item, decision) else {
+        return false;
+    };
+    let now = desk.now();
+    let workspace = desk.read::<Workspace>(&at.place.stream());
+    let present = workspace.member_at(user, now);
+    present.is_some_and(|present| role > present.role)
 }
 
 fn apply_as(

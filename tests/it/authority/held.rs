@@ -14,8 +14,8 @@ use crewlog::journal::StoredEvent;
 use crewlog::journal::sealing::RootKey;
 use crewlog::journal::stores::Store;
 use crewlog::service::{
-    Caller, FirstWorkspace, KeyCaller, NewKey, Request, Service, ServiceError, ServiceSettings,
-    SignUp,
+    Caller, FirstWorkspace, KeyCaller, NewKey, OperatorCaller, Request, Service, ServiceError,
+    ServiceSettings, SignUp,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -65,16 +65,24 @@ enum Loss {
     KeyRevoked,
     /// Without grace.
     KeyRotated,
+    /// The organization of a person who writes.
+    Suspended,
+    /// That of a key.
+    KeySuspended,
+    OperatorKeyRevoked,
 }
 
 impl Loss {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Session,
         Self::Membership,
         Self::Role,
         Self::OrganizationRole,
         Self::KeyRevoked,
         Self::KeyRotated,
+        Self::Suspended,
+        Self::KeySuspended,
+        Self::OperatorKeyRevoked,
     ];
 
     /// How the command is refused, which the audit log keeps: who sent it is known.
@@ -83,7 +91,8 @@ impl Loss {
             Self::Session => "session_ended",
             Self::Membership | Self::OrganizationRole => "not_found",
             Self::Role => "not_permitted",
-            Self::KeyRevoked | Self::KeyRotated => "api_key_ended",
+            Self::KeyRevoked | Self::KeyRotated | Self::OperatorKeyRevoked => "api_key_ended",
+            Self::Suspended | Self::KeySuspended => "organization_suspended",
         }
     }
 }
@@ -95,6 +104,8 @@ struct Holder {
     /// Another session of theirs.
     elsewhere: SessionId,
     key: KeyCaller,
+    /// An operator of the installation, with a key of their own.
+    operator: OperatorCaller,
 }
 
 /// An organization with a workspace, and who owns both.
@@ -114,6 +125,10 @@ struct Two {
     team: Team,
     /// What somebody else writes to keep the writer busy.
     bystander: Team,
+    /// What an operator suspends, who is not to be one for long.
+    operated: Team,
+    /// An operator who stays.
+    operator: OperatorCaller,
 }
 
 type Answer = Result<u64, ServiceError>;
@@ -123,6 +138,29 @@ fn named(request_id: &str) -> Request {
         request_id: Some(request_id.to_owned()),
         ..Request::default()
     }
+}
+
+/// What is accepted, with the authority that will be lost.
+const ACCEPTED: &str = "accepted";
+
+/// A request of an operator.
+fn because(request: &Request) -> Request {
+    Request {
+        reason: Some("it is held".to_owned()),
+        ..request.clone()
+    }
+}
+
+/// An operator with a new key.
+async fn operator(service: &Service) -> OperatorCaller {
+    let made = service.create_operator_key(name("Held"), None).await;
+    let (_, token) = made.expect("a key");
+    let request = Request {
+        token: Some(SecretString::from(token.expose())),
+        ..Request::default()
+    };
+    let operator = service.operator(&request).await.expect("a key that counts");
+    operator.expect("an operator")
 }
 
 fn name(text: &str) -> Name {
@@ -185,12 +223,16 @@ impl Two {
         let (here, there) = (start(appends.clone()).await, start(others).await);
         let team = sign_up(&there, true).await.3.expect("a team");
         let bystander = sign_up(&there, true).await.3.expect("a team");
+        let operated = sign_up(&there, true).await.3.expect("a team");
+        let operator = operator(&there).await;
         Self {
             here,
             there,
             appends,
             team,
             bystander,
+            operated,
+            operator,
         }
     }
 
@@ -227,6 +269,7 @@ impl Two {
             caller,
             elsewhere,
             key: KeyCaller(Arc::new(made.value.key)),
+            operator: operator(there).await,
         }
     }
 
@@ -235,7 +278,7 @@ impl Two {
         let (request, team) = (named(id), &self.team);
         let (organization, plan) = (team.organization, "free".parse().expect("a plan"));
         match loss {
-            Loss::Session | Loss::Membership | Loss::Role => {
+            Loss::Session | Loss::Membership | Loss::Role | Loss::Suspended => {
                 let guest = EmailAddress::parse(&address("guest")).expect("an address");
                 let invited = service
                     .invite(
@@ -254,7 +297,25 @@ impl Two {
                     .await;
                 made.map(|written| written.position)
             }
-            Loss::KeyRevoked | Loss::KeyRotated => {
+            Loss::OperatorKeyRevoked => {
+                let (request, operated) = (because(&request), self.operated.organization);
+                let operator = &holder.operator;
+                // What is accepted first leaves something to be done.
+                let answer = match id == ACCEPTED {
+                    true => {
+                        service
+                            .suspend_organization(&request, operator, operated)
+                            .await
+                    }
+                    false => {
+                        service
+                            .resume_organization(&request, operator, operated)
+                            .await
+                    }
+                };
+                answer.map(|written| written.position)
+            }
+            Loss::KeyRevoked | Loss::KeyRotated | Loss::KeySuspended => {
                 let (what, owner) = ((name("New"), plan), Some(team.owner.user));
                 let made = service
                     .create_workspace_for(&request, &holder.key, organization, what, owner)
@@ -291,6 +352,16 @@ impl Two {
                     service.remove_organization_member(&request, owner, organization, user);
                 removed.await.map(|written| written.position)
             }
+            Loss::Suspended | Loss::KeySuspended => {
+                let request = because(&request);
+                let suspended =
+                    service.suspend_organization(&request, &self.operator, organization);
+                suspended.await.map(|written| written.position)
+            }
+            Loss::OperatorKeyRevoked => {
+                let revoked = service.revoke_operator_key(holder.operator.id()).await;
+                revoked.map(|_| 0)
+            }
             Loss::KeyRevoked => {
                 let revoked = service.revoke_organization_key(&request, owner, organization, key);
                 revoked.await.map(|written| written.position)
@@ -301,6 +372,19 @@ impl Two {
                 rotated.await.map(|written| written.position)
             }
         }
+    }
+
+    /// Gives back what was taken from everybody.
+    async fn give_back(&self, loss: Loss, holder: &Holder) {
+        if let Loss::Suspended | Loss::KeySuspended = loss {
+            let (request, organization) = (because(&Request::default()), self.team.organization);
+            let resumed = self
+                .there
+                .resume_organization(&request, &self.operator, organization);
+            resumed.await.expect("it to go on");
+        }
+        // There may be so many of them.
+        let _ = self.there.revoke_operator_key(holder.operator.id()).await;
     }
 
     fn asking(self: &Arc<Self>, loss: Loss, holder: &Holder, id: &str) -> JoinHandle<Answer> {
@@ -392,7 +476,7 @@ async fn held_at(store: StoreUnderTest, place: Place) {
         for loss in Loss::ALL {
             let holder = two.holder().await;
             // A moment before, the same is accepted.
-            let accepted = two.ask(&two.here, loss, &holder, "accepted").await;
+            let accepted = two.ask(&two.here, loss, &holder, ACCEPTED).await;
             accepted.unwrap_or_else(|error| panic!("{loss:?}: {error:?}"));
             let id = format!("held.{round}.{loss:?}");
             let answer = two.hold(place, loss, &holder, &id).await;
@@ -401,6 +485,7 @@ async fn held_at(store: StoreUnderTest, place: Place) {
                 _ => panic!("{loss:?} at {place:?}: {answer:?}"),
             };
             assert_eq!(code, loss.refusal(), "{loss:?} at {place:?}");
+            two.give_back(loss, &holder).await;
             held.push((loss, id));
         }
     }

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Case> {
 }
 
 async fn shapes(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let document = world.server.get("/openapi.json").await.expect(200).body;
     for route in ROUTES {
@@ -320,7 +320,7 @@ fn without_secrets(body: &Value) -> Value {
 }
 
 async fn replays(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     for route in ROUTES.iter().filter(|route| route.writes()) {
         let who = world.entitled(route);
@@ -533,7 +533,7 @@ async fn keys_are_checked(world: &World) {
 }
 
 async fn conditions(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     for route in ROUTES
         .iter()
@@ -605,6 +605,9 @@ async fn conditions(store: StoreUnderTest) {
 
 /// The `ETag` of what a request would change.
 async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) -> String {
+    if route.is_operators() {
+        return world.operators_version(ask).await;
+    }
     if let Some(session) = ask.path.strip_prefix("/v1/sessions/") {
         let list = world
             .server
@@ -641,7 +644,7 @@ async fn version_of(world: &World, route: &Route, ask: &Ask, caller: &Person) ->
 }
 
 async fn pages(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let (server, team) = (&world.server, &world.team);
     // Several of everything.

@@ -169,7 +169,7 @@ async fn is_not_there(world: &World, name: &str, token: &str, ask: &Ask, foreign
 }
 
 async fn walk(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let outsiders = Outsider::all(&world).await;
     let document = world.server.get("/openapi.json").await.expect(200).body;
@@ -319,7 +319,7 @@ async fn list_is_isolated(world: &World, route: &Route, document: &Value) {
 
 /// Where ids and names of crews, and of what is in them, stand in bodies and filters.
 async fn by_other_ways(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let (server, team) = (&world.server, &world.team);
     let (owner, neighbour) = (&team.owner, &team.neighbour);

@@ -11,7 +11,8 @@
 //! - a route below a crew is walked from everywhere else in [`isolation`], and what is claimed is
 //!   raced in [`claims`];
 //! - a `GET` that is no state has its reason in [`past`];
-//! - a way to attack it gets its trial in [`attacks`].
+//! - a way to attack it gets its trial in [`attacks`];
+//! - what an operator does to an organization or a workspace goes to [`operator`].
 //! - a rule of the state gets its story in [`flow`] or [`rules`], what the audit log says of it goes to
 //!   [`audit`], and what time alone does to [`time`].
 
@@ -33,6 +34,7 @@ mod knowledge;
 mod limits;
 mod meta;
 mod metering;
+pub mod operator;
 mod outages;
 mod past;
 mod permissions;
@@ -43,6 +45,7 @@ pub mod reviews;
 mod routes;
 mod rules;
 mod secrets;
+mod statements;
 mod tails;
 pub mod team;
 mod time;
@@ -73,6 +76,7 @@ pub fn trials() -> Vec<Case> {
         limits::trials(),
         meta::trials(),
         metering::trials(),
+        operator::trials(),
         outages::trials(),
         past::trials(),
         permissions::trials(),
@@ -82,6 +86,7 @@ pub fn trials() -> Vec<Case> {
         reviews::trials(),
         rules::trials(),
         secrets::trials(),
+        statements::trials(),
         tails::trials(),
         time::trials(),
         usage::trials(),
@@ -173,6 +178,14 @@ struct Running {
 impl Running {
     async fn on(store: StoreUnderTest) -> Self {
         let server = Server::start(&store).await;
+        Self { server, store }
+    }
+
+    /// The same on a store that was made ready for an operator.
+    async fn operated(store: StoreUnderTest) -> Self {
+        let operated = operator::prepare(&store).await;
+        let server = Server::start(&store).await;
+        let server = server.operated_by(std::sync::Arc::new(operated));
         Self { server, store }
     }
 }

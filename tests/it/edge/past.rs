@@ -167,7 +167,7 @@ struct Kept {
 }
 
 async fn walk(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let seed = SystemSource.now().0.unsigned_abs();
     eprintln!("the history is made from seed {seed}");
@@ -353,7 +353,7 @@ async fn before_and_between(world: &World, watched: &[Watched], head: u64, rando
 }
 
 async fn authority(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let team = &world.team;
     let guest = team.joined(&world.server, "member").await;
@@ -415,7 +415,7 @@ async fn authority(store: StoreUnderTest) {
 }
 
 async fn refused(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let path = world.team.path("/crews");
     let owner = &world.team.owner.token;

@@ -38,7 +38,7 @@ pub(super) fn versioned() -> impl Iterator<Item = &'static Route> {
 }
 
 async fn nobody(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let over = world.team.owner.sign_in(&world.server).await;
     let end = format!("/v1/sessions/{}", over.session);
@@ -112,7 +112,7 @@ pub(super) fn but_for_the_request(reply: &Reply) -> Value {
 }
 
 async fn hidden(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let team = &world.team;
     let unknown_workspace = format!("ws_{UNKNOWN}");
@@ -269,7 +269,7 @@ fn is_type(schema: &Value, name: &str) -> bool {
 }
 
 async fn bodies(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let document = world.server.get("/openapi.json").await.expect(200).body;
     let before = position(&world).await;
@@ -589,7 +589,7 @@ fn with_again(body: &Value, place: &[String], name: &str, value: &str) -> String
 }
 
 async fn addresses(store: StoreUnderTest) {
-    let Running { server, store } = Running::on(store).await;
+    let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let server = &world.server;
     let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

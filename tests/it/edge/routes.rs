@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::operator::Operated;
 use super::team::{
     Person, Team, Who, accept, address, grant, invite, invited, number, password, text,
 };
@@ -73,7 +74,24 @@ const ME: &[&str] = &[
     "memberships",
     "organizations",
 ];
-const ORGANIZATION: &[&str] = &["id", "version", "created_at", "updated_at", "name"];
+const ORGANIZATION: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "name",
+    "status",
+    "suspended_at",
+];
+const STANDING: &[&str] = &[
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "status",
+    "suspended_at",
+];
+const RECOVERED: &[&str] = &["id", "version", "created_at", "updated_at", "owner"];
 const WORKSPACE: &[&str] = &[
     "id",
     "version",
@@ -691,6 +709,9 @@ const VERIFY_KEY: &str = "/v1/api-keys/verify";
 /// again, cannot take it; those that are refused take [`all`]. What it answers is told of in
 /// [`super::erasure`].
 const ASKED_ONCE: &[Route] = &[route("POST", ERASE, Nothing)];
+const SUSPEND: &str = "/v1/operator/organizations/{org}/suspend";
+const RESUME: &str = "/v1/operator/organizations/{org}/resume";
+const RECOVER: &str = "/v1/operator/workspaces/{ws}/recover";
 
 /// Every route.
 pub fn all() -> impl Iterator<Item = &'static Route> {
@@ -881,6 +902,9 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/organizations/{org}/audit/export", Text),
     route("GET", TAIL, Text),
     route("GET", TAIL_OF_ORGANIZATION, Text),
+    route("POST", SUSPEND, Resource(STANDING)),
+    route("POST", RESUME, Resource(STANDING)),
+    route("POST", RECOVER, Resource(RECOVERED)),
     route("GET", "/v1/log/checkpoint", OfServer),
     route(
         "GET",
@@ -906,6 +930,11 @@ pub const ROUTES: &[Route] = &[
 impl Route {
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether it is for operators of the installation, who may what it does to anybody.
+    pub fn is_operators(&self) -> bool {
+        self.path.starts_with("/v1/operator/")
     }
 
     /// Whether it takes an `Idempotency-Key`; asking whether somebody may does not.
@@ -1039,7 +1068,9 @@ impl World {
 
     /// Who may use a route.
     pub fn entitled(&self, route: &Route) -> Who {
-        if route.path.starts_with(ORG) {
+        if route.is_operators() {
+            Who::Operator
+        } else if route.path.starts_with(ORG) {
             Who::OrganizationOwner
         } else {
             Who::Owner
@@ -1090,6 +1121,14 @@ impl World {
             | ("POST", "/v1/organizations" | "/v1/organizations/{org}/workspaces") => {
                 let name = format!("Named {}", number());
                 (path(&[]), Some(json!({"name": name})))
+            }
+            ("POST", SUSPEND) => (self.standing(route, false).await, Some(why())),
+            ("POST", RESUME) => (self.standing(route, true).await, Some(why())),
+            ("POST", RECOVER) => {
+                let workspace = self.operated().workspace();
+                let path = route.path.replace("{ws}", workspace);
+                let body = json!({"user": self.guest.user, "reason": "nobody is there"});
+                (path, Some(body))
             }
             ("PUT", "/v1/workspaces/{ws}/plan") => (path(&[]), Some(json!({"plan": "enterprise"}))),
             (_, ONE_ORGANIZATION_MEMBER) => {
@@ -1536,6 +1575,40 @@ impl World {
         }
     }
 
+    fn operated(&self) -> &Operated {
+        self.server.operated().expect("a store with an operator")
+    }
+
+    /// The path to suspend the operator's organization, or let it go on, when it is not, or is,
+    /// suspended.
+    async fn standing(&self, route: &Route, is_suspended: bool) -> String {
+        let operated = self.operated();
+        let before = match is_suspended {
+            true => SUSPEND,
+            false => RESUME,
+        };
+        let path = |of: &str| of.replace("{org}", &operated.organization);
+        let call = self.server.post(&path(before)).bearer(&operated.secret);
+        call.json(why()).await.expect(200);
+        path(route.path)
+    }
+
+    /// The `ETag` of what an operator's request would change.
+    pub async fn operators_version(&self, ask: &Ask) -> String {
+        let operated = self.operated();
+        if let Some(version) = operated.version_of(&ask.path) {
+            return format!("\"{version}\"");
+        }
+        // What changes nothing tells it as well.
+        let path = match ask.path.ends_with("/resume") {
+            true => ask.path.replace("/resume", "/suspend"),
+            false => ask.path.replace("/suspend", "/resume"),
+        };
+        let call = self.server.post(&path).bearer(&operated.secret);
+        let told = call.json(why()).await.expect(200);
+        told.header("etag").expect("a version").to_owned()
+    }
+
     /// A workspace that can be handed over or deleted: with its owner and the guest, and
     /// with the caller as what they are in the team's own; and its name.
     async fn elsewhere(&self, caller: &Person) -> (String, String) {
@@ -1634,6 +1707,11 @@ pub async fn usage_of_then(
         .chain([opened]);
     let all: Vec<_> = begun.chain(["COMMIT".to_owned()]).collect();
     server.behind_its_back(&all).await;
+}
+
+/// What an operator always says.
+fn why() -> Value {
+    json!({"reason": "a walk over all routes"})
 }
 
 fn new_key() -> Value {

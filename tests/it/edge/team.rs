@@ -44,6 +44,8 @@ pub struct Team {
     pub billing: Person,
     /// Has the role `auditor` in the organization, and is in no workspace.
     pub organization_auditor: Person,
+    /// Operates the installation, by a key, where the store was made ready for that.
+    pub operator: Person,
 }
 
 /// A kind of principal.
@@ -60,10 +62,11 @@ pub enum Who {
     Auditor,
     Billing,
     OrganizationAuditor,
+    Operator,
 }
 
 impl Who {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Owner,
         Self::Admin,
         Self::Member,
@@ -75,6 +78,7 @@ impl Who {
         Self::Auditor,
         Self::Billing,
         Self::OrganizationAuditor,
+        Self::Operator,
     ];
 }
 
@@ -127,6 +131,22 @@ impl Person {
             later: text(&reply.body, "/session/expires_at"),
         };
         (person, reply)
+    }
+
+    /// Who operates the installation: nobody with an account, so that nothing of them but the key
+    /// means anything.
+    fn operator(server: &Server) -> Self {
+        let operated = server.operated();
+        let nothing = || format!("nothing {}", number());
+        Self {
+            name: nothing(),
+            email: address("operator"),
+            password: password(),
+            user: operated.map_or_else(nothing, |operated| operated.key.clone()),
+            session: nothing(),
+            token: operated.map_or_else(nothing, |operated| operated.secret.clone()),
+            later: nothing(),
+        }
     }
 
     /// Another session of the same person.
@@ -211,6 +231,7 @@ impl Team {
             auditor,
             billing,
             organization_auditor,
+            operator: Person::operator(server),
         }
     }
 
@@ -228,6 +249,7 @@ impl Team {
             Who::Auditor => Some(&self.auditor),
             Who::Billing => Some(&self.billing),
             Who::OrganizationAuditor => Some(&self.organization_auditor),
+            Who::Operator => Some(&self.operator),
         }
     }
 

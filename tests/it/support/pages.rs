@@ -63,17 +63,20 @@ impl Page {
         script
     }
 
-    /// Runs all blocks in one shell, and compares what they print with what the page shows.
+    /// Runs all blocks in one shell, with variables of it that its reader has set before, and
+    /// compares what they print with what the page shows.
     ///
     /// # Panics
     /// With both, where they differ.
-    pub fn follow(&self, store: &StoreUnderTest, base_url: &str) {
+    pub fn follow(&self, store: &StoreUnderTest, base_url: &str, known: &[(&str, String)]) {
         let steps = self.steps();
         let scripts = steps.iter().map(|step| step.script.as_str());
         let script = scripts
             .collect::<Vec<_>>()
             .join(&format!("echo; echo '{CUT}'\n"));
-        let printed = shell(store, &script, &[("BASE", base_url)]).stdout;
+        let mut settings = vec![("BASE", base_url)];
+        settings.extend(known.iter().map(|(name, value)| (*name, value.as_str())));
+        let printed = shell(store, &script, &settings).stdout;
         let printed: Vec<_> = printed.split(CUT).map(str::trim).collect();
         assert_eq!(printed.len(), steps.len(), "{}: {printed:#?}", self.name);
         assert!(

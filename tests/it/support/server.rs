@@ -29,6 +29,7 @@ use sqlx::{Connection, PgConnection};
 use super::process;
 use super::trials::StoreUnderTest;
 use super::witness;
+use crate::edge::operator::Operated;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ pub struct Server {
     /// What reads its outputs to their ends.
     readers: Vec<JoinHandle<()>>,
     client: Client,
+    /// Of a store that was made ready for an operator.
+    operated: Option<Arc<Operated>>,
 }
 
 impl Server {
@@ -116,6 +119,7 @@ impl Server {
             logs,
             readers,
             client,
+            operated: None,
         };
         server.base_url = server.listening_url().await;
         server
@@ -159,6 +163,17 @@ impl Server {
                 file.execute_batch(&sql).expect("the statements to run");
             }
         }
+    }
+
+    /// With what an operator was given in its store.
+    pub fn operated_by(mut self, operated: Arc<Operated>) -> Self {
+        self.operated = Some(operated);
+        self
+    }
+
+    /// What an operator was given in its store, where one was.
+    pub fn operated(&self) -> Option<&Arc<Operated>> {
+        self.operated.as_ref()
     }
 
     /// Its process id.
