@@ -73,7 +73,7 @@ pub use promotions::{
     AppliedPromotion, CheckDocument, EndedPromotion, EndedSchedule, PromotionApproval,
     PromotionDocument, Promotions,
 };
-pub use query::{Documents, Found, Page};
+pub use query::{By, Documents, Found, Page};
 pub use rebuild::{Progress, fold_all, rebuild};
 pub use reviews::{ReviewClosing, ReviewDocument, ReviewEnd, Reviews};
 pub use statements::{StatementDocument, Statements};

@@ -6,7 +6,8 @@ use futures::{
 };
 
 use super::{
-    ColumnKind, FORMAT, Head, Row, Scan, ScanError, Sheet, SheetRow, Span, Store, StoreError, Value,
+    ColumnKind, FORMAT, Head, Row, Scan, ScanError, Sheet, SheetRow, Span, Store, StoreError,
+    StoreKind, Value,
 };
 use crate::{
     domain::Timestamp,
@@ -205,6 +206,25 @@ pub async fn head(store: &dyn Store) -> Result<Head, StoreError> {
         recorded_at: Timestamp(row.integer(2)?),
         frontier,
     })
+}
+
+/// How the store goes about a statement: the lines of its plan.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn plan(
+    store: &dyn Store,
+    sql: &str,
+    parameters: Vec<Value>,
+) -> Result<Vec<String>, StoreError> {
+    let (explain, column) = match store.kind() {
+        StoreKind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+        StoreKind::Postgres => ("EXPLAIN", 0),
+    };
+    let rows = store.query(&format!("{explain} {sql}"), parameters).await?;
+    rows.iter()
+        .map(|row| row.text(column).map(str::to_owned))
+        .collect()
 }
 
 /// At most `limit` events after `position` (exclusive), in order.

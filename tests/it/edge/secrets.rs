@@ -16,10 +16,10 @@ pub fn trials() -> Vec<Case> {
 
 /// What must not be found, and what it is.
 #[derive(Default)]
-struct Secrets(Vec<(&'static str, String)>);
+pub(super) struct Secrets(Vec<(&'static str, String)>);
 
 impl Secrets {
-    fn keep(&mut self, what: &'static str, secret: &str) {
+    pub(super) fn keep(&mut self, what: &'static str, secret: &str) {
         assert!(secret.len() >= 8, "{what} is long enough to be looked for");
         if !self.0.iter().any(|(_, known)| known == secret) {
             self.0.push((what, secret.to_owned()));
@@ -87,6 +87,15 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     false
 }
 
+/// That none of it is in what a store keeps.
+pub(super) async fn absent_in_store(store: &StoreUnderTest, secrets: &Secrets) {
+    let key_file = store.data_dir().join("root.key");
+    match store.database_url() {
+        Some(url) => tables(url, secrets).await,
+        None => files(store.data_dir(), &key_file, secrets),
+    }
+}
+
 async fn secrets(store: StoreUnderTest) {
     let mut command = Server::command(&store);
     command.args(["--log", "trace"]);
@@ -115,17 +124,14 @@ async fn secrets(store: StoreUnderTest) {
         "the log tells everything"
     );
     secrets.absent_in("the log", logs.as_bytes());
-    match store.database_url() {
-        Some(url) => tables(url, &secrets).await,
-        None => files(store.data_dir(), &key_file, &secrets),
-    }
+    absent_in_store(&store, &secrets).await;
     super::held(&store);
     // What is written at the end, too.
     let World { mut server, .. } = world;
     assert!(server.terminate().await.success());
     secrets.absent_in("the log", server.logs().as_bytes());
     if store.database_url().is_none() {
-        files(store.data_dir(), &key_file, &secrets);
+        absent_in_store(&store, &secrets).await;
     }
 }
 
