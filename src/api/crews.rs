@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -227,6 +227,17 @@ impl UpdateCrewBody {
 
 type EndOfPage = Cursor<CrewCursor>;
 
+/// The name of a client, as crews have it.
+#[derive(Debug)]
+struct ClientName(Name);
+
+impl<'de> Deserialize<'de> for ClientName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Name::parse(&String::deserialize(deserializer)?);
+        name.map(Self).map_err(D::Error::custom)
+    }
+}
+
 /// What a crew must be to be listed; each condition that is given must hold.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -237,8 +248,8 @@ pub struct CrewQuery {
     #[param(inline)]
     status: Option<CrewStatus>,
     /// Whom they are run for.
-    #[param(max_length = 120)]
-    client: Option<String>,
+    #[param(value_type = Option<String>, min_length = 1, max_length = 120)]
+    client: Option<ClientName>,
     /// How many items at most.
     #[serde(default)]
     #[param(inline, required = false)]
@@ -296,7 +307,7 @@ pub async fn list_crews(
     let filter = CrewFilter {
         environment: query.environment,
         status: query.status,
-        client: query.client,
+        client: query.client.map(|ClientName(name)| name.into()),
     };
     let after = query.cursor.as_ref().map(|cursor| cursor.key.as_ref());
     let page = service

@@ -281,9 +281,9 @@ impl Refusal {
             Self::SessionEnded => "session_ended",
             Self::NotPermitted { .. }
             | Self::NotPermittedInOrganization { .. }
-            | Self::NotForApiKeys
             | Self::NotPermittedToAuditor { .. }
             | Self::OutOfReach => "not_permitted",
+            Self::NotForApiKeys => "not_for_api_keys",
             Self::RoleAboveOwn { .. } => "role_above_own",
             Self::LastOwner | Self::LastOrganizationOwner => "last_owner",
             Self::AlreadyMember => "already_member",
