@@ -1,6 +1,6 @@
 //! A workspace full of crews with agents, made by the service itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crewlog::{
     domain::{
@@ -53,6 +53,21 @@ impl Reopened {
             Some(url) => Arc::new(PostgresStore::open(url).await.expect("it opens")),
         }
     }
+
+    /// Waits until nobody writes to it any more: what was begun behind a service may end after it.
+    async fn released(&self) {
+        use crewlog::journal::stores::sqlite::SqliteStore;
+        if self.database_url.is_some() {
+            return;
+        }
+        for _ in 0..1_000 {
+            if SqliteStore::open(&self.folder).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("somebody still writes to it");
+    }
 }
 
 impl Site {
@@ -98,6 +113,8 @@ impl Site {
     pub async fn stop(&mut self) {
         if let Some(service) = self.owner.service.take() {
             assert!(service.stop(STOP).await, "it stops");
+            drop(service);
+            self.place.released().await;
         }
     }
 
