@@ -145,9 +145,15 @@ impl Bench {
                 ..CrewProfile::default()
             };
             let made = service
-                .create_crew(&request(), &principal, workspace, environment, profile)
+                .create_crew(
+                    &request(),
+                    &principal,
+                    workspace,
+                    environment,
+                    (profile, None),
+                )
                 .await;
-            crews.push(made.expect("a crew is made").value.place.id);
+            crews.push(made.expect("a crew is made").value.id());
         }
         Self {
             principal,

@@ -126,10 +126,10 @@ impl Bench {
                 &principal,
                 owner.workspaces[0],
                 environment,
-                profile,
+                (profile, None),
             )
             .await;
-        let crew = made.expect("a crew").value.place.id;
+        let crew = made.expect("a crew").value.id();
         Self { store, owner, crew }
     }
 

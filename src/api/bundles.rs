@@ -643,7 +643,7 @@ pub struct RollOutBody {
     #[schema(min_items = 1, max_items = 100)]
     targets: Vec<CrewId>,
     /// The agents and pathways alone that are meant, with what they need: `agent/Greeter`.
-    #[schema(max_items = 500)]
+    #[schema(value_type = Option<Vec<ItemKey>>, max_items = 500)]
     include: Option<Vec<String>>,
     /// Why; kept in the audit log.
     #[schema(min_length = 1, max_length = 500)]

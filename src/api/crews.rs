@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -23,13 +23,11 @@ use super::{
 use crate::{
     domain::{
         Name,
-        crew::{
-            CrewProfile, CrewStatus, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning,
-        },
+        crew::{CrewProfile, CrewStatus, DESCRIPTION_CHARACTERS_MAX, naming_warning},
         environment::Environment,
         ids::{CrewId, OrganizationId, WorkspaceId},
     },
-    service::{CrewFilter, CrewView, Service, Written},
+    service::{CrewChange, CrewFilter, CrewView, Service, Written},
 };
 
 /// The routes of this file.
@@ -80,7 +78,7 @@ pub struct WarningBody {
 }
 
 impl From<CrewView> for CrewBody {
-    fn from(crew: CrewView) -> Self {
+    fn from(CrewView { crew, description }: CrewView) -> Self {
         let warning = naming_warning(&crew.profile, crew.place.environment);
         let warnings = warning.map(|detail| WarningBody {
             code: "undescriptive_name",
@@ -97,7 +95,7 @@ impl From<CrewView> for CrewBody {
             name: crew.profile.name,
             environment: crew.place.environment,
             client: crew.profile.client,
-            description: crew.profile.description,
+            description,
             status: crew.status,
             warnings: warnings.into_iter().collect(),
         }
@@ -158,13 +156,14 @@ impl Command for NewCrewBody {
 }
 
 impl NewCrewBody {
-    fn into_profile(self) -> Result<CrewProfile, FieldError> {
+    /// What it is called and for whom, and what it is for.
+    fn into_profile(self) -> Result<(CrewProfile, Option<String>), FieldError> {
         let client = self.client.map(|client| values::name("/client", &client));
-        Ok(CrewProfile {
+        let profile = CrewProfile {
             name: values::name("/name", &self.name)?.into(),
             client: client.transpose()?.map(Into::into),
-            description: self.description,
-        })
+        };
+        Ok((profile, self.description))
     }
 }
 
@@ -213,12 +212,12 @@ impl Command for UpdateCrewBody {
 }
 
 impl UpdateCrewBody {
-    fn into_change(self) -> Result<ProfileChange, FieldError> {
+    fn into_change(self) -> Result<CrewChange, FieldError> {
         let name = self.name.map(|name| values::name("/name", &name));
         let client: Option<Option<Result<Name, _>>> = self
             .client
             .map(|client| client.map(|client| values::name("/client", &client)));
-        Ok(ProfileChange {
+        Ok(CrewChange {
             name: name.transpose()?,
             client: client.map(Option::transpose).transpose()?,
             description: self.description,
@@ -227,6 +226,17 @@ impl UpdateCrewBody {
 }
 
 type EndOfPage = Cursor<CrewCursor>;
+
+/// The name of a client, as crews have it.
+#[derive(Debug)]
+struct ClientName(Name);
+
+impl<'de> Deserialize<'de> for ClientName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Name::parse(&String::deserialize(deserializer)?);
+        name.map(Self).map_err(D::Error::custom)
+    }
+}
 
 /// What a crew must be to be listed; each condition that is given must hold.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -238,8 +248,8 @@ pub struct CrewQuery {
     #[param(inline)]
     status: Option<CrewStatus>,
     /// Whom they are run for.
-    #[param(max_length = 120)]
-    client: Option<String>,
+    #[param(value_type = Option<String>, min_length = 1, max_length = 120)]
+    client: Option<ClientName>,
     /// How many items at most.
     #[serde(default)]
     #[param(inline, required = false)]
@@ -297,7 +307,7 @@ pub async fn list_crews(
     let filter = CrewFilter {
         environment: query.environment,
         status: query.status,
-        client: query.client,
+        client: query.client.map(|ClientName(name)| name.into()),
     };
     let after = query.cursor.as_ref().map(|cursor| cursor.key.as_ref());
     let page = service

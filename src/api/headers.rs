@@ -203,7 +203,7 @@ impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         parameter(
             "If-Match",
-            "Makes the write conditional: the `ETag` that was read. `412` when it has moved.",
+            "Makes the write conditional: the `ETag` that was read, one of at most 16, or `*`. `412` when it has moved.",
             ObjectBuilder::new().schema_type(Type::String),
         )
     }

@@ -85,6 +85,8 @@ problems! {
         "Ask somebody with the role that the detail names. The attempt is in the audit log.";
     ApiKeyEnded = "api_key_ended" UNAUTHORIZED "The API key counts no more"
         "It was revoked, rotated or has expired while the request was on its way. Use its successor.";
+    NotForApiKeys = "not_for_api_keys" FORBIDDEN "Only people may do this"
+        "No scope allows it: keys manage neither people nor keys nor money, and approve nothing. Sign in as somebody whose role allows it. The attempt is in the audit log.";
     ScopeMissing = "scope_missing" FORBIDDEN "The API key lacks a scope"
         "Use a key with the scope that the detail names. The attempt is in the audit log.";
     IpNotAllowed = "ip_not_allowed" FORBIDDEN "The API key may not be used from here"
@@ -269,9 +271,9 @@ impl From<&Refusal> for ProblemCode {
             Refusal::SessionEnded => Self::SessionEnded,
             Refusal::NotPermitted { .. }
             | Refusal::NotPermittedInOrganization { .. }
-            | Refusal::NotForApiKeys
             | Refusal::NotPermittedToAuditor { .. }
             | Refusal::OutOfReach => Self::NotPermitted,
+            Refusal::NotForApiKeys => Self::NotForApiKeys,
             Refusal::RoleAboveOwn { .. } => Self::RoleAboveOwn,
             Refusal::LastOwner | Refusal::LastOrganizationOwner | Refusal::LastOwnerOf { .. } => {
                 Self::LastOwner

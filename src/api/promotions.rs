@@ -24,6 +24,7 @@ use super::{
 use crate::{
     domain::{
         authority::Actor,
+        bundle::ItemKey,
         environment::Environment,
         ids::{CrewId, PromotionId, UserId, WorkspaceId},
         promotion::{CHECKS_MAX, CheckOutcome, PromotionSource, PromotionStatus},
@@ -327,7 +328,7 @@ pub struct NewPromotionBody {
     target: CrewId,
     /// The agents and pathways alone that are meant, with what they need: `agent/Greeter`. One
     /// that the target alone has is removed there.
-    #[schema(max_items = 500)]
+    #[schema(value_type = Option<Vec<ItemKey>>, max_items = 500)]
     include: Option<Vec<String>>,
     /// Why; shown to those who approve it, and in the change log.
     #[schema(min_length = 1, max_length = 500)]

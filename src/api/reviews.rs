@@ -523,7 +523,7 @@ impl NewReviewBody {
 #[schema(as = NewAccessDecision)]
 pub struct DecisionBody {
     /// The `id` of an item of the campaign.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 100)]
     item: PrincipalId,
     decision: DecisionName,
     /// The new role of a member; with `change` alone.

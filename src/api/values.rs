@@ -27,8 +27,9 @@ use crate::{
         EmailAddress, Name, Timestamp,
         api_keys::{AddressRange, GRACE_SECONDS_MAX, KeyScope},
         authority::{OrganizationRole, Role},
+        bundle::ItemKey,
         contents::secrets,
-        crew::CrewStatus,
+        crew::{CrewStatus, EVENT_NAME_CHARACTERS_MAX},
         environment::Environment,
         ids::{
             AgentId, ChannelId, CrewId, DocumentId, EventId, IntegrationId, InvitationId, KeyId,
@@ -43,6 +44,12 @@ use crate::{
     projections::{InvitationStatus, KeyStatus},
     service::{ActivityLevel, PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN, Token},
 };
+
+/// The longest range of addresses as text: of IPv6, with its last part in decimals.
+const ADDRESS_RANGE_CHARACTERS_MAX: usize = 49;
+
+/// The longest key of an agent or a pathway: `pathway/`, and a name.
+const ITEM_KEY_CHARACTERS_MAX: usize = 128;
 
 macro_rules! id_schemas {
     ($($id:ident)+) => {$(
@@ -137,12 +144,45 @@ impl PartialSchema for AddressRange {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some("Addresses in CIDR notation, or a single one."))
+            .max_length(Some(ADDRESS_RANGE_CHARACTERS_MAX))
             .examples(["203.0.113.0/24"])
             .into()
     }
 }
 
 impl ToSchema for AddressRange {}
+
+impl PartialSchema for ItemKey {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("An agent or a pathway by its kind and its name."))
+            .max_length(Some(ITEM_KEY_CHARACTERS_MAX))
+            .examples(["agent/Greeter"])
+            .into()
+    }
+}
+
+impl ToSchema for ItemKey {}
+
+/// The name of an event that a webhook endpoint is told of, as the document describes it.
+pub struct EventName;
+
+impl PartialSchema for EventName {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(
+                "Words of small letters, digits and `_`, joined by dots.",
+            ))
+            .min_length(Some(1))
+            .max_length(Some(EVENT_NAME_CHARACTERS_MAX))
+            .examples(["call.ended"])
+            .into()
+    }
+}
+
+impl ToSchema for EventName {}
 
 impl Serialize for KeyStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,7 +18,7 @@ use super::{
     problem::Problem,
     query::Path,
     respond::Resource,
-    values::{RotateBody, Shown, Time, without_secrets, wrong},
+    values::{EventName, RotateBody, Shown, Time, without_secrets, wrong},
 };
 use crate::{
     domain::{
@@ -67,7 +67,7 @@ pub struct NewWebhookEndpointBody {
     url: String,
     /// What it is told of, by words of small letters joined by dots; everything where this is not
     /// there.
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(value_type = Option<Vec<EventName>>, min_items = 1, max_items = 100)]
     events: Option<BTreeSet<String>>,
     /// Why; kept in the audit log.
     #[schema(max_length = 500)]

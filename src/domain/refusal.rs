@@ -334,11 +334,11 @@ impl Refusal {
             Self::SessionEnded => "session_ended",
             Self::NotPermitted { .. }
             | Self::NotPermittedInOrganization { .. }
-            | Self::NotForApiKeys
             | Self::NotPermittedToAuditor { .. }
             | Self::NotOperator
             | Self::NotForOperators
             | Self::OutOfReach => "not_permitted",
+            Self::NotForApiKeys => "not_for_api_keys",
             Self::RoleAboveOwn { .. } => "role_above_own",
             Self::LastOwner | Self::LastOrganizationOwner | Self::LastOwnerOf { .. } => {
                 "last_owner"

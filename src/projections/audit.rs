@@ -124,15 +124,25 @@ impl Description {
     }
 
     fn resealed(self, path: &'static str, previous: &Sealed, sealed: &Sealed) -> Self {
-        let from = Shown::Sealed {
-            field: "previous",
-            sealed: previous.clone(),
+        self.text_changed(path, Some(previous), Some(sealed))
+    }
+
+    /// The same of what there may be none of, before or after; nothing where neither is said.
+    fn text_changed(
+        self,
+        path: &'static str,
+        previous: Option<&Sealed>,
+        sealed: Option<&Sealed>,
+    ) -> Self {
+        if previous.is_none() && sealed.is_none() {
+            return self;
+        }
+        let shown = |field, sealed: Option<&Sealed>| {
+            sealed
+                .cloned()
+                .map_or_else(Shown::nothing, |sealed| Shown::Sealed { field, sealed })
         };
-        let to = Shown::Sealed {
-            field: path,
-            sealed: sealed.clone(),
-        };
-        self.change(path, from, to)
+        self.change(path, shown("previous", previous), shown(path, sealed))
     }
 
     /// What its target is called from then on.
@@ -702,17 +712,33 @@ fn describe_invitation(event: &Recorded, happened: &WorkspaceEvent) -> Descripti
 /// those who may not look inside.
 fn describe_crew(event: &Recorded, happened: &CrewEvent) -> Description {
     let mut description = match happened {
-        CrewEvent::CrewCreated { crew, profile, .. } => {
+        CrewEvent::CrewCreated {
+            crew,
+            profile,
+            description: text,
+            ..
+        } => {
             let description = of_crew(event, "crew.created").changed(
                 "environment",
                 Json::Null,
                 crew.environment.name(),
             );
-            profile_changed(description, &CrewProfile::default(), profile)
+            profile_changed(description, &CrewProfile::default(), profile).text_changed(
+                "description",
+                None,
+                text.as_ref(),
+            )
         }
-        CrewEvent::CrewUpdated { from, to } => {
-            profile_changed(of_crew(event, "crew.updated"), from, to)
-        }
+        CrewEvent::CrewUpdated {
+            from,
+            to,
+            previous,
+            description: text,
+        } => profile_changed(of_crew(event, "crew.updated"), from, to).text_changed(
+            "description",
+            previous.as_ref(),
+            text.as_ref(),
+        ),
         CrewEvent::CrewArchived {} => {
             of_crew(event, "crew.archived").changed("status", "active", "archived")
         }
@@ -1022,14 +1048,8 @@ fn profile_changed(
         let before = Some(&from.name).filter(|name| !name.is_empty());
         description = description.changed("name", json!(before), to.name.as_str());
     }
-    let optional = [
-        ("client", &from.client, &to.client),
-        ("description", &from.description, &to.description),
-    ];
-    for (path, from, to) in optional {
-        if from != to {
-            description = description.changed(path, json!(from), json!(to));
-        }
+    if from.client != to.client {
+        description = description.changed("client", json!(from.client), json!(to.client));
     }
     let words = [Some(&from.name), from.client.as_ref(), to.client.as_ref()];
     let words: Vec<_> = words.into_iter().flatten().map(String::as_str).collect();

@@ -18,8 +18,9 @@ use crate::{
     journal::{
         Recorded, beside,
         stores::{
-            AUDIT_COLUMNS, AuditRow, AuditRows, Scan, ScanError, Sheet, SheetRow, Span, Statement,
-            Store, StoreError, StoreKind, Value, decoded, events_span, hash_of, padded, page_rows,
+            self, AUDIT_COLUMNS, AuditRow, AuditRows, Scan, ScanError, Sheet, SheetRow, Span,
+            Statement, Store, StoreError, StoreKind, Value, decoded, events_span, hash_of, padded,
+            page_rows,
         },
     },
 };
@@ -449,13 +450,7 @@ pub async fn plan(
         last: Some(last).filter(|last| *last < state.position),
     };
     let (sql, parameters) = search.sql(&read_name(NAME, VERSION), bounds, limit);
-    let (explain, column) = match store.kind() {
-        StoreKind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
-        StoreKind::Postgres => ("EXPLAIN", 0),
-    };
-    let rows = store.query(&format!("{explain} {sql}"), parameters).await?;
-    let line = |row: &crate::journal::stores::Row| row.text(column).map(str::to_owned);
-    rows.iter().map(line).collect()
+    stores::plan(store, &sql, parameters).await
 }
 
 async fn search_at(

@@ -3,13 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CannotFold, Columns, Projection, present};
+use super::{CannotFold, Columns, Projection, SealedAt, present};
 use crate::{
     domain::{
         Timestamp,
         crew::{CrewEvent, CrewPlace, CrewProfile, CrewStatus},
         event::Event,
         ids::{CrewId, OrganizationId, WorkspaceId},
+        sealed::Sealed,
         workspace::WorkspaceEvent,
     },
     journal::Recorded,
@@ -26,6 +27,7 @@ pub struct CrewDocument {
     pub organization: OrganizationId,
     pub workspace: WorkspaceId,
     pub profile: CrewProfile,
+    pub description: Option<SealedAt>,
     pub status: CrewStatus,
 }
 
@@ -49,7 +51,7 @@ impl Crews {
 impl Projection for Crews {
     type Document = CrewDocument;
     const NAME: &'static str = "crews";
-    const VERSION: i64 = 2;
+    const VERSION: i64 = 3;
 
     fn keys(event: &Recorded) -> Vec<String> {
         match &event.event {
@@ -103,12 +105,16 @@ impl Projection for Crews {
             // Every other event with this key ends the workspace.
             return present(document, key).map(|_| None);
         };
+        let described = |sealed: Option<&Sealed>| {
+            sealed.map(|sealed| SealedAt::of(event, "description", sealed))
+        };
         let mut document = match happened {
             CrewEvent::CrewCreated {
                 crew,
                 workspace,
                 organization,
                 profile,
+                description,
             } => CrewDocument {
                 place: *crew,
                 version: event.sequence,
@@ -117,12 +123,26 @@ impl Projection for Crews {
                 organization: *organization,
                 workspace: *workspace,
                 profile: profile.clone(),
+                description: described(description.as_ref()),
                 status: CrewStatus::Active,
             },
-            CrewEvent::CrewUpdated { from: _, to } => CrewDocument {
-                profile: to.clone(),
-                ..present(document, key)?
-            },
+            CrewEvent::CrewUpdated {
+                from: _,
+                to,
+                previous,
+                description,
+            } => {
+                let document = present(document, key)?;
+                let stays = previous.is_none() && description.is_none();
+                CrewDocument {
+                    profile: to.clone(),
+                    description: match stays {
+                        true => document.description.clone(),
+                        false => described(description.as_ref()),
+                    },
+                    ..document
+                }
+            }
             CrewEvent::CrewArchived {} => CrewDocument {
                 status: CrewStatus::Archived,
                 ..present(document, key)?

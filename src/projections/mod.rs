@@ -79,7 +79,7 @@ pub use promotions::{
     AppliedPromotion, CheckDocument, EndedPromotion, EndedSchedule, PromotionApproval,
     PromotionDocument, Promotions,
 };
-pub use query::{Documents, Found, Page};
+pub use query::{By, Documents, Found, Page};
 pub use rebuild::{
     Pace, Progress, Rebuild, RebuildState, RebuildStatus, Rebuilt, ask, cancel, fold_all, rebuild,
     status, withdraw,

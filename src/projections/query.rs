@@ -60,9 +60,12 @@ enum Of {
 
 /// What documents are found by.
 #[derive(Debug, Clone, Copy)]
-enum By<'a> {
+pub enum By<'a> {
+    /// What they belong to.
     Parent(&'a str),
+    /// The other value that they are found by.
     Lookup(&'a str),
+    /// All there are.
     Nothing,
 }
 
@@ -75,6 +78,9 @@ impl By<'_> {
         }
     }
 }
+
+/// Documents that are looked at at once where those that are asked for are rare.
+const LOOKED_AT_ONCE: u64 = 1_000;
 
 const HEAD_POSITION: &str = "(SELECT position FROM log_head WHERE singleton = 1)";
 
@@ -266,22 +272,26 @@ impl<P: Projection> Documents<P> {
         limit: u64,
         keep: impl Fn(P::Document) -> Option<P::Document>,
     ) -> Result<Page<P::Document>, StoreError> {
-        let mut after = after.map(str::to_owned);
+        let (mut after, mut looked_at) = (after.map(str::to_owned), limit);
         loop {
-            let page = self.page(by, after.as_deref(), limit).await?;
+            let page = self.page(by, after.as_deref(), looked_at).await?;
             after = page.items.last().map(|(key, _)| key.clone());
             let kept = page
                 .items
                 .into_iter()
                 .filter_map(|(key, document)| Some((key, keep(document)?)));
-            let items: Vec<_> = kept.collect();
+            let mut items: Vec<_> = kept.collect();
             if !items.is_empty() || !page.more {
+                let too_many = items.len() as u64 > limit;
+                items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
                 return Ok(Page {
                     items,
-                    more: page.more,
+                    more: page.more || too_many,
                     position: page.position,
                 });
             }
+            // What is looked for is rare here.
+            looked_at = limit.max(LOOKED_AT_ONCE);
         }
     }
 
@@ -328,27 +338,25 @@ impl<P: Projection> Documents<P> {
                 return Ok(past.page::<P>(|columns| by.finds(columns), after, limit));
             }
         };
-        let mut parameters: Vec<Value> = vec![after.unwrap_or("").into()];
-        let condition = match by {
-            By::Parent(parent) => {
-                parameters.push(parent.into());
-                "parent = $2 AND "
-            }
-            By::Lookup(lookup) => {
-                parameters.push(lookup.into());
-                "lookup = $2 AND "
-            }
-            By::Nothing => "",
-        };
-        let sql = format!(
-            "SELECT {HEAD_POSITION}, key, CAST(document AS TEXT)
-               FROM {table}
-              WHERE {condition}key > $1
-              ORDER BY key
-              LIMIT {}",
-            page_rows(limit + 1)
-        );
+        let (sql, parameters) = page_query(table, by, after, limit);
         read_page::<P>(&**store, &sql, parameters, limit).await
+    }
+
+    /// How the store goes about a page: the lines of its plan; none of what is no more.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn plan(
+        &self,
+        by: By<'_>,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        let Of::Now { store, table } = &self.of else {
+            return Ok(vec![]);
+        };
+        let (sql, parameters) = page_query(table, by, after, limit);
+        stores::plan(&**store, &sql, parameters).await
     }
 
     /// At most `limit` documents whose deadline is `time` or earlier, the longest due first.
@@ -402,6 +410,31 @@ impl<P: Projection> Documents<P> {
         }
         Ok(document)
     }
+}
+
+/// What a page is read by: one row more than it has, so that it is known whether more follow.
+fn page_query(table: &str, by: By<'_>, after: Option<&str>, limit: u64) -> (String, Vec<Value>) {
+    let mut parameters: Vec<Value> = vec![after.unwrap_or("").into()];
+    let condition = match by {
+        By::Parent(parent) => {
+            parameters.push(parent.into());
+            "parent = $2 AND "
+        }
+        By::Lookup(lookup) => {
+            parameters.push(lookup.into());
+            "lookup = $2 AND "
+        }
+        By::Nothing => "",
+    };
+    let sql = format!(
+        "SELECT {HEAD_POSITION}, key, CAST(document AS TEXT)
+           FROM {table}
+          WHERE {condition}key > $1
+          ORDER BY key
+          LIMIT {}",
+        page_rows(limit + 1)
+    );
+    (sql, parameters)
 }
 
 /// Reads the rows of a page, of which one more was asked for than it has.

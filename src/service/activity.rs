@@ -294,8 +294,7 @@ impl Service {
         if records.is_empty() {
             return Ok(0);
         }
-        let key = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
-        let key = key.ok_or_else(|| ServiceError::Internal(format!("{workspace} has no key")))?;
+        let key = self.workspace_key(workspace).await?;
         let row = |record: ActivityRecord| -> Result<[Value; INSERT_COLUMNS], ServiceError> {
             let said = Said {
                 message: record.message,

@@ -172,8 +172,7 @@ impl Service {
         if store.execute(vec![again]).await?.first() == Some(&1) {
             return Ok(staged);
         }
-        let key = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
-        let key = key.ok_or_else(|| ServiceError::Internal(format!("{workspace} has no key")))?;
+        let key = self.workspace_key(workspace).await?;
         let bound = bound_to(&workspace.to_string(), content.digest);
         let sealed = key.seal_bytes(self.source(), &bound, text.as_bytes());
         let parameters: [Value; 6] = [
@@ -197,8 +196,7 @@ impl Service {
         texts: &[&str],
     ) -> Result<Vec<Staged>, ServiceError> {
         let staged_at = self.source().now();
-        let key = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
-        let key = key.ok_or_else(|| ServiceError::Internal(format!("{workspace} has no key")))?;
+        let key = self.workspace_key(workspace).await?;
         let (store, place) = (self.journal.store(), workspace.to_string());
         let mut all = Vec::with_capacity(texts.len());
         for texts in texts.chunks(CONTENTS_AT_ONCE) {

@@ -1,7 +1,8 @@
 //! Crews: made, read, listed, renamed and described, archived; and who may do something in one.
 //!
 //! Everything that is asked of a crew or of what is in it goes through [`Service::may_in_crew`]
-//! (reads) and [`Service::submit_in_crew`] (writes), for people and keys alike.
+//! (reads) and [`Service::submit_in_crew`] (writes), for people and keys alike. What a crew is for
+//! is free text: it is sealed under the workspace's key, and opened here alone.
 
 use futures::FutureExt;
 
@@ -12,22 +13,45 @@ use super::{
 };
 use crate::{
     domain::{
-        Refusal, Timestamp,
+        Name, Refusal, Timestamp,
         authority::{Actor, AuthorityLink, Permission},
         crew::{
-            ConnectionId, Crew, CrewCommand, CrewPlace, CrewProfile, CrewStatus, ItemId,
-            ProfileChange,
+            ConnectionId, Crew, CrewCommand, CrewPlace, CrewProfile, CrewStatus, DescriptionChange,
+            ItemId, ProfileChange,
         },
         environment::Environment,
-        ids::{CrewId, DocumentId, KnowledgeBaseId, WorkspaceId},
+        ids::{CrewId, DocumentId, EventId, KnowledgeBaseId, WorkspaceId},
         workspace::{Workspace, WorkspaceCommand},
     },
     journal::{Desk, LookupKey, Rejection, Release, StreamRef, stores::Statement},
     projections::{CrewDocument, Crews, Found, Page},
 };
 
+/// The sealed field of a crew's description.
+const DESCRIPTION: &str = "description";
+
 /// A crew, as it is answered.
-pub type CrewView = CrewDocument;
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrewView {
+    pub crew: CrewDocument,
+    /// What it is for; `erased` where its key is gone.
+    pub description: Option<String>,
+}
+
+impl CrewView {
+    /// Which crew.
+    pub fn id(&self) -> CrewId {
+        self.crew.id()
+    }
+}
+
+/// What of a crew is to be changed; what is none stays.
+#[derive(Debug, Clone, Default)]
+pub struct CrewChange {
+    pub name: Option<Name>,
+    pub client: Option<Option<Name>>,
+    pub description: Option<Option<String>>,
+}
 
 /// Which crews; each condition that is given must hold.
 #[derive(Debug, Clone, Default)]
@@ -299,7 +323,7 @@ impl Service {
         principal: &Principal,
         workspace: WorkspaceId,
         environment: Environment,
-        profile: CrewProfile,
+        (profile, description): (CrewProfile, Option<String>),
     ) -> Result<Written<CrewView>, ServiceError> {
         let (permission, action) = (Permission::ManageCrews, "crew.created");
         let place = match principal {
@@ -315,6 +339,21 @@ impl Service {
         };
         let actor = principal.actor();
         let list = place.stream();
+        let created = EventId::from_uuid(self.source().uuid());
+        let description = match description {
+            Some(text) => {
+                let key = self.workspace_key(workspace).await?;
+                Some(key.seal(self.source(), created, DESCRIPTION, &text))
+            }
+            None => None,
+        };
+        let create = CrewCommand::Create {
+            crew,
+            workspace: place.workspace,
+            organization: place.organization,
+            profile,
+            description,
+        };
         let write = CrewWrite {
             action,
             target: workspace.to_string(),
@@ -332,17 +371,11 @@ impl Service {
                 })
             },
             decide: &|| {
-                let (list, profile) = (list.clone(), profile.clone());
+                let (list, create) = (list.clone(), create.clone());
                 Box::new(move |desk, stream| {
                     let listed = WorkspaceCommand::ListCrew { actor, crew };
                     desk.execute::<Workspace>(&list, listed, &[])?;
-                    let created = CrewCommand::Create {
-                        crew,
-                        workspace: place.workspace,
-                        organization: place.organization,
-                        profile: profile.clone(),
-                    };
-                    desk.execute::<Crew>(stream, created, &[])?;
+                    desk.execute::<Crew>(stream, create.clone(), &[created])?;
                     Ok(Made::Crew(crew.id))
                 })
             },
@@ -360,8 +393,13 @@ impl Service {
         };
         let key = crew.to_string();
         let shown = self.shown::<Crews, Crew>(self.crews(), &receipt, &key, &key);
-        let shown = shown.await?;
-        Ok(Written::of(&receipt, shown))
+        let view = self.crew_view(shown.await?).await?;
+        Ok(Written::of(&receipt, view))
+    }
+
+    async fn crew_view(&self, crew: CrewDocument) -> Result<CrewView, ServiceError> {
+        let description = self.opened(crew.description.as_ref()).await?;
+        Ok(CrewView { crew, description })
     }
 
     /// Renames or describes a crew, or says for which client it is.
@@ -373,33 +411,78 @@ impl Service {
         request: &Request,
         principal: &Principal,
         (workspace, crew): (WorkspaceId, CrewId),
-        change: ProfileChange,
+        change: CrewChange,
     ) -> Result<Written<CrewView>, ServiceError> {
         let (permission, action) = (Permission::DescribeCrews, "crew.updated");
         let at = self
             .crew_to_change(request, principal, (workspace, crew), permission, action)
             .await?;
         let actor = principal.actor();
-        let write = CrewWrite {
-            action,
-            target: crew.to_string(),
-            permission,
-            conditional: Conditional::Crew,
-            status: 200,
-            lookups: vec![],
-            authorise: &|| authorise_in_crew(actor, permission, at.crew),
-            decide: &|| {
-                let change = change.clone();
-                Box::new(move |desk, stream| {
-                    let change = change.clone();
-                    desk.execute::<Crew>(stream, CrewCommand::Update { change }, &[])?;
-                    Ok(Made::Crew(crew))
-                })
-            },
-            beside: vec![],
+        let aim = at.place.aim(action, crew).in_crew(at.crew);
+        let (sender, change) = (Sender::of(principal), &change);
+        let compose = || {
+            async move {
+                let updated = EventId::from_uuid(self.source().uuid());
+                let change = self.sealed_change(at, change, updated).await?;
+                let write = CrewWrite {
+                    action,
+                    target: crew.to_string(),
+                    permission,
+                    conditional: Conditional::Crew,
+                    status: 200,
+                    lookups: vec![],
+                    authorise: &|| authorise_in_crew(actor, permission, at.crew),
+                    decide: &|| update_in(crew, change.clone(), updated),
+                    beside: vec![],
+                };
+                self.compose_in_crew(request, principal, at, &write).await
+            }
+            .boxed()
         };
-        let receipt = self.submit_in_crew(request, principal, at, write).await?;
+        let receipt = self.submit(&sender, request, Some(&aim), compose).await?;
         self.crew_written(receipt).await
+    }
+
+    /// A change as the log has it: free text sealed for `event`, from what it is now; nothing
+    /// where it says what is said already.
+    async fn sealed_change(
+        &self,
+        at: CrewAt,
+        change: &CrewChange,
+        event: EventId,
+    ) -> Result<ProfileChange, ServiceError> {
+        let description = match &change.description {
+            Some(text) => self.description_change(at, text.as_deref(), event).await?,
+            None => None,
+        };
+        Ok(ProfileChange {
+            name: change.name.clone(),
+            client: change.client.clone(),
+            description,
+        })
+    }
+
+    async fn description_change(
+        &self,
+        at: CrewAt,
+        text: Option<&str>,
+        event: EventId,
+    ) -> Result<Option<DescriptionChange>, ServiceError> {
+        let found = self.crews().get(&at.crew.id.to_string()).await?.value;
+        let crew = found.ok_or(MISSING)?;
+        let previous = self.opened(crew.description.as_ref()).await?;
+        if previous.as_deref() == text {
+            return Ok(None);
+        }
+        let key = self.workspace_key(at.place.workspace).await?;
+        let seal = |field, text: Option<&str>| {
+            text.map(|text| key.seal(self.source(), event, field, text))
+        };
+        Ok(Some(DescriptionChange {
+            previous: seal("previous", previous.as_deref()),
+            description: seal(DESCRIPTION, text),
+            profile_sequence: crew.version,
+        }))
     }
 
     /// Archives a crew: nothing in it changes any more, it counts no more, what it had claimed
@@ -462,15 +545,16 @@ impl Service {
         let at = (workspace, crew);
         let may = self.may_in_crew(request, principal, at, permission, "crew.read");
         let (_, found) = may.await?;
-        if request.as_of.is_none() {
-            return Ok(found);
-        }
-        let state = self.state_of_crew(request, crew).await?;
-        let then = state.documents::<Crews>().get(&crew.to_string()).await?;
-        Ok(Found {
-            position: then.position,
-            value: then.value.ok_or(MISSING)?,
-        })
+        let (position, crew) = match request.as_of {
+            None => (found.position, found.value),
+            Some(_) => {
+                let state = self.state_of_crew(request, crew).await?;
+                let then = state.documents::<Crews>().get(&crew.to_string()).await?;
+                (then.position, then.value.ok_or(MISSING)?)
+            }
+        };
+        let value = self.crew_view(crew).await?;
+        Ok(Found { position, value })
     }
 
     /// A page of a workspace's crews, oldest first: of those that a key reaches.
@@ -509,7 +593,16 @@ impl Service {
                     .await
             }
         };
-        Ok(page?)
+        let page = page?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for (key, crew) in page.items {
+            items.push((key, self.crew_view(crew).await?));
+        }
+        Ok(Page {
+            items,
+            more: page.more,
+            position: page.position,
+        })
     }
 
     /// The crew of a workspace that a body names.
@@ -529,6 +622,18 @@ impl Service {
             detail: "there is no such crew in this workspace".to_owned(),
         })
     }
+}
+
+/// The decision to change a crew's profile; anew where it is not what the change was sealed from.
+fn update_in(crew: CrewId, change: ProfileChange, event: EventId) -> Box<DecideInCrew> {
+    Box::new(move |desk, stream| {
+        let change = change.clone();
+        match desk.execute::<Crew>(stream, CrewCommand::Update { change }, &[event]) {
+            Err(Refusal::ProfileMoved) => Err(Rejection::Recompose),
+            Err(refusal) => Err(refusal.into()),
+            Ok(()) => Ok(Made::Crew(crew)),
+        }
+    })
 }
 
 /// Whether a crew is one of those that a principal reaches.

@@ -100,7 +100,7 @@ pub use authenticate::{Caller, KeyAim, KeyCaller, Principal};
 pub use bundles::{BundleDraft, CrewExport};
 pub use connections::ConnectionView;
 pub use credentials::CredentialChange;
-pub use crews::{CrewFilter, CrewView};
+pub use crews::{CrewChange, CrewFilter, CrewView};
 pub use due::DueReport;
 pub use error::ServiceError;
 pub use exports::{AuditExport, ExportFormat};

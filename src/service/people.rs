@@ -21,7 +21,7 @@ use super::{Service, ServiceError};
 use crate::{
     domain::{
         EmailAddress,
-        ids::{OrganizationId, SubjectId, UserId},
+        ids::{OrganizationId, SubjectId, UserId, WorkspaceId},
         sealed::{KeyOwner, Sealed},
     },
     journal::{
@@ -345,6 +345,29 @@ impl Service {
             .iter()
             .filter(|row| row.text(0).is_ok_and(|realm| realm != ACCOUNT));
         Ok(realms.map(|row| row.parsed(0)).collect::<Result<_, _>>()?)
+    }
+
+    /// The key that seals the free text, and the contents, of a workspace.
+    ///
+    /// # Errors
+    /// When there is none: nothing new is said in a workspace whose key was destroyed.
+    pub(super) async fn workspace_key(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Arc<DataKey>, ServiceError> {
+        let key = self.keyring.newest(KeyOwner::Workspace(workspace)).await?;
+        key.ok_or_else(|| ServiceError::Internal(format!("{workspace} has no key")))
+    }
+
+    /// Opens what there may be none of: `erased` where its key is gone.
+    pub(super) async fn opened(
+        &self,
+        sealed: Option<&SealedAt>,
+    ) -> Result<Option<String>, ServiceError> {
+        match sealed {
+            Some(sealed) => Ok(Some(self.open(sealed).await?.into_text())),
+            None => Ok(None),
+        }
     }
 
     /// Opens a sealed field where it was sealed for.

@@ -27,7 +27,8 @@ use crewlog::domain::authority::{
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
     Connection, ConnectionCommand, ConnectionId, Crew, CrewCommand, CrewEvent, CrewPlace,
-    CrewProfile, Item, ItemChange, ItemCommand, ItemId, KnowledgeCommand, ProfileChange,
+    CrewProfile, DescriptionChange, Item, ItemChange, ItemCommand, ItemId, KnowledgeCommand,
+    ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::event::Event;
@@ -808,11 +809,28 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
     };
     let stream = StreamRef::of::<Crew>(crew.id, team.workspace);
     let actor = ada.actor();
-    let change = ProfileChange {
+    let owner = KeyOwner::Workspace(team.workspace);
+    let [created, updated, undescribed] = [(); 3].map(|()| fixture.event_id());
+    let seal = async |event, field, text| Some(fixture.seal(owner, event, field, text).await);
+    let description = seal(created, "description", "calls").await;
+    let described = ProfileChange {
         name: Some(name("Acme Corp - Production")),
         client: Some(Some(name("Acme Corp"))),
-        description: Some(Some("what clients call".to_owned())),
+        description: Some(DescriptionChange {
+            previous: seal(updated, "previous", "calls").await,
+            description: seal(updated, "description", "what clients call").await,
+            profile_sequence: 1,
+        }),
     };
+    let taken_back = ProfileChange {
+        description: Some(DescriptionChange {
+            previous: seal(undescribed, "previous", "what clients call").await,
+            description: None,
+            profile_sequence: 2,
+        }),
+        ..ProfileChange::default()
+    };
+    let changes = [(described, updated), (taken_back, undescribed)];
     let uuid = fixture.source.uuid();
     let items = [
         ItemId::Agent(AgentId::from_uuid(uuid)),
@@ -876,7 +894,7 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
     let made = unit(team.organization, streams, move |desk| {
         let listed = WorkspaceCommand::ListCrew { actor, crew };
         desk.execute::<Workspace>(&team.stream(), listed, &[])?;
-        let created = CrewCommand::Create {
+        let create = CrewCommand::Create {
             crew,
             workspace: team.workspace,
             organization: team.organization,
@@ -884,10 +902,12 @@ async fn write_crews(fixture: &Fixture, ada: &Person, team: Team) {
                 name: "prod".to_owned(),
                 ..CrewProfile::default()
             },
+            description: description.clone(),
         };
-        desk.execute::<Crew>(&stream, created, &[])?;
-        let change = change.clone();
-        desk.execute::<Crew>(&stream, CrewCommand::Update { change }, &[])?;
+        desk.execute::<Crew>(&stream, create, &[created])?;
+        for (change, event) in changes.clone() {
+            desk.execute::<Crew>(&stream, CrewCommand::Update { change }, &[event])?;
+        }
         for item in items {
             let (name, content) = (name("Greeter"), content_of(1));
             let created = ItemCommand::Create {
@@ -1033,6 +1053,7 @@ async fn write_promotions(fixture: &Fixture, ada: &Person, team: Team) {
                 name: "Acme Corp - Staging".to_owned(),
                 ..CrewProfile::default()
             },
+            description: None,
         };
         desk.execute::<Crew>(&place, created, &[])?;
         let from_crew = PromotionSource::Crew { crew, version: 1 };

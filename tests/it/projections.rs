@@ -11,8 +11,8 @@ use crewlog::domain::attempts::{Attempts, AttemptsCommand};
 use crewlog::domain::authority::{Actor, OrganizationRole, Permission, Role};
 use crewlog::domain::contents::{Content, Digest};
 use crewlog::domain::crew::{
-    Connection, ConnectionCommand, ConnectionKind, Crew, CrewCommand, CrewPlace, CrewProfile, Item,
-    ItemChange, ItemCommand, ItemId, KnowledgeCommand, ProfileChange,
+    Connection, ConnectionCommand, ConnectionKind, Crew, CrewCommand, CrewPlace, CrewProfile,
+    DescriptionChange, Item, ItemChange, ItemCommand, ItemId, KnowledgeCommand, ProfileChange,
 };
 use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{
@@ -37,7 +37,7 @@ use crewlog::journal::stores::{
 };
 use crewlog::journal::{JournalSettings, Source, StreamRef, SubmitError, Unit};
 use crewlog::projections::audit_index::{self, Column, Order, Search};
-use crewlog::projections::{self, Engine, check, rebuild};
+use crewlog::projections::{self, By, Crews, Engine, check, rebuild};
 use serde_json::{Value, json};
 
 use crate::support::journal::{
@@ -66,6 +66,11 @@ pub fn trials() -> Vec<Case> {
             "projections",
             "no_search_of_the_audit_index_reads_all_of_it",
             index_plans,
+        ),
+        both(
+            "projections",
+            "no_list_of_documents_reads_all_of_them",
+            list_plans,
         ),
         both(
             "projections",
@@ -529,11 +534,16 @@ impl Naive {
                     "created_at": entry.recorded_at, "updated_at": entry.recorded_at,
                     "organization": body["organization"], "workspace": body["workspace"],
                     "profile": body["profile"], "status": "active",
+                    "description": entry.sealed("description", &body["description"]),
                 });
                 self.put("crews", crew, document);
             }
             "crew_updated" => self.change("crews", crew, |document| {
                 document["profile"] = body["to"].clone();
+                if !(body["previous"].is_null() && body["description"].is_null()) {
+                    let description = entry.sealed("description", &body["description"]);
+                    document["description"] = description;
+                }
                 entry.stamp(document);
             }),
             "crew_archived" => self.change("crews", crew, |document| {
@@ -669,10 +679,7 @@ impl Naive {
             Some(0) => "approved",
             _ => "proposed",
         };
-        let sealed = |field: &str, sealed: &Value| match sealed {
-            Value::Null => Value::Null,
-            sealed => json!({"event": entry.id, "field": field, "sealed": sealed}),
-        };
+        let sealed = |field: &str, sealed: &Value| entry.sealed(field, sealed);
         let reason = sealed("metadata.reason", &entry.metadata["reason"]);
         if entry.event_type == "promotion_proposed" {
             let document = json!({
@@ -873,6 +880,14 @@ impl Naive {
 
 impl Entry {
     /// Marks a document as last changed by this entry.
+    /// A sealed field with the place that it was sealed for; none where there is none.
+    fn sealed(&self, field: &str, sealed: &Value) -> Value {
+        match sealed {
+            Value::Null => Value::Null,
+            sealed => json!({"event": self.id, "field": field, "sealed": sealed}),
+        }
+    }
+
     fn stamp(&self, document: &mut Value) {
         document["version"] = json!(self.sequence);
         document["updated_at"] = json!(self.recorded_at);
@@ -1286,6 +1301,59 @@ async fn index_plans(store: StoreUnderTest) {
     }
 }
 
+/// A page of the crews of a workspace, and of one client of it (`?client=`), is looked for by an
+/// index from the first page and from any other, whether the workspace is a large one or one of
+/// many. The rows are made, as their number is what plans are made by.
+async fn list_plans(store: StoreUnderTest) {
+    let fixture = Fixture::open(&store).await;
+    let numbers = match fixture.store.kind() {
+        StoreKind::Sqlite => {
+            "WITH RECURSIVE numbers (n) AS
+                 (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20000)"
+        }
+        StoreKind::Postgres => "WITH numbers (n) AS (SELECT generate_series(1, 20000))",
+    };
+    let crews = |key: &str, workspace: &str| {
+        format!(
+            "{numbers} INSERT INTO documents_crews_1 (key, workspace, parent, lookup, position, document)
+             SELECT '{key}' || n, {workspace}, {workspace}, {workspace} || '/Client ' || (n % 2000), n, '{{}}'
+               FROM numbers"
+        )
+    };
+    let rows = [
+        crews("crw_large_", "'ws_large'"),
+        crews("crw_small_", "'ws_' || (n % 5000)"),
+        "ANALYZE".to_owned(),
+    ];
+    for sql in rows {
+        let put = fixture.store.execute(vec![Statement::new(sql, [])]).await;
+        put.expect("rows");
+    }
+    let engine = Engine::open(&*fixture.store).await.expect("an engine");
+    let crews = projections::Documents::<Crews>::of(fixture.store.clone(), &engine);
+    for workspace in ["ws_large", "ws_7"] {
+        let of_client = format!("{workspace}/Client 7");
+        for (by, index) in [
+            (By::Parent(workspace), "documents_crews_1_by_parent"),
+            (By::Lookup(&of_client), "documents_crews_1_by_lookup"),
+        ] {
+            for after in [None, Some("crw_large_5")] {
+                let plan = crews.plan(by, after, 50).await.expect("a plan").join("\n");
+                assert!(plan.contains(index), "{by:?} after {after:?}: {plan}");
+                // On SQLite a scan of the whole is `SCAN documents_crews_1`, of an index too.
+                let whole = [
+                    "Seq Scan on documents",
+                    "SCAN documents_crews_1",
+                    "Sort",
+                    "TEMP B-TREE",
+                ];
+                let reads_all = whole.iter().any(|scan| plan.contains(scan));
+                assert!(!reads_all, "{by:?} after {after:?}: {plan}");
+            }
+        }
+    }
+}
+
 async fn indexed_by_two(store: StoreUnderTest) {
     let fixture = Arc::new(Fixture::open(&store).await);
     for circle in ["one", "two"] {
@@ -1428,7 +1496,17 @@ fn random_unit(fixture: &Fixture, world: &mut World) -> Unit {
     unit
 }
 
-/// A crew is made, renamed, or archived: what it is called in its own stream, that there is one
+/// Free text of a workspace that nobody opens.
+fn sealed(team: Team) -> Sealed {
+    Sealed {
+        subject: KeyOwner::Workspace(team.workspace),
+        key_version: 1,
+        commitment: "commitment".to_owned(),
+        ciphertext: "ciphertext".to_owned(),
+    }
+}
+
+/// A crew is made, renamed, described, or archived: what it is called in its own stream, that there is one
 /// in its workspace's.
 fn crew_unit(
     fixture: &Fixture,
@@ -1459,6 +1537,9 @@ fn crew_unit(
     );
     let (connection, joins) = (connection_change(fixture, crew), source.below(3) == 0);
     let (archives, name) = (source.below(4) == 0, name(label));
+    let [description, described] = [(); 2].map(|()| (source.below(2) == 0).then(|| sealed(team)));
+    // It is the newest as long as nothing else has changed the profile.
+    let profile_sequence = (source.below(2) == 0).then_some(1);
     let streams = vec![team.stream(), stream.clone()];
     unit(team.organization, streams, move |desk| {
         let (workspace, now) = (team.stream(), desk.now());
@@ -1474,6 +1555,7 @@ fn crew_unit(
                     name: name.to_string(),
                     ..CrewProfile::default()
                 },
+                description: description.clone(),
             };
             (Some(WorkspaceCommand::ListCrew { actor, crew }), created)
         } else if archives {
@@ -1486,9 +1568,15 @@ fn crew_unit(
         } else if let Some(change) = &change {
             (None, CrewCommand::Item(change.clone()))
         } else {
+            let redescribed = |profile_sequence| DescriptionChange {
+                previous: description.clone(),
+                description: described.clone(),
+                profile_sequence,
+            };
             let change = ProfileChange {
+                name: None,
                 client: Some(Some(name.clone())),
-                ..ProfileChange::default()
+                description: profile_sequence.map(redescribed),
             };
             (None, CrewCommand::Update { change })
         };
@@ -1514,12 +1602,7 @@ fn review_unit(
     let stream = StreamRef::of::<AccessReview>(review, team.workspace);
     let how_far = source.below(5);
     let event = fixture.event_id();
-    let reason = Sealed {
-        subject: KeyOwner::Workspace(team.workspace),
-        key_version: 1,
-        commitment: "commitment".to_owned(),
-        ciphertext: "ciphertext".to_owned(),
-    };
+    let reason = sealed(team);
     let before = world
         .reviews
         .last()

@@ -7,6 +7,7 @@ use super::{
 use crate::domain::{
     contents::slots::Slot,
     ids::{OrganizationId, PromotionId, WorkspaceId},
+    sealed::Sealed,
 };
 
 /// Commands to the stream `crew`. Who may ask was decided on the workspace, in the same unit.
@@ -18,6 +19,7 @@ pub enum CrewCommand {
         workspace: WorkspaceId,
         organization: OrganizationId,
         profile: CrewProfile,
+        description: Option<Sealed>,
     },
     /// Rename or describe it, or say for which client it is. Nothing happens where that is so
     /// already.

@@ -14,7 +14,10 @@ use super::{
         KnowledgeBaseRemoved, KnowledgeBaseUpdated, KnowledgeEvent,
     },
 };
-use crate::domain::ids::{OrganizationId, PromotionId, WorkspaceId};
+use crate::domain::{
+    ids::{OrganizationId, PromotionId, WorkspaceId},
+    sealed::Sealed,
+};
 
 /// Events of the stream `crew`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,9 +29,17 @@ pub enum CrewEvent {
         workspace: WorkspaceId,
         organization: OrganizationId,
         profile: CrewProfile,
+        description: Option<Sealed>,
     },
     /// What it is called, for whom, or what it is for, changed.
-    CrewUpdated { from: CrewProfile, to: CrewProfile },
+    CrewUpdated {
+        from: CrewProfile,
+        to: CrewProfile,
+        /// The description before, where that changed and there was one.
+        previous: Option<Sealed>,
+        /// The description from now on; where there is none before or after, it stays as it is.
+        description: Option<Sealed>,
+    },
     /// It was archived: nothing in it changes any more.
     CrewArchived {},
     /// An agent was made.

@@ -39,13 +39,16 @@ pub use knowledge::{
     KNOWLEDGE_BASES_MAX, Knowledge, KnowledgeBase, KnowledgeBaseCreated, KnowledgeBaseRemoved,
     KnowledgeBaseUpdated, KnowledgeCommand, KnowledgeDocument, KnowledgeEvent,
 };
-pub use profile::{CrewProfile, DESCRIPTION_CHARACTERS_MAX, ProfileChange, naming_warning};
+pub use profile::{
+    CrewProfile, DESCRIPTION_CHARACTERS_MAX, DescriptionChange, ProfileChange, naming_warning,
+};
 
 use super::{
     Moment, Refusal, Stream, Timestamp,
     contents::slots::Slot,
     environment::Environment,
     ids::{CrewId, OrganizationId, WorkspaceId},
+    sealed::Sealed,
 };
 
 /// Which crew, and of which environment it is for ever.
@@ -89,6 +92,8 @@ pub struct Crew {
     knowledge: Knowledge,
     /// How many events it has had: the sequence of the last.
     sequence: u64,
+    /// The sequence of the last event that changed its profile or its description.
+    profile_sequence: u64,
     /// The sequence of the last event that changed what promotes; 0 before any did.
     contents_version: u64,
 }
@@ -109,7 +114,7 @@ impl Crew {
         })
     }
 
-    /// What it is called, for whom, and what it is for.
+    /// What it is called, and for whom.
     pub fn profile(&self) -> &CrewProfile {
         &self.profile
     }
@@ -143,7 +148,8 @@ impl Crew {
                 workspace,
                 organization,
                 profile,
-            } => self.create(crew, workspace, organization, profile),
+                description,
+            } => self.create(crew, workspace, organization, profile, description),
             CrewCommand::Update { change } => self.update(change),
             CrewCommand::Archive => {
                 self.changeable()?;
@@ -196,6 +202,7 @@ impl Crew {
         workspace: WorkspaceId,
         organization: OrganizationId,
         profile: CrewProfile,
+        description: Option<Sealed>,
     ) -> Decision {
         if self.place.is_some() {
             return Err(Refusal::AlreadyExists { what: "crew" });
@@ -205,6 +212,7 @@ impl Crew {
             workspace,
             organization,
             profile,
+            description,
         }])
     }
 
@@ -242,12 +250,24 @@ impl Crew {
 
     fn update(&self, change: ProfileChange) -> Decision {
         self.changeable()?;
+        let (previous, description) = match change.description.clone() {
+            Some(change) if change.profile_sequence != self.profile_sequence => {
+                return Err(Refusal::ProfileMoved);
+            }
+            Some(change) => (change.previous, change.description),
+            None => (None, None),
+        };
         let from = self.profile.clone();
         let to = change.applied_to(from.clone());
-        if from == to {
+        if from == to && previous.is_none() && description.is_none() {
             return Ok(vec![]);
         }
-        Ok(vec![CrewEvent::CrewUpdated { from, to }])
+        Ok(vec![CrewEvent::CrewUpdated {
+            from,
+            to,
+            previous,
+            description,
+        }])
     }
 
     /// That it is there, and not archived.
@@ -301,13 +321,18 @@ impl Aggregate for Crew {
                 workspace,
                 organization,
                 profile,
+                description: _,
             } => {
                 self.place = Some(crew);
                 self.workspace = Some(workspace);
                 self.organization = Some(organization);
                 self.profile = profile;
+                self.profile_sequence = self.sequence;
             }
-            CrewEvent::CrewUpdated { from: _, to } => self.profile = to,
+            CrewEvent::CrewUpdated { to, .. } => {
+                self.profile = to;
+                self.profile_sequence = self.sequence;
+            }
             CrewEvent::CrewArchived {} => self.status = CrewStatus::Archived,
             CrewEvent::CrewPromoted(event) | CrewEvent::CrewRolledBack(event) => {
                 self.contents_version = self.sequence;
@@ -335,7 +360,7 @@ impl Aggregate for Crew {
 }
 
 impl Stream for Crew {
-    const STATE_VERSION: i64 = 4;
+    const STATE_VERSION: i64 = 5;
 
     fn positioned(&mut self, event: &CrewEvent, _position: u64) {
         match event {

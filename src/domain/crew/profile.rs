@@ -1,8 +1,10 @@
 //! What a crew is called, for which client it is, and what it is for.
+//!
+//! Names stay open; the description is free text, which events carry sealed and nobody opens here.
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Name, environment::Environment};
+use crate::domain::{Name, environment::Environment, sealed::Sealed};
 
 /// The longest description, in characters.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 500;
@@ -37,7 +39,6 @@ pub struct CrewProfile {
     pub name: String,
     /// Whom it is run for, where crews are kept apart by client.
     pub client: Option<String>,
-    pub description: Option<String>,
 }
 
 /// What of a profile is to be changed; what is none stays.
@@ -45,7 +46,18 @@ pub struct CrewProfile {
 pub struct ProfileChange {
     pub name: Option<Name>,
     pub client: Option<Option<Name>>,
-    pub description: Option<Option<String>>,
+    pub description: Option<DescriptionChange>,
+}
+
+/// Another description, or none any more, sealed for the event that it leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescriptionChange {
+    /// What it was, where there was one.
+    pub previous: Option<Sealed>,
+    /// What it becomes.
+    pub description: Option<Sealed>,
+    /// The sequence of the profile that `previous` was read from.
+    pub profile_sequence: u64,
 }
 
 impl ProfileChange {
@@ -56,16 +68,13 @@ impl ProfileChange {
                 Some(client) => client.map(Into::into),
                 None => profile.client,
             },
-            description: self.description.unwrap_or(profile.description),
         }
     }
 }
 
 impl CrewProfile {
     pub(super) fn weight_bytes(&self) -> usize {
-        let texts = [self.client.as_ref(), self.description.as_ref()];
-        let optional: usize = texts.into_iter().flatten().map(String::len).sum();
-        self.name.len() + optional
+        self.name.len() + self.client.as_ref().map_or(0, String::len)
     }
 }
 

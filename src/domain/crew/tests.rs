@@ -9,7 +9,7 @@ use crate::domain::{
     Name,
     contents::{Content, Digest},
     ids::{AgentId, CredentialId, DocumentId, KnowledgeBaseId, PathwayId},
-    testing::{at, name, organization, workspace},
+    testing::{at, name, organization, sealed, workspace},
 };
 
 type Rules = TestFramework<Crew>;
@@ -29,7 +29,6 @@ fn profile(name: &str, client: Option<&str>) -> CrewProfile {
     CrewProfile {
         name: name.to_owned(),
         client: client.map(str::to_owned),
-        description: None,
     }
 }
 
@@ -39,6 +38,7 @@ fn create(environment: Environment) -> CrewCommand {
         workspace: workspace(1),
         organization: organization(1),
         profile: profile("Acme Corp - Staging", None),
+        description: None,
     }
 }
 
@@ -48,6 +48,7 @@ fn created(environment: Environment) -> CrewEvent {
         workspace: workspace(1),
         organization: organization(1),
         profile: profile("Acme Corp - Staging", None),
+        description: None,
     }
 }
 
@@ -87,11 +88,62 @@ fn a_change_says_what_was_before_and_nothing_where_it_is_so_already() {
                 client: Some("Acme".to_owned()),
                 ..from
             },
+            previous: None,
+            description: None,
         }]);
     rules()
         .given(vec![created(Environment::Staging)])
         .when(renamed("Acme Corp - Staging"))
         .then_expect_events(vec![]);
+}
+
+fn described(previous: Option<&str>, to: Option<&str>, profile_sequence: u64) -> CrewCommand {
+    let change = ProfileChange {
+        description: Some(DescriptionChange {
+            previous: previous.map(sealed),
+            description: to.map(sealed),
+            profile_sequence,
+        }),
+        ..ProfileChange::default()
+    };
+    CrewCommand::Update { change }
+}
+
+#[test]
+fn a_description_changes_from_what_it_was_sealed_from() {
+    let profile = profile("Acme Corp - Staging", None);
+    let event = |previous: Option<&str>, to: Option<&str>| CrewEvent::CrewUpdated {
+        from: profile.clone(),
+        to: profile.clone(),
+        previous: previous.map(sealed),
+        description: to.map(sealed),
+    };
+    let begun = vec![created(Environment::Staging), event(None, Some("calls"))];
+    rules()
+        .given(vec![created(Environment::Staging)])
+        .when(described(None, Some("calls"), 1))
+        .then_expect_events(vec![event(None, Some("calls"))]);
+    rules()
+        .given(begun.clone())
+        .when(described(Some("calls"), None, 2))
+        .then_expect_events(vec![event(Some("calls"), None)]);
+    for sequence in [1, 3] {
+        rules()
+            .given(begun.clone())
+            .when(described(Some("calls"), None, sequence))
+            .then_expect_error(Refusal::ProfileMoved);
+    }
+    // What happens inside of the crew is another matter.
+    let inside = CrewEvent::KnowledgeBaseCreated(KnowledgeBaseCreated {
+        knowledge_base: KnowledgeBaseId::from_uuid(Uuid::from_u128(1)),
+        to: KnowledgeBase {
+            name: "FAQ".to_owned(),
+        },
+    });
+    rules()
+        .given([begun, vec![inside]].concat())
+        .when(described(Some("calls"), None, 2))
+        .then_expect_events(vec![event(Some("calls"), None)]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use queries::{
-    decoded, events_after, events_at, events_span, head, last_position_at, padded, page_rows,
+    decoded, events_after, events_at, events_span, head, last_position_at, padded, page_rows, plan,
     scope_pages, stream_after, stream_pages,
 };
 pub use seals::{Seal, SealState, head_for_writing, may_be_written, seal_of};

@@ -7,7 +7,7 @@ use futures::{
 
 use super::{
     ColumnKind, FORMAT, Head, READ_MODELS_ONLY, Row, Scan, ScanError, SealState, Sheet, SheetRow, Span,
-    Store,    StoreError, Value,
+    Store, StoreError, StoreKind, Value,
 };
 use crate::{
     domain::Timestamp,
@@ -219,6 +219,25 @@ pub(super) async fn head_and_format(store: &dyn Store) -> Result<(Head, i64), St
         frontier,
     };
     Ok((head, format))
+}
+
+/// How the store goes about a statement: the lines of its plan.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn plan(
+    store: &dyn Store,
+    sql: &str,
+    parameters: Vec<Value>,
+) -> Result<Vec<String>, StoreError> {
+    let (explain, column) = match store.kind() {
+        StoreKind::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+        StoreKind::Postgres => ("EXPLAIN", 0),
+    };
+    let rows = store.query(&format!("{explain} {sql}"), parameters).await?;
+    rows.iter()
+        .map(|row| row.text(column).map(str::to_owned))
+        .collect()
 }
 
 /// At most `limit` events after `position` (exclusive), in order.

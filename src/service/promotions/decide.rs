@@ -16,7 +16,6 @@ use crate::{
         event::Event,
         ids::{EventId, PromotionId, UserId, WorkspaceId},
         promotion::{CHANGES_BYTES_MAX, CheckOutcome, CheckResult, Promotion, PromotionCommand},
-        sealed::KeyOwner,
         workspace::Workspace,
     },
     journal::{Desk, Rejection, entry::to_canonical, stores},
@@ -272,11 +271,10 @@ impl Service {
         let evidence = match evidence.is_empty() {
             true => None,
             false => {
-                let owner = KeyOwner::Workspace(at.place.workspace);
-                let key = self.keyring.newest(owner).await?;
+                let key = self.workspace_key(at.place.workspace).await?;
                 let text = serde_json::to_string(&evidence)
                     .map_err(|error| ServiceError::Internal(error.to_string()))?;
-                key.map(|key| key.seal(self.source(), event, EVIDENCE, &text))
+                Some(key.seal(self.source(), event, EVIDENCE, &text))
             }
         };
         let results = checks.iter().map(|check| CheckResult {

@@ -21,7 +21,7 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Condition, Opened, Principal, Request, Service, ServiceError, Written,
+    Condition, Principal, Request, Service, ServiceError, Written,
     crews::{CrewAt, reaches},
     past::{Part, State},
     workspaces::Place,
@@ -39,7 +39,7 @@ use crate::{
         workspace::Workspace,
     },
     journal::{Desk, Rejection, StreamRef},
-    projections::{CrewContents, Found, Page, PromotionDocument, Promotions, SealedAt},
+    projections::{CrewContents, Found, Page, PromotionDocument, Promotions},
 };
 
 pub use changelog::ChangelogView;
@@ -302,13 +302,6 @@ impl Service {
             evidence,
             diff,
         })
-    }
-
-    async fn opened(&self, sealed: Option<&SealedAt>) -> Result<Option<String>, ServiceError> {
-        match sealed {
-            Some(sealed) => Ok(Some(Opened::into_text(self.open(sealed).await?))),
-            None => Ok(None),
-        }
     }
 
     /// What a promotion is to change.

@@ -14,7 +14,7 @@ use crate::{
             Access, DecideAccess, Decision, Finding, Items, Newest, Review, ReviewCommand,
             Reviewed, findings,
         },
-        sealed::{KeyOwner, Sealed},
+        sealed::Sealed,
         workspace::Workspace,
     },
     journal::{Desk, Rejection},
@@ -134,13 +134,7 @@ impl Service {
         let moment = self.moment("as_of", None).await?;
         let workspace = self.workspace_at(document, moment).await?;
         let evidence = self.evidence(place, moment, &workspace, &held).await?;
-        let key = self
-            .keyring
-            .newest(KeyOwner::Workspace(place.workspace))
-            .await?;
-        let key = key.ok_or_else(|| {
-            ServiceError::Internal(format!("{} has no key for its texts", place.workspace))
-        })?;
+        let key = self.workspace_key(place.workspace).await?;
         let prepared = decisions.iter().zip(held).filter_map(|(asked, access)| {
             let item = pinned.items.get(asked.item)?;
             let known = evidence.get(&asked.item).copied().unwrap_or_default();

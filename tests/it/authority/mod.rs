@@ -6,6 +6,7 @@
 //! - [`held`] keeps one command waiting at each place where it can wait, takes its authority away
 //!   meanwhile, and lets it go.
 //! - [`gateways`] asks whether a key is good while it is revoked.
+//! - [`grants`] has auditors granted through two processes while whose address it is changes.
 //!
 //! A short form of each runs with all other tests. The long form takes minutes:
 //!
@@ -17,6 +18,7 @@
 //! in [`model`].
 
 mod gateways;
+mod grants;
 mod held;
 mod model;
 mod races;
@@ -24,10 +26,15 @@ mod races;
 use crate::support::trials::{self, Case};
 
 pub fn trials() -> Vec<Case> {
-    [gateways::trials(), held::trials(), races::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        gateways::trials(),
+        grants::trials(),
+        held::trials(),
+        races::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// How often a test does what it does: as often as the environment says, in the short form `short`

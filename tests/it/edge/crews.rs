@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Running;
 use super::routes::{points_at, problem};
+use super::secrets::{Secrets, absent_in_store};
 use super::team::{Person, Team, text};
 use crate::support::server::{Reply, Server};
 use crate::support::trials::{Case, StoreUnderTest, both};
@@ -14,6 +15,7 @@ pub fn trials() -> Vec<Case> {
         both("edge", "a_crew_lives_and_is_archived", life),
         both("edge", "keys_reach_their_crews_alone", reach),
         both("edge", "crews_are_told_and_found_by_auditors", told),
+        both("edge", "what_a_crew_is_for_is_sealed", sealed),
         both("edge", "agents_are_versioned_and_kept_once", agents),
         both("edge", "production_is_protected", protected),
         both(
@@ -344,6 +346,125 @@ async fn contents(store: &crate::support::trials::StoreUnderTest) -> i64 {
     rows.expect("contents")[0].integer(0).expect("a number")
 }
 
+/// What a crew is for is free text: told to whoever may see the crew, kept sealed, gone with the
+/// workspace's key.
+async fn sealed(store: StoreUnderTest) {
+    let Running { mut server, store } = Running::on(store).await;
+    let team = Team::make(&server).await;
+    let texts = ["Anrufe-der-Zahnklinik", "Termine-der-Zahnklinik"];
+    let body = json!({
+        "name": "Acme Corp - Staging", "environment": "staging", "description": texts[0],
+    });
+    let (owner, admin) = (&team.owner.token, &team.admin.token);
+    let call = server.post(&team.path("/crews")).bearer(admin);
+    let made = call.json(body).await.expect(201);
+    let crew = team.path(&format!("/crews/{}", text(&made.body, "/id")));
+    assert_eq!(made.body["description"], texts[0]);
+    let position = made.header("crewlog-position").expect("a position");
+    let then = format!("{crew}?as_of={position}");
+
+    let describe = async |body: Value| server.patch(&crew).bearer(admin).json(body).await;
+    let again = describe(json!({"description": texts[0]})).await.expect(200);
+    assert_eq!(again.header("etag"), made.header("etag"), "nothing is new");
+    let named = describe(json!({"name": "Acme - Staging"}))
+        .await
+        .expect(200);
+    assert_eq!(named.body["description"], texts[0], "it stays");
+    let both = json!({"client": "Acme Corp", "description": texts[1]});
+    let both = describe(both).await.expect(200);
+    let told = (&both.body["client"], &both.body["description"]);
+    assert_eq!(told, (&json!("Acme Corp"), &json!(texts[1])));
+    // Two at once: each is decided on what the other left.
+    let others = ["Rezepte-der-Zahnklinik", "Notdienst-der-Zahnklinik"];
+    let bodies = others.map(|text| describe(json!({"description": text})));
+    let [one, other] = <[Reply; 2]>::try_from(futures::future::join_all(bodies).await)
+        .unwrap_or_else(|replies| panic!("two: {replies:?}"));
+    for reply in [one, other] {
+        reply.expect(200);
+    }
+    let gone = describe(json!({"description": null})).await.expect(200);
+    assert_eq!(gone.body["description"], Value::Null);
+    let back = describe(json!({"description": texts[0]})).await.expect(200);
+    assert_eq!(back.body["description"], texts[0]);
+
+    // Each entry has what was and what is; it is found by none of it.
+    let changes = async |query: &str| -> Vec<(Value, Value)> {
+        let path = team.path(&format!("/audit?order=asc&{query}"));
+        let page = server.get(&path).bearer(owner).await.expect(200).body;
+        let entries = page["data"].as_array().expect("entries").iter();
+        let changes = entries.flat_map(|entry| entry["changes"].as_array().expect("changes"));
+        let described = changes.filter(|change| change["path"] == "description");
+        described
+            .map(|it| (it["from"].clone(), it["to"].clone()))
+            .collect()
+    };
+    let told = changes("q=crew").await;
+    let pair = |from: &Value, to: &Value| (from.clone(), to.clone());
+    let (null, first, second) = (Value::Null, json!(texts[0]), json!(texts[1]));
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(told[..2], [pair(&null, &first), pair(&first, &second)]);
+    assert_eq!(told[2].0, second);
+    assert_eq!((&told[2].1, &told[4].0), (&told[3].0, &told[3].1));
+    assert_eq!(told[4..], [pair(&told[3].1, &null), pair(&null, &first)]);
+    for text in texts {
+        assert!(changes(&format!("q={text}")).await.is_empty(), "{text}");
+    }
+    let export = server.get(&team.path("/audit/export")).bearer(owner);
+    let export = export.await.expect(200).text;
+    let lines = export
+        .lines()
+        .map(|line| -> Value { serde_json::from_str(line).expect("JSON") });
+    let openings: Vec<_> = lines
+        .filter_map(|line| line["openings"].as_array().cloned())
+        .flatten()
+        .map(|opening| text(&opening, "/value"))
+        .collect();
+    for text in texts.iter().chain(&others) {
+        let times = openings.iter().filter(|value| value == text).count();
+        assert!(
+            times >= 2,
+            "{text} is opened for others as what is, and as what was"
+        );
+    }
+
+    let mut secrets = Secrets::default();
+    for text in texts.iter().chain(&others) {
+        secrets.keep("what a crew is for", text);
+    }
+    absent_in_store(&store, &secrets).await;
+    let read = async |server: &Server, path: &str| -> Value {
+        server.get(path).bearer(owner).await.expect(200).body["description"].clone()
+    };
+    assert_eq!(read(&server, &then).await, texts[0]);
+    // As when somebody destroys the workspace's key; what is in memory goes with the process.
+    let destroy = format!(
+        "DELETE FROM subject_keys WHERE owner = '{}'",
+        team.workspace
+    );
+    server.behind_its_back(&[destroy]).await;
+    server.terminate().await;
+    let server = Server::start(&store).await;
+    for path in [&crew, &then] {
+        assert_eq!(read(&server, path).await, "erased", "{path}");
+    }
+    let list = server
+        .get(&team.path("/crews"))
+        .bearer(owner)
+        .await
+        .expect(200);
+    assert_eq!(list.body["data"][0]["description"], "erased");
+    let named = json!({"name": "Acme Corp - Development"});
+    let named = server
+        .patch(&crew)
+        .bearer(admin)
+        .json(named)
+        .await
+        .expect(200);
+    assert_eq!(named.body["description"], "erased");
+    absent_in_store(&store, &secrets).await;
+    super::held(&store);
+}
+
 async fn agents(store: StoreUnderTest) {
     let Running { server, store } = Running::on(store).await;
     let team = Team::make(&server).await;
@@ -584,7 +705,7 @@ async fn protected(store: StoreUnderTest) {
     );
     let secret = key(&server, &team, "production", None).await;
     let by_key = server.post(&list).bearer(&secret).json(&glass);
-    problem(&by_key.await, 403, "not_permitted");
+    problem(&by_key.await, 403, "not_for_api_keys");
     let made = post(&team.admin, glass).await.expect(201);
     let path = team.path("/audit?q=break%20glass");
     let page = server

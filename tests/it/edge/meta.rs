@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crewlog::api::ProblemCode;
 use serde_json::{Value, json};
 
+use super::refusals::{body_schema, resolved};
 use super::routes::{World, all, problem};
 use super::team::invite;
 use super::{Running, eventually};
@@ -160,6 +161,9 @@ async fn document(world: &World) {
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
             .collect();
         assert_eq!(of_path, in_path, "{name}: parameters of the path");
+        if let Some(schema) = body_schema(&document, route) {
+            is_bounded(&document, &name, "", &schema);
+        }
         if route.path.starts_with("/v1/") {
             let has = |wanted: &str| parameters.iter().any(|one| one["name"] == wanted);
             assert_eq!(
@@ -176,6 +180,42 @@ async fn document(world: &World) {
             let open = operation["security"].as_array().into_iter().flatten();
             let open = open.into_iter().any(|need| *need == json!({}));
             assert_eq!(open, route.is_open(), "{name}: who may");
+        }
+    }
+}
+
+/// That every text, list and number of a schema has its limits, whatever it refers to.
+fn is_bounded(document: &Value, name: &str, at: &str, schema: &Value) {
+    let schema = resolved(document, schema);
+    let is = |kind: &str| {
+        let of = &schema["type"];
+        let among = of
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one == kind));
+        of == kind || among
+    };
+    if is("array") {
+        assert!(schema["maxItems"].is_u64(), "{name}: how many at {at}");
+        is_bounded(document, name, &format!("{at}/0"), &schema["items"]);
+    }
+    if is("string") {
+        let bounded = ["maxLength", "enum", "pattern"]
+            .iter()
+            .any(|it| !schema[it].is_null());
+        let is_time = schema["format"] == "date-time";
+        assert!(bounded || is_time, "{name}: how long at {at}");
+    }
+    if is("integer") {
+        let most = schema["maximum"].is_number() || schema["format"] == "int64";
+        let bounded = schema["minimum"].is_number() && most;
+        assert!(bounded, "{name}: from what to what at {at}");
+    }
+    for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
+        is_bounded(document, name, &format!("{at}/{member}"), schema);
+    }
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        for schema in schema[choice].as_array().into_iter().flatten() {
+            is_bounded(document, name, at, schema);
         }
     }
 }

@@ -536,10 +536,16 @@ impl Metered {
         let (asked, environment) = (request(), Environment::Staging);
         let made = clocked
             .service
-            .create_crew(&asked, &principal, owner.workspace, environment, profile)
+            .create_crew(
+                &asked,
+                &principal,
+                owner.workspace,
+                environment,
+                (profile, None),
+            )
             .await;
         Self {
-            crew: made.expect("a crew").value.place.id,
+            crew: made.expect("a crew").value.id(),
             principal,
         }
     }
@@ -808,21 +814,8 @@ async fn planned(store: StoreUnderTest) {
         opened.execute(vec![statement]).await.expect("rows");
     }
     for (what, sql, parameters) in crewlog::service::usage_reads() {
-        let explain = match store.kind() {
-            StoreKind::Sqlite => "EXPLAIN QUERY PLAN",
-            StoreKind::Postgres => "EXPLAIN",
-        };
-        let rows = opened.query(&format!("{explain} {sql}"), parameters).await;
-        let column = if store.kind() == StoreKind::Sqlite {
-            3
-        } else {
-            0
-        };
-        let rows = rows.expect("a plan");
-        let lines = rows
-            .iter()
-            .map(|row| row.text(column).expect("a line").to_owned());
-        let plan = lines.collect::<Vec<_>>().join("\n");
+        let plan = crewlog::journal::stores::plan(&*opened, &sql, parameters).await;
+        let plan = plan.expect("a plan").join("\n");
         assert!(plan.contains("usage_"), "{what}: {plan}");
         let whole = ["Seq Scan", "SCAN usage", "SCAN t\n"];
         let reads_all = whole.iter().any(|scan| plan.contains(scan));

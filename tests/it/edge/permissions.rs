@@ -887,7 +887,7 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         return Some((401, "unauthenticated"));
     }
     let by_right = |right: KeyRight| match (right, kind) {
-        (KeyRight::Never, _) => Some((403, "not_permitted")),
+        (KeyRight::Never, _) => Some((403, "not_for_api_keys")),
         (KeyRight::Scope(_), KeyKind::Bare) => Some((403, "scope_missing")),
         (KeyRight::Every | KeyRight::Scope(_), _) => None,
     };
@@ -940,9 +940,8 @@ fn refused(route: &Route, kind: KeyKind) -> Option<(u16, &'static str)> {
         }
     }
     match access {
-        Access::Public | Access::Session | Access::Own | Access::Operator(_) => {
-            Some((403, "not_permitted"))
-        }
+        Access::Operator(_) => Some((403, "not_permitted")),
+        Access::Public | Access::Session | Access::Own => Some((403, "not_for_api_keys")),
         Access::Principal => None,
         Access::Workspace(permission) => match kind {
             KeyKind::Full(_) | KeyKind::Bare => by_right(permission.of_keys()),
@@ -984,6 +983,10 @@ async fn walk_with_keys(store: StoreUnderTest) {
                 Some((status, code)) => {
                     assert_eq!(reply.body["code"], code, "{name}: {}", reply.text);
                     problem(&reply, status, code);
+                    if code == "not_for_api_keys" {
+                        let detail = text(&reply.body, "/detail");
+                        assert!(detail.contains("only people may"), "{name}: {detail}");
+                    }
                     // Of another organization's key the other organization is told.
                     if status != 401 && key.kind != KeyKind::OfAnother {
                         kept.entry(&key.id).or_default().push(ask.path);

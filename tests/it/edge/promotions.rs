@@ -627,7 +627,11 @@ async fn keys(store: StoreUnderTest) {
         ..team.owner.clone()
     };
     for act in ["approve", "apply", "reject", "rollback"] {
-        problem(&shop.act(&key, &by_first, act).await, 403, "not_permitted");
+        problem(
+            &shop.act(&key, &by_first, act).await,
+            403,
+            "not_for_api_keys",
+        );
     }
     super::held(&store);
 }

@@ -126,39 +126,34 @@ async fn hidden(store: StoreUnderTest) {
         // Each id of the path that is none, that is nobody's, or that is something else's.
         let parts: Vec<_> = ask.path.split('/').map(str::to_owned).collect();
         for (place, part) in route.path.split('/').enumerate() {
-            let kind = match part {
-                "{ws}" => "ws",
-                "{org}" => "org",
-                "{user}" => "usr",
-                "{inv}" => "inv",
-                "{id}" => "ses",
-                "{position}" => "",
-                _ => continue,
+            if !part.starts_with('{') {
+                continue;
+            }
+            let mut wrong = vec!["x", "%00", "%FF", "..%2F.."];
+            let id = &parts[place];
+            let made = match id.split_once('_') {
+                Some((kind, _)) => vec![
+                    format!("{kind}_{UNKNOWN}"),
+                    format!("{kind}_"),
+                    id.to_uppercase(),
+                    format!("{id}'--"),
+                    match kind {
+                        "usr" => team.workspace.clone(),
+                        _ => team.owner.user.clone(),
+                    },
+                ],
+                None => vec![],
             };
-            let mut wrong = vec![
-                "x".to_owned(),
-                "%00".to_owned(),
-                "%FF".to_owned(),
-                "..%2F..".to_owned(),
-            ];
-            if kind.is_empty() {
-                wrong.extend(
-                    ["0", "999999999", "-1", "1.0", "99999999999999999999"].map(str::to_owned),
-                );
-            } else {
-                wrong.push(format!("{kind}_{UNKNOWN}"));
-                wrong.push(format!("{kind}_"));
-                wrong.push(parts[place].to_uppercase());
-                wrong.push(format!("{}'--", parts[place]));
-                wrong.push(if kind == "usr" {
-                    team.workspace.clone()
-                } else {
-                    team.owner.user.clone()
-                });
+            match part {
+                "{month}" => wrong.extend(["2026-13", "2026-1", "1999-12", "2026-01-01"]),
+                _ if made.is_empty() => {
+                    wrong.extend(["0", "999999999", "-1", "1.0", "99999999999999999999"]);
+                }
+                _ => wrong.extend(made.iter().map(String::as_str)),
             }
             for id in wrong {
                 let mut parts = parts.clone();
-                parts[place] = id;
+                parts[place] = id.to_owned();
                 let reply = as_(&ask.at(parts.join("/")), caller).await;
                 problem(&reply, 404, "not_found");
             }
@@ -592,6 +587,7 @@ async fn addresses(store: StoreUnderTest) {
     let Running { server, store } = Running::operated(store).await;
     let world = World::on(server).await;
     let server = &world.server;
+    let document = server.get("/openapi.json").await.expect(200).body;
     let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for route in all() {
         methods.entry(route.path).or_default().insert(route.method);
@@ -641,6 +637,7 @@ async fn addresses(store: StoreUnderTest) {
         if route.is_list() {
             lists(&world, route, &ask.path, caller).await;
         }
+        queries(&world, &document, route, &ask, caller).await;
         let slash = world
             .send(&ask.at(format!("{bare}/")))
             .bearer(&caller.token)
@@ -664,6 +661,48 @@ async fn addresses(store: StoreUnderTest) {
         );
     }
     super::held(&store);
+}
+
+/// Every parameter of a query that is beyond what the document says of it, the others as they are
+/// in a request that succeeds.
+async fn queries(world: &World, document: &Value, route: &Route, ask: &Ask, caller: &Person) {
+    let operation = &document["paths"][route.path][route.method.to_lowercase()];
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let (bare, good) = ask.path.split_once('?').unwrap_or((&ask.path, ""));
+    for parameter in parameters.filter(|one| one["in"] == "query") {
+        let name = parameter["name"].as_str().expect("a name");
+        let schema = resolved(document, &parameter["schema"]);
+        let mut wrong = Vec::new();
+        if let Some(longest) = schema["maxLength"].as_u64() {
+            let length = usize::try_from(longest).expect("a length") + 1;
+            wrong.push("x".repeat(length));
+        }
+        let shortest = schema["minLength"].as_u64();
+        let bounded = schema["enum"].is_array() || schema["pattern"].is_string();
+        match () {
+            () if bounded || schema["format"] == "date-time" => wrong.push("surprise".to_owned()),
+            () if is_type(&schema, "boolean") => wrong.push("maybe".to_owned()),
+            () if is_type(&schema, "integer") => {
+                wrong.extend(["x", "-1", "1.5", "99999999999999999999"].map(str::to_owned));
+            }
+            () => {}
+        }
+        if shortest.is_some_and(|least| least > 0) || !is_type(&schema, "string") {
+            wrong.push(String::new());
+        }
+        let others = good.split('&').filter(|pair| !pair.is_empty());
+        let others = others.filter(|pair| !pair.starts_with(&format!("{name}=")));
+        let others: Vec<_> = others.collect();
+        for value in wrong {
+            let spoiled = format!("{name}={value}");
+            let query = [others.as_slice(), &[&spoiled]].concat();
+            let path = format!("{bare}?{}", query.join("&"));
+            let reply = world.send(&ask.at(path)).bearer(&caller.token).await;
+            problem(&reply, 400, "invalid_request");
+            let detail = reply.body["detail"].as_str().unwrap_or_default();
+            assert!(detail.contains(name), "{}: {detail}", reply.request);
+        }
+    }
 }
 
 async fn lists(world: &World, route: &Route, path: &str, caller: &Person) {

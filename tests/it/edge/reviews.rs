@@ -313,7 +313,7 @@ async fn doors(store: StoreUnderTest) {
     problem(
         &call.json(json!({"decisions": bulk})).await,
         403,
-        "not_permitted",
+        "not_for_api_keys",
     );
     // Nobody decides what they could not do.
     let above = decide(

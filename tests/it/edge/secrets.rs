@@ -92,6 +92,15 @@ pub(super) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     false
 }
 
+/// That none of it is in what a store keeps.
+pub(super) async fn absent_in_store(store: &StoreUnderTest, secrets: &Secrets) {
+    let key_file = store.data_dir().join("root.key");
+    match store.database_url() {
+        Some(url) => tables(url, secrets).await,
+        None => files(store.data_dir(), &key_file, secrets),
+    }
+}
+
 async fn secrets(store: StoreUnderTest) {
     let mut command = Server::command(&store);
     command.args(["--log", "trace"]);
@@ -122,17 +131,14 @@ async fn secrets(store: StoreUnderTest) {
         "the log tells everything"
     );
     secrets.absent_in("the log", logs.as_bytes());
-    match store.database_url() {
-        Some(url) => tables(url, &secrets).await,
-        None => files(store.data_dir(), &key_file, &secrets),
-    }
+    absent_in_store(&store, &secrets).await;
     super::held(&store);
     // What is written at the end, too.
     let World { mut server, .. } = world;
     assert!(server.terminate().await.success());
     secrets.absent_in("the log", server.logs().as_bytes());
     if store.database_url().is_none() {
-        files(store.data_dir(), &key_file, &secrets);
+        absent_in_store(&store, &secrets).await;
     }
 }
 

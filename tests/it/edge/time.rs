@@ -590,9 +590,15 @@ impl Ground {
             ..CrewProfile::default()
         };
         let made = service
-            .create_crew(&request(), &principal, workspace, environment, profile)
+            .create_crew(
+                &request(),
+                &principal,
+                workspace,
+                environment,
+                (profile, None),
+            )
             .await;
-        let crew = made.expect("a crew").value.place.id;
+        let crew = made.expect("a crew").value.id();
         Self {
             principal,
             workspace,
