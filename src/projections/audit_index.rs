@@ -202,7 +202,7 @@ impl Column {
 }
 
 /// The order of what is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Order {
     #[default]
     NewestFirst,

@@ -38,16 +38,22 @@ pub struct PastFold {
 
 impl Default for PastFold {
     fn default() -> Self {
-        let generations = names().into_iter().map(|name| (name.to_owned(), 1));
+        Self::of(&names())
+    }
+}
+
+impl PastFold {
+    /// A fold into the documents of these projections alone.
+    pub fn of(names: &[&str]) -> Self {
+        let generations = names.iter().map(|name| ((*name).to_owned(), 1));
         Self {
             folder: Folder::new(generations.collect()),
             known: Known::default(),
         }
     }
-}
 
-impl PastFold {
-    /// Takes the next events: of each stream all from its first on, in order.
+    /// Takes the next events: of each stream all that its projections fold, from its first on, in
+    /// order.
     ///
     /// # Errors
     /// When an event cannot follow on what was before it.

@@ -52,7 +52,7 @@ const PLACES_MAX: usize = 10_000;
 type ContentChange = (Option<EntryTarget>, Option<Content>, Option<Content>);
 
 /// Whose log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditScope {
     Workspace(WorkspaceId),
     /// Everything in the organization, without what changed inside crews.
@@ -60,7 +60,7 @@ pub enum AuditScope {
 }
 
 /// Which entries; each condition that is given must hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AuditFilter {
     /// The id of a principal, or `system`.
     pub actor: Option<String>,

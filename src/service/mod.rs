@@ -57,6 +57,7 @@ mod sessions;
 mod sign_up;
 pub mod signing;
 mod statements;
+mod tail_pages;
 mod tails;
 mod throttle;
 mod transparency;
@@ -125,7 +126,8 @@ pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
 pub use statements::recount;
-pub use tails::{AuditTail, TailEnd, TailStep};
+pub use tail_pages::TailEntry;
+pub use tails::{AuditTail, TailEnd, TailStep, TailsAllowed};
 pub use transparency::{
     COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
 };
@@ -206,6 +208,8 @@ pub struct ServiceSettings {
     pub witnesses: Vec<VerifierKey>,
     /// Where checkpoints are published, and compared with the log at the start.
     pub publishing: Option<Publishing>,
+    /// How many may follow audit logs at once.
+    pub tails: TailsAllowed,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -223,6 +227,7 @@ impl Default for ServiceSettings {
             log_origin: None,
             witnesses: Vec::new(),
             publishing: None,
+            tails: TailsAllowed::default(),
         }
     }
 }
@@ -341,7 +346,7 @@ impl Service {
             key_uses: KeyUses::default(),
             word_index: WordIndex::default(),
             paces: Paces::default(),
-            tails: Arc::default(),
+            tails: Arc::new(Tails::new(settings.tails)),
             stopping: CancellationToken::new(),
             indexer,
             journal,

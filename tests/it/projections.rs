@@ -1488,7 +1488,7 @@ fn review_unit(
         };
         desk.execute::<AccessReview>(&stream, opened, &[])?;
         if let Some(previous) = &previous {
-            let recur = ReviewCommand::Recur { next: Some(review) };
+            let recur = ReviewCommand::Recur { next: Ok(review) };
             desk.execute::<AccessReview>(previous, recur, &[])?;
         }
         let begin = || ReviewCommand::BeginClosing { actor: Some(user) };
