@@ -94,7 +94,10 @@ impl Told {
     }
 
     fn print(&self, sizes: &[u64]) {
-        let head: Vec<_> = sizes.iter().map(|size| format!("{size}: p50 (p99), ms")).collect();
+        let head: Vec<_> = sizes
+            .iter()
+            .map(|size| format!("{size}: p50 (p99), ms"))
+            .collect();
         println!("| | {} | largest / first |", head.join(" | "));
         println!("|---|{}---|", "---|".repeat(sizes.len()));
         for (name, figures) in &self.rows {
@@ -179,9 +182,7 @@ async fn fill(
     let mut log = world.log(size, until).await;
     let before = log.position();
     let whose = (owner.organization, owner.caller.user);
-    world
-        .grow(&mut log, size, &owner.workspaces, whose)
-        .await;
+    world.grow(&mut log, size, &owner.workspaces, whose).await;
     let written = log.position() - before;
     drop(log);
     let filled = started.elapsed().as_secs_f64();

@@ -40,7 +40,13 @@ pub async fn measure(bench: &Bench, world: &World, told: &mut Told) {
     let scope = AuditScope::Organization(bench.owner.organization);
     let space = &world.spaces[LARGE];
     for question in questions(bench, space).await {
-        let of_organization = ["nothing", "action, rare", "outcome", "q, a common word", "actor, busy"];
+        let of_organization = [
+            "nothing",
+            "action, rare",
+            "outcome",
+            "q, a common word",
+            "actor, busy",
+        ];
         if of_organization.contains(&question.name) {
             ask(bench, scope, "organization", &question, told).await;
         }
@@ -57,11 +63,18 @@ async fn questions(bench: &Bench, space: &Space) -> Vec<Question> {
         ids.collect()
     };
     let (busy, lately) = (members(1, 1), members(space.members.len() - 1, -1));
-    let keys: Vec<_> = space.keys.iter().take(8).map(|key| key.0.to_string()).collect();
+    let keys: Vec<_> = space
+        .keys
+        .iter()
+        .take(8)
+        .map(|key| key.0.to_string())
+        .collect();
     let crew = |crew: &crate::world::Crew| crew.place.id.to_string();
     let crews: Vec<_> = space.crews[1..].iter().take(8).map(crew).collect();
     let quiet = vec![crew(&space.crews[0])];
-    let items = space.crews[1..].iter().filter_map(|crew| crew.items.first());
+    let items = space.crews[1..]
+        .iter()
+        .filter_map(|crew| crew.items.first());
     let items: Vec<_> = items.take(8).cloned().collect();
     let targets: Vec<_> = items.iter().map(|(id, _)| id.to_string()).collect();
     let names: Vec<_> = items.iter().map(|(_, item)| item.name.clone()).collect();
@@ -88,14 +101,22 @@ async fn questions(bench: &Bench, space: &Space) -> Vec<Question> {
         question("action, common", of(&one("agent.updated"), action)),
         question("action, rare", of(&one("policy.changed"), action)),
         question("action, never", of(&one("workspace.deleted"), action)),
-        question("target", of(&targets, |filter, id| filter.target = Some(id))),
+        question(
+            "target",
+            of(&targets, |filter, id| filter.target = Some(id)),
+        ),
         question("crew, busy", of(&crews, in_crew)),
         question("crew, quiet", of(&quiet, in_crew)),
         question(
             "environment",
-            of(&one("production"), |filter, name| filter.environment = Some(name)),
+            of(&one("production"), |filter, name| {
+                filter.environment = Some(name)
+            }),
         ),
-        question("outcome", of(&one("denied"), |filter, name| filter.outcome = Some(name))),
+        question(
+            "outcome",
+            of(&one("denied"), |filter, name| filter.outcome = Some(name)),
+        ),
         question("from and to", windows.clone()),
         question("after and before", spans),
         question("q, a common word", of(&one("helper"), words)),
@@ -152,7 +173,10 @@ async fn questions(bench: &Bench, space: &Space) -> Vec<Question> {
 
 /// Hundredths of the log, as times and as positions.
 async fn ranges(bench: &Bench) -> (Vec<AuditFilter>, Vec<AuditFilter>) {
-    let head = stores::head(&*bench.store).await.expect("the head").position;
+    let head = stores::head(&*bench.store)
+        .await
+        .expect("the head")
+        .position;
     let (mut windows, mut spans) = (Vec::new(), Vec::new());
     for hundredth in [20, 35, 50, 65, 80, 95] {
         let (first, last) = (head / 100 * hundredth, head / 100 * (hundredth + 1));
@@ -224,14 +248,14 @@ async fn deep(bench: &Bench, scope: AuditScope, filter: &AuditFilter) -> (u64, O
         let (found, last) = page(bench, scope, filter, cursor, wanted).await;
         passed += found;
         cursor = last.or(cursor);
-        if found < wanted {
+        if last.is_none() {
             break;
         }
     }
     (passed / PAGE + 1, cursor)
 }
 
-/// How many entries a page has, and the position of the last.
+/// How many entries a page has, and where the next one goes on.
 async fn page(
     bench: &Bench,
     scope: AuditScope,
@@ -246,6 +270,5 @@ async fn page(
         .audit(&request(), &reader, scope, filter, cursor, limit)
         .await;
     let page = page.expect("a page");
-    let last = page.entries.last().map(|entry| entry.position);
-    (page.entries.len() as u64, last)
+    (page.entries.len() as u64, page.next)
 }

@@ -26,7 +26,10 @@ pub async fn measure(place: &Place, events: u64) {
         .filter(|(bytes, _)| *bytes >= TOLD_FROM)
         .collect();
     told.sort_by(|one, other| other.0.total_cmp(&one.0));
-    println!("{}: {all:.0} bytes on the disk an event, of these:", place.name);
+    println!(
+        "{}: {all:.0} bytes on the disk an event, of these:",
+        place.name
+    );
     println!();
     println!("| table or index | bytes an event |");
     println!("|---|---|");

@@ -29,7 +29,10 @@ pub async fn measure(bench: &Bench, world: &World, place: &Place, told: &mut Tol
 
 /// Who had access, each time as of another moment: nothing is remembered of it.
 async fn access(bench: &Bench, world: &World, told: &mut Told) {
-    let head = stores::head(&*bench.store).await.expect("the head").position;
+    let head = stores::head(&*bench.store)
+        .await
+        .expect("the head")
+        .position;
     let mut random = StdRng::seed_from_u64(3);
     for (at, name) in [(MIDDLE, "middle"), (LARGE, "large")] {
         let (started, mut figures) = (Instant::now(), Vec::new());
@@ -125,7 +128,9 @@ async fn bare(world: &World, place: &Place) -> u64 {
             read.expect("no panic").expect("the rows")
         }
         Some(database) => {
-            let pool = sqlx::PgPool::connect(database.url()).await.expect("it answers");
+            let pool = sqlx::PgPool::connect(database.url())
+                .await
+                .expect("it answers");
             let mut connection = pool.acquire().await.expect("a connection");
             let copy = format!("COPY ({sql}) TO STDOUT");
             let copied = connection.copy_out_raw(&copy).await.expect("it is copied");

@@ -25,7 +25,8 @@ use crewlog::{
     domain::ids::WorkspaceId,
     journal::{Source, SystemSource, sealing::RootKey},
     service::{
-        AuditEntry, AuditFilter, AuditScope, Principal, Service, ServiceSettings, TailStep, TailsAllowed,
+        AuditEntry, AuditFilter, AuditScope, Principal, Service, ServiceSettings, TailStep,
+        TailsAllowed,
     },
 };
 use harness::{

@@ -439,8 +439,8 @@ async fn page(
     let page = service
         .audit(&request, &principal, scope, &filter, cursor, limit)
         .await?;
-    let last = page.entries.last().filter(|_| page.more);
-    let next = last.map(|entry| Cursor::new(AuditCursor(entry.position)).encode());
+    let next = page.next;
+    let next = next.map(|position| Cursor::new(AuditCursor(position)).encode());
     let entries = page.entries.into_iter().map(Into::into);
     Ok(Page::new(entries.collect(), next, page.position))
 }

@@ -155,13 +155,7 @@ async fn follow(
     } = reader;
     let (filter, after) = query.into_filter();
     let tail = service
-        .begin_tail(
-            &request,
-            &principal,
-            scope,
-            (filter, shown),
-            last.or(after),
-        )
+        .begin_tail(&request, &principal, scope, (filter, shown), last.or(after))
         .await?;
     let began_at = tail.began_at();
     let events = futures::stream::unfold((service, Some(tail)), next);

@@ -186,7 +186,8 @@ impl Service {
     ) -> Result<(State<'_>, Page<P::Document>), ServiceError> {
         let (mut after, mut folded) = (after.map(str::to_owned), 0);
         loop {
-            let not_younger = |document: P::Document| Some(document).filter(|it| born(it) <= moment.at);
+            let not_younger =
+                |document: P::Document| Some(document).filter(|it| born(it) <= moment.at);
             let present = self.documents::<P>();
             let page = present.page_of_parent_where(parent, after.as_deref(), limit, not_younger);
             let page = page.await?;
@@ -226,7 +227,9 @@ impl Service {
         request: &Request,
         place: Place,
     ) -> Result<State<'_>, ServiceError> {
-        let state = self.state(request, &[Part::Workspace(place.workspace)]).await?;
+        let state = self
+            .state(request, &[Part::Workspace(place.workspace)])
+            .await?;
         if state.past.is_some() {
             let workspaces = state.documents::<Workspaces>();
             let then = workspaces.get(&place.workspace.to_string()).await?.value;

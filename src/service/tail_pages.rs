@@ -187,7 +187,10 @@ mod tests {
         );
         let far = 40 + JOINS_WITHIN + 1;
         assert!(matches!(pages.behind(far, now), Next::Read(after) if after == far));
-        assert!(matches!(pages.behind(10, now), Next::Read(10)), "begun anew");
+        assert!(
+            matches!(pages.behind(10, now), Next::Read(10)),
+            "begun anew"
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     domain::{Refusal, Timestamp, ids::OrganizationId},
     journal::stores,
-    projections::audit_index,
+    projections::audit_index::{self, Searched},
 };
 
 /// Entries that are read at once.
@@ -387,16 +387,20 @@ impl Service {
             search.at_most(through);
         }
         let found = audit_index::positions(store, &search, PAGE).await?;
-        let entries = self.entries(&found.value).await?;
-        if entries.len() != found.value.len() {
+        let Searched {
+            positions,
+            stopped_at,
+        } = found.value;
+        let entries = self.entries(&positions).await?;
+        if entries.len() != positions.len() {
             let detail = format!("entries behind position {after} are missing");
             return Err(ServiceError::Internal(detail));
         }
-        let is_full = entries.len() as u64 == PAGE;
-        let looked_at = through.map_or(found.position, |through| through.min(found.position));
-        let (through, is_over) = match found.value.last() {
-            Some(last) if is_full => (*last, false),
-            Some(_) | None => (looked_at, self.is_passed(filter, looked_at).await?),
+        let last = positions.last().filter(|_| entries.len() as u64 == PAGE);
+        let asked = through.map_or(found.position, |through| through.min(found.position));
+        let (through, is_over) = match last.copied().or(stopped_at) {
+            Some(last) => (last, false),
+            None => (asked, self.is_passed(filter, asked).await?),
         };
         let entries = entries.into_iter().map(|entry| {
             let position = entry.position;
@@ -407,7 +411,7 @@ impl Service {
             after,
             through: through.max(after),
             entries: entries.collect(),
-            is_full: is_full || looked_at < found.position,
+            is_full: through < found.position,
             is_over,
         }))
     }

@@ -240,12 +240,12 @@ impl Review {
                 }))
             }
             ReviewCommand::FinishClosing => Ok(self.finish_closing(now)),
-            ReviewCommand::Recur { next } => Ok(only(self.recurs(now), || {
-                ReviewEvent::ReviewRecurred {
+            ReviewCommand::Recur { next } => {
+                Ok(only(self.recurs(now), || ReviewEvent::ReviewRecurred {
                     next: next.ok(),
                     ended: next.err(),
-                }
-            })),
+                }))
+            }
             ReviewCommand::StopRecurring { actor } => {
                 let terms = self.existing()?;
                 let is_left = terms.recurs_after_days.is_some() && !self.has_recurred;

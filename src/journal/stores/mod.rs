@@ -63,7 +63,10 @@ pub async fn is_current(store: &dyn Store) -> Result<bool, StoreError> {
         StoreKind::Postgres => postgres::newest_migration(),
     };
     let rows = store.query(SELECT_MIGRATION, vec![]).await?;
-    let applied = rows.first().map(|row| row.optional_integer(0)).transpose()?;
+    let applied = rows
+        .first()
+        .map(|row| row.optional_integer(0))
+        .transpose()?;
     Ok(applied.flatten() == newest)
 }
 
