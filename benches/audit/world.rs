@@ -216,7 +216,9 @@ impl World {
 
     /// Shares: those of the three are given, the others get less and less of the rest.
     fn share(&mut self, events: u64) {
-        let of = |wanted: u64, has: u64| wanted.saturating_sub(has) as f64 / events as f64;
+        // In a log that is too small for them they get less.
+        let of =
+            |wanted: u64, has: u64| (wanted.saturating_sub(has) as f64 / events as f64).min(0.2);
         let middle = of(MIDDLE_EVENTS, self.spaces[MIDDLE].events);
         let small = of(SMALL_EVENTS, self.spaces[SMALL].events);
         let weight = |number: usize| ((number + 1) as f64).powf(-0.7);

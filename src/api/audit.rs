@@ -466,7 +466,8 @@ async fn entry(
     Ok(Resource::unversioned(found.position, entry))
 }
 
-/// The audit log of a workspace.
+/// The audit log of a workspace. One search looks at 200,000 entries at most: where something rare
+/// is looked for, a page may be short, even empty, and have a next one.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/audit", tag = "audit",
     params(("ws" = WorkspaceId, Path), AuditQuery, MinimumPosition),

@@ -185,34 +185,38 @@ impl Service {
         keep: impl Fn(P::Document) -> Option<P::Document>,
     ) -> Result<(State<'_>, Page<P::Document>), ServiceError> {
         let (mut after, mut folded) = (after.map(str::to_owned), 0);
+        let present = self.documents::<P>();
         loop {
-            let not_younger =
-                |document: P::Document| Some(document).filter(|it| born(it) <= moment.at);
-            let present = self.documents::<P>();
-            let page = present.page_of_parent_where(parent, after.as_deref(), limit, not_younger);
-            let page = page.await?;
-            let of_page: BTreeSet<Part> = page.items.iter().flat_map(|(_, it)| parts(it)).collect();
+            let read = |after: Option<String>| {
+                let present = &present;
+                async move {
+                    present
+                        .page_of_parent(parent, after.as_deref(), limit)
+                        .await
+                }
+            };
+            let is_wanted = |document: &P::Document| born(document) <= moment.at;
+            let (candidates, more) = candidates(read, after, limit, is_wanted).await?;
+            let of_page = candidates.iter().flat_map(|(_, document)| parts(document));
+            let of_page: BTreeSet<Part> = of_page.collect();
             folded += of_page.len() as u64;
             if folded > PARTS_MAX {
                 return Err(too_much());
             }
             let of_page: Vec<_> = of_page.into_iter().collect();
             let state = self.state_at(moment, &of_page).await?;
-            let keys: Vec<_> = page.items.into_iter().map(|(key, _)| key).collect();
-            let then = state.documents::<P>().get_many(&keys).await?;
-            let kept = then.into_iter();
-            let kept = kept.filter_map(|(key, document)| Some((key, keep(document)?)));
+            let keys: Vec<_> = candidates.into_iter().map(|(key, _)| key).collect();
+            let then = state.documents::<P>().get_many(&keys).await?.into_iter();
+            let kept = then.filter_map(|(key, document)| Some((key, keep(document)?)));
             let items: Vec<_> = kept.collect();
-            if !items.is_empty() || !page.more {
-                let (more, position) = (page.more, moment.position);
-                return Ok((
-                    state,
-                    Page {
-                        items,
-                        more,
-                        position,
-                    },
-                ));
+            if !items.is_empty() || !more {
+                let position = moment.position;
+                let page = Page {
+                    items,
+                    more,
+                    position,
+                };
+                return Ok((state, page));
             }
             after = keys.last().cloned();
         }
@@ -346,6 +350,31 @@ impl Part {
             }
             Self::Promotion(id) => (Promotion::TYPE, id.to_string(), Chosen::All),
             Self::Review(id) => (Review::TYPE, id.to_string(), Chosen::All),
+        }
+    }
+}
+
+/// Of what there is now, as many as a page takes of those that are wanted; and whether there are
+/// more of these. `read` reads the page behind a key.
+pub(super) async fn candidates<D, R>(
+    read: impl Fn(Option<String>) -> R,
+    mut after: Option<String>,
+    limit: u64,
+    is_wanted: impl Fn(&D) -> bool,
+) -> Result<(Vec<(String, D)>, bool), ServiceError>
+where
+    R: Future<Output = Result<Page<D>, stores::StoreError>>,
+{
+    let (mut found, limit) = (Vec::new(), usize::try_from(limit).unwrap_or(usize::MAX));
+    loop {
+        let page = read(after).await?;
+        after = page.items.last().map(|(key, _)| key.clone());
+        let wanted = page.items.into_iter();
+        found.extend(wanted.filter(|(_, document)| is_wanted(document)));
+        if found.len() > limit || !page.more {
+            let more = found.len() > limit;
+            found.truncate(limit);
+            return Ok((found, more));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     service::{
         MomentInLog, Principal, Request, Service, ServiceError,
         items::InCrew,
-        past::{Part, State},
+        past::{self, Part, State},
     },
 };
 
@@ -137,29 +137,28 @@ impl Service {
         (before, limit): (Option<&str>, u64),
     ) -> Result<(State<'_>, Page<ChangelogDocument>), ServiceError> {
         let (changes, parent) = (self.documents::<Changelog>(), crew.to_string());
-        let mut before = before.map(str::to_owned);
-        loop {
-            let page = changes.page_of_parent_reversed(&parent, before.as_deref(), limit);
-            let page = page.await?;
-            before = page.items.last().map(|(key, _)| key.clone());
-            let old = page.items.into_iter().filter(|(_, it)| it.at <= moment.at);
-            let old: Vec<_> = old.collect();
-            let of_page = old.iter().map(|(_, it)| Part::Promotion(it.promotion));
-            let mut parts: BTreeSet<Part> = of_page.collect();
-            parts.insert(Part::CrewVersion(crew));
-            let parts: Vec<_> = parts.into_iter().collect();
-            let state = self.state_at(moment, &parts).await?;
-            let keys: Vec<_> = old.into_iter().map(|(key, _)| key).collect();
-            let items = state.documents::<Changelog>().get_many(&keys).await?;
-            if !items.is_empty() || !page.more {
-                let (more, position) = (page.more, moment.position);
-                let page = Page {
-                    items,
-                    more,
-                    position,
-                };
-                return Ok((state, page));
+        let read = |before: Option<String>| {
+            let (changes, parent) = (&changes, parent.as_str());
+            async move {
+                let before = before.as_deref();
+                changes.page_of_parent_reversed(parent, before, limit).await
             }
-        }
+        };
+        let before = before.map(str::to_owned);
+        let is_old = |change: &ChangelogDocument| change.at <= moment.at;
+        let (old, more) = past::candidates(read, before, limit, is_old).await?;
+        let of_page = old.iter().map(|(_, it)| Part::Promotion(it.promotion));
+        let of_page: BTreeSet<Part> = of_page.chain([Part::CrewVersion(crew)]).collect();
+        let of_page: Vec<_> = of_page.into_iter().collect();
+        let state = self.state_at(moment, &of_page).await?;
+        let keys: Vec<_> = old.into_iter().map(|(key, _)| key).collect();
+        let items = state.documents::<Changelog>().get_many(&keys).await?;
+        let position = moment.position;
+        let page = Page {
+            items,
+            more,
+            position,
+        };
+        Ok((state, page))
     }
 }
