@@ -33,6 +33,7 @@ use crewlog::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Serialize;
+use tokio::task::JoinHandle;
 
 /// Events in one append, unless told otherwise.
 const BATCH: usize = 500;
@@ -79,6 +80,21 @@ impl Target {
         Self::of("workspace", id, Some(organization))
     }
 
+    /// A stream of a crew, a promotion or attempts, in the scope of its workspace.
+    pub fn in_workspace(
+        aggregate_type: &'static str,
+        id: impl ToString,
+        workspace: WorkspaceId,
+        organization: OrganizationId,
+    ) -> Self {
+        Self {
+            aggregate_type,
+            id: id.to_string(),
+            scope: workspace.to_string(),
+            organization: Some(organization),
+        }
+    }
+
     fn of(
         aggregate_type: &'static str,
         id: impl ToString,
@@ -99,6 +115,8 @@ pub struct LogWriter {
     pub batch_events: usize,
     /// What is written.
     pub parts: Parts,
+    /// Whether the next append is made while one is on its way; only where nothing is read for it.
+    pub is_ahead: bool,
     store: Arc<dyn Store>,
     engine: Engine,
     head: Head,
@@ -107,9 +125,16 @@ pub struct LogWriter {
     streams: HashMap<(String, String), u64>,
     scopes: HashMap<String, (u64, [u8; 32])>,
     batch: BatchId,
-    recorded_at: Timestamp,
+    /// When the events of this append are recorded.
+    pub recorded_at: Timestamp,
+    /// How much later those of the next one are, in microseconds.
+    pub step_us: i64,
+    /// The id of the event that is added next: what is sealed in it is bound to that.
+    pub next_event: EventId,
     events: Vec<StoredEvent>,
     recorded: Vec<Recorded>,
+    /// An append that is on its way while the next one is made.
+    on_its_way: Option<JoinHandle<()>>,
 }
 
 impl LogWriter {
@@ -138,6 +163,7 @@ impl LogWriter {
         Self {
             batch_events: BATCH,
             parts: Parts::ALL,
+            is_ahead: false,
             store,
             engine,
             indexed: 0,
@@ -146,9 +172,17 @@ impl LogWriter {
             scopes,
             batch: BatchId::from_uuid(SystemSource.uuid()),
             recorded_at: Timestamp(recorded_at.0 + 1),
+            step_us: 1_000,
+            next_event: EventId::from_uuid(SystemSource.uuid()),
             events: Vec::new(),
             recorded: Vec::new(),
+            on_its_way: None,
         }
+    }
+
+    /// When the newest event of the log was recorded.
+    pub fn head_recorded_at(&self) -> Timestamp {
+        self.head.recorded_at
     }
 
     /// The position of the event added last.
@@ -169,7 +203,7 @@ impl LogWriter {
         SystemSource.fill(&mut salt);
         let mut stored = StoredEvent {
             position: self.head.position + self.events.len() as u64 + 1,
-            id: EventId::from_uuid(SystemSource.uuid()),
+            id: self.next_event,
             recorded_at: self.recorded_at,
             batch: self.batch,
             aggregate_type: target.aggregate_type.to_owned(),
@@ -188,27 +222,44 @@ impl LogWriter {
         if self.parts.leaves {
             stored.leaf = stored.computed_leaf();
         }
+        self.next_event = EventId::from_uuid(SystemSource.uuid());
         let tip = (stored.scope_sequence, stored.leaf);
         self.scopes.insert(target.scope.clone(), tip);
-        self.recorded.push(Recorded {
-            position: stored.position,
-            id: stored.id,
-            recorded_at: stored.recorded_at,
-            aggregate_type: stored.aggregate_type.clone(),
-            aggregate_id: stored.aggregate_id.clone(),
-            sequence: stored.sequence,
-            scope: stored.scope.clone(),
-            metadata,
-            event: event.into(),
-        });
+        if self.parts.documents {
+            self.recorded.push(Recorded {
+                position: stored.position,
+                id: stored.id,
+                recorded_at: stored.recorded_at,
+                aggregate_type: stored.aggregate_type.clone(),
+                aggregate_id: stored.aggregate_id.clone(),
+                sequence: stored.sequence,
+                scope: stored.scope.clone(),
+                metadata,
+                event: event.into(),
+            });
+        }
         self.events.push(stored);
         if self.events.len() >= self.batch_events {
-            self.flush().await;
+            self.send().await;
         }
     }
 
     /// Writes what was added.
     pub async fn flush(&mut self) {
+        self.send().await;
+        self.arrived().await;
+    }
+
+    /// Waits for the append that is on its way.
+    async fn arrived(&mut self) {
+        if let Some(append) = self.on_its_way.take() {
+            append.await.expect("it is appended");
+        }
+    }
+
+    /// Sends what was added.
+    async fn send(&mut self) {
+        self.arrived().await;
         if self.events.is_empty() {
             return;
         }
@@ -240,12 +291,18 @@ impl LogWriter {
             documents,
             statements: vec![],
         };
-        let appended = self.store.append(Arc::new(append)).await;
-        appended.expect("it is appended");
+        let (store, append) = (self.store.clone(), Arc::new(append));
+        let appended = tokio::spawn(async move {
+            store.append(append).await.expect("it is appended");
+        });
+        self.on_its_way = Some(appended);
+        if !self.is_ahead || self.parts.documents || self.parts.audit {
+            self.arrived().await;
+        }
         self.engine.committed(folded);
         self.head = head;
         self.batch = BatchId::from_uuid(SystemSource.uuid());
-        self.recorded_at = Timestamp(self.recorded_at.0 + 1_000);
+        self.recorded_at = Timestamp(self.recorded_at.0 + self.step_us);
         if self.parts.audit && self.head.position >= self.indexed + STEP {
             let advanced = audit_index::advance(&*self.store).await;
             self.indexed = advanced.expect("the index goes on").position;

@@ -439,8 +439,8 @@ async fn page(
     let page = service
         .audit(&request, &principal, scope, &filter, cursor, limit)
         .await?;
-    let last = page.entries.last().filter(|_| page.more);
-    let next = last.map(|entry| Cursor::new(AuditCursor(entry.position)).encode());
+    let next = page.next;
+    let next = next.map(|position| Cursor::new(AuditCursor(position)).encode());
     let entries = page.entries.into_iter().map(Into::into);
     Ok(Page::new(entries.collect(), next, page.position))
 }
@@ -466,7 +466,8 @@ async fn entry(
     Ok(Resource::unversioned(found.position, entry))
 }
 
-/// The audit log of a workspace.
+/// The audit log of a workspace. One search looks at 200,000 entries at most: where something rare
+/// is looked for, a page may be short, even empty, and have a next one.
 #[utoipa::path(
     get, path = "/v1/workspaces/{ws}/audit", tag = "audit",
     params(("ws" = WorkspaceId, Path), AuditQuery, MinimumPosition),

@@ -35,7 +35,7 @@ use crate::{
         environment::Environment,
         ids::{OrganizationId, WorkspaceId},
     },
-    service::{AuditFilter, AuditScope, AuditTail, Service, TailStep},
+    service::{AuditEntry, AuditFilter, AuditScope, AuditTail, Service, TailStep},
 };
 
 /// How often something is sent where nothing happens: proxies close what is silent for a minute.
@@ -117,17 +117,20 @@ impl TailQuery {
 
 /// What comes next, as an event.
 fn event(step: TailStep) -> Event {
-    let made = match step {
+    match step {
         TailStep::Entry(entry) => {
             let id = entry.position.to_string();
-            let body = AuditEntryBody::from(*entry);
-            Event::default().event("entry").id(id).json_data(body)
+            Event::default().event("entry").id(id).data(&entry.shown)
         }
         TailStep::End(why) => Event::default()
             .event("end")
-            .json_data(json!({"because": why.name()})),
-    };
-    made.expect("entries and reasons have only names as members")
+            .data(json!({"because": why.name()}).to_string()),
+    }
+}
+
+fn shown(entry: AuditEntry) -> String {
+    let body = AuditEntryBody::from(entry);
+    serde_json::to_string(&body).expect("an entry has only names as members")
 }
 
 async fn next(
@@ -152,7 +155,7 @@ async fn follow(
     } = reader;
     let (filter, after) = query.into_filter();
     let tail = service
-        .begin_tail(&request, &principal, scope, filter, last.or(after))
+        .begin_tail(&request, &principal, scope, (filter, shown), last.or(after))
         .await?;
     let began_at = tail.began_at();
     let events = futures::stream::unfold((service, Some(tail)), next);

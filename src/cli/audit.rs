@@ -2,14 +2,15 @@
 //! has access.
 //!
 //! Reads only, beside whoever writes the store, and needs the root key: names are opened. Whoever
-//! has both is kept from nothing, so nothing is asked of anybody, and no entry is written.
+//! has both is kept from nothing, so nothing is asked of anybody, and no entry is written. An export
+//! needs a checkpoint of the head: where no server makes one, this does.
 
 use std::{
     fs::File,
     io::{BufWriter, ErrorKind, Write},
     path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -28,7 +29,7 @@ use crate::{
         environment::Environment,
         ids::{OrganizationId, PrincipalId, WorkspaceId},
     },
-    journal::{SystemSource, sealing::Keyring},
+    journal::{SystemSource, sealing::Keyring, stores},
     projections::Progress,
     service::{
         AccessQuestion, AsOf, AuditExport, AuditFilter, AuditScope, ExportFormat, Service, TailEnd,
@@ -46,7 +47,7 @@ pub struct Arguments {
 enum Action {
     /// Print entries as they are written, as JSON Lines
     Tail(TailArguments),
-    /// Export entries up to the newest checkpoint, as a file that `crewlog verify --offline` verifies
+    /// Export entries up to now, as a file that `crewlog verify --offline` verifies
     Export(ExportArguments),
     /// Show who has access to a workspace, or had it
     Access(AccessArguments),
@@ -171,7 +172,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let service = open(&place).await?;
     match arguments.action {
         Action::Tail(arguments) => tail(&service, arguments, output).await?,
-        Action::Export(arguments) => export(&service, arguments).await?,
+        Action::Export(arguments) => export(&place, &service, arguments).await?,
         Action::Access(arguments) => access(&service, arguments, output).await?,
     }
     Ok(Outcome::Fine)
@@ -199,12 +200,13 @@ async fn tail(
         ..AuditFilter::default()
     };
     let scope = arguments.whose.scope()?;
+    let shown = |entry| api::shown_entry(entry).to_string();
     let mut tail = service
-        .begin_operators_tail(scope, filter, arguments.after)
+        .begin_operators_tail(scope, (filter, shown), arguments.after)
         .await?;
     loop {
         match service.next_of_tail(&mut tail).await {
-            TailStep::Entry(entry) => output.document(&api::shown_entry(*entry).to_string())?,
+            TailStep::Entry(entry) => output.document(&entry.shown)?,
             TailStep::End(TailEnd::Reached | TailEnd::AccessEnded | TailEnd::Stopping) => {
                 return Ok(());
             }
@@ -278,7 +280,66 @@ fn cannot_write(what: &str, error: &std::io::Error) -> Failure {
     Failure::could_not_run(format!("{what} cannot be written: {error}"))
 }
 
-async fn export(service: &Arc<Service>, arguments: ExportArguments) -> Result<(), Failure> {
+/// How long is waited for the servers' next checkpoint, of which they make one a second.
+const WAITS_FOR: Duration = Duration::from_secs(5);
+const ASKS_EVERY: Duration = Duration::from_millis(200);
+
+/// Sees to it that a checkpoint covers the log as it is: one is made here where nobody else does,
+/// and waited for where servers do. Where there is none after all, the export ends earlier, and it
+/// is said.
+async fn cover(place: &Place, service: &Service) -> Result<(), Failure> {
+    let Some(head) = service.uncovered().await? else {
+        return Ok(());
+    };
+    match make_checkpoint(place).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(failure) => {
+            let why = failure.sentence().unwrap_or_default();
+            announce!("the log's head cannot be signed: {why}");
+        }
+    }
+    let started = Instant::now();
+    while started.elapsed() < WAITS_FOR {
+        tokio::time::sleep(ASKS_EVERY).await;
+        if service.covers(head).await? {
+            return Ok(());
+        }
+    }
+    announce!(
+        "no checkpoint covers position {head} yet: the export goes up to the newest that there is"
+    );
+    Ok(())
+}
+
+/// Makes a checkpoint of the head, where nobody serves from the store, it can be written, and needs
+/// no migration; answers whether one was made.
+async fn make_checkpoint(place: &Place) -> Result<bool, Failure> {
+    let reading = place.open_for_reading().await?;
+    let is_current = stores::is_current(&*reading).await;
+    reading.close().await;
+    let alone = place.alone().await?;
+    if !is_current? || alone.is_none() {
+        return Ok(false);
+    }
+    // Another process holds it, or it is on a disk that cannot be written.
+    let Ok(store) = place.open_for_writing().await else {
+        return Ok(false);
+    };
+    let source = Arc::new(SystemSource);
+    let root = root_key::of(place, &*store, &*source).await?;
+    let service = Service::for_reading(store.clone(), source, &root).await?;
+    let made = service.make_checkpoint().await;
+    store.close().await;
+    made?;
+    Ok(true)
+}
+
+async fn export(
+    place: &Place,
+    service: &Arc<Service>,
+    arguments: ExportArguments,
+) -> Result<(), Failure> {
     let filter = AuditFilter {
         from: arguments.from,
         to: arguments.to,
@@ -287,6 +348,7 @@ async fn export(service: &Arc<Service>, arguments: ExportArguments) -> Result<()
         ..AuditFilter::default()
     };
     let (scope, format) = (arguments.whose.scope()?, arguments.format.into());
+    cover(place, service).await?;
     let begun = service
         .begin_operators_export(scope, filter, format)
         .await?;

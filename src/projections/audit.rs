@@ -273,8 +273,13 @@ fn describe_review(event: &Recorded, happened: &ReviewEvent) -> Description {
             .changed("kept", nothing.clone(), *kept)
             .changed("applied", nothing.clone(), *applied)
             .changed("not_applied", nothing, *not_applied),
-        E::ReviewRecurred { next } => {
-            of("access_review.recurred").changed("next", nothing, json!(next))
+        E::ReviewRecurred { next, ended } => {
+            let description =
+                of("access_review.recurred").changed("next", nothing.clone(), json!(next));
+            match ended {
+                Some(why) => description.changed("ended", nothing, why.name()),
+                None => description,
+            }
         }
         E::ReviewRecurrenceStopped { .. } => of("access_review.recurrence_stopped"),
     }

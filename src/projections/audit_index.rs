@@ -4,6 +4,11 @@
 //! log: no append waits for it, [`advance`] brings it on behind them, and [`positions`] looks
 //! for what it has not come to in the log itself. So no reader can tell how far it is.
 //!
+//! A search goes along one index: that of the target or the actor that it names, or of the
+//! workspace or the organization that it is in. What else it asks for is looked at in the rows that
+//! it finds there, so many at once and no more than [`LOOKED_AT_MAX`]: then it answers what it has
+//! found, and where it goes on.
+//!
 //! Never answers from the index alone, and never says that it is further than its rows are.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
@@ -36,6 +41,10 @@ pub const STEP: u64 = 4_096;
 const ROW_BYTES: usize = 320;
 /// Events of the log that are looked at at once beyond the index.
 const TAIL_PAGE: u64 = 512;
+/// Rows that a search looks at first; where too little is found in them, eight times as many next.
+const LOOKED_AT_FIRST: u64 = 1_000;
+/// Rows that one search looks at.
+pub const LOOKED_AT_MAX: u64 = 200_000;
 
 /// The row of the index for an event.
 pub fn row(event: &Recorded) -> AuditRow {
@@ -188,14 +197,6 @@ impl Column {
         }
     }
 
-    /// Whether there is a column with its hash, and an index on that.
-    fn is_hashed(self) -> bool {
-        match self {
-            Self::Organization | Self::Workspace | Self::Actor | Self::Target => true,
-            Self::Crew | Self::Environment | Self::Action | Self::Outcome => false,
-        }
-    }
-
     fn of(self, row: &AuditRow) -> Option<&str> {
         match self {
             Self::Organization => row.organization.as_deref(),
@@ -211,12 +212,15 @@ impl Column {
 }
 
 /// The order of what is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Order {
     #[default]
     NewestFirst,
     OldestFirst,
 }
+
+/// A statement and its parameters; none where there is no index to go along.
+type WindowSql = Option<(String, Vec<Value>)>;
 
 #[derive(Debug, Clone)]
 enum Condition {
@@ -234,6 +238,18 @@ pub struct Search {
     /// The first and the last position that may be found.
     range: RangeInclusive<u64>,
     order: Order,
+    /// Rows that are looked at first, and at all.
+    looks_at: (u64, u64),
+}
+
+/// What a search has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Searched {
+    /// At most as many as were asked for, in the order of the search.
+    pub positions: Vec<u64>,
+    /// The last position that was looked at, where it stopped before its end: there may be more
+    /// behind it, in the order of the search.
+    pub stopped_at: Option<u64>,
 }
 
 impl Search {
@@ -243,7 +259,51 @@ impl Search {
             conditions: Vec::new(),
             range: 1..=u64::MAX,
             order,
+            looks_at: (LOOKED_AT_FIRST, LOOKED_AT_MAX),
         }
+    }
+
+    /// Looks at other numbers of rows, first and at all.
+    pub fn look_at(&mut self, first: u64, most: u64) {
+        self.looks_at = (first, most);
+    }
+
+    /// What is looked for along an index: of what it names, that of which there is least.
+    fn along(&self) -> Option<(Column, &str)> {
+        let columns = [
+            Column::Target,
+            Column::Actor,
+            Column::Workspace,
+            Column::Organization,
+        ];
+        let named = |wanted: Column| {
+            let mut conditions = self.conditions.iter();
+            conditions.find_map(|condition| match condition {
+                Condition::Is(column, value) if *column == wanted => Some((wanted, value.as_str())),
+                Condition::Is(..)
+                | Condition::Absent(_)
+                | Condition::Word(_)
+                | Condition::WordOrAny(..) => None,
+            })
+        };
+        columns.into_iter().find_map(named)
+    }
+
+    /// The statement that finds the row which is the last of the next so many along the index.
+    fn window_sql(&self, table: &str, range: &RangeInclusive<u64>, rows: u64) -> WindowSql {
+        let (column, value) = self.along()?;
+        let (bound, direction, from) = match self.order {
+            Order::NewestFirst => ("<=", "DESC", *range.end()),
+            Order::OldestFirst => (">=", "ASC", *range.start()),
+        };
+        let sql = format!(
+            "SELECT position FROM {table}
+              WHERE {}_hash = $1 AND position {bound} $2
+              ORDER BY position {direction} LIMIT 1 OFFSET {}",
+            column.name(),
+            rows - 1,
+        );
+        Some((sql, vec![hash_of(value).into(), from.into()]))
     }
 
     /// Those whose column is this value.
@@ -298,6 +358,7 @@ impl Search {
     fn sql(&self, table: &str, bounds: Bounds, limit: u64) -> (String, Vec<Value>) {
         let mut parameters: Vec<Value> = Vec::new();
         let mut sql = format!("SELECT position FROM {table} WHERE TRUE");
+        let along = self.along().map(|(column, _)| column);
         for (operator, bound) in [(">=", bounds.first), ("<=", bounds.last)] {
             if let Some(position) = bound {
                 parameters.push(position.into());
@@ -310,13 +371,11 @@ impl Search {
                 Condition::Is(column, value) => {
                     sql.push_str(&format!(" AND {} = ${next}", column.name()));
                     parameters.push(value.as_str().into());
-                    if column.is_hashed() {
+                    // The one index that it goes along: the others are of no use to it then.
+                    if along == Some(*column) {
                         sql.push_str(&format!(" AND {}_hash = ${}", column.name(), next + 1));
                         parameters.push(hash_of(value).into());
                     }
-                }
-                Condition::Absent(column) if column.is_hashed() => {
-                    sql.push_str(&format!(" AND {}_hash IS NULL", column.name()));
                 }
                 Condition::Absent(column) => {
                     sql.push_str(&format!(" AND {} IS NULL", column.name()));
@@ -418,7 +477,7 @@ pub async fn state(store: &dyn Store) -> Result<IndexState, StoreError> {
 }
 
 /// At most `limit` positions of entries, in the order that is asked for, as of the head that
-/// is answered with them.
+/// is answered with them; fewer where much was looked at for them already.
 ///
 /// # Errors
 /// When the store cannot be read, or holds an event that this version cannot.
@@ -426,7 +485,7 @@ pub async fn positions(
     store: &dyn Store,
     search: &Search,
     limit: u64,
-) -> Result<Found<Vec<u64>>, EngineError> {
+) -> Result<Found<Searched>, EngineError> {
     let state = state(store).await?;
     Ok(Found {
         value: search_at(store, &state, search, limit).await?,
@@ -458,37 +517,91 @@ async fn search_at(
     state: &IndexState,
     search: &Search,
     limit: u64,
-) -> Result<Vec<u64>, EngineError> {
+) -> Result<Searched, EngineError> {
     let (first, last) = (*search.range.start(), (*search.range.end()).min(state.head));
     let indexed = first..=last.min(state.position);
     let tail = first.max(state.position + 1)..=last;
-    let mut found = Vec::new();
+    let mut found = Searched::default();
     match search.order {
         Order::NewestFirst => {
-            search_tail(store, search, tail, limit, &mut found).await?;
+            search_tail(store, search, tail, limit, &mut found.positions).await?;
             search_index(store, state, search, indexed, limit, &mut found).await?;
         }
         Order::OldestFirst => {
             search_index(store, state, search, indexed, limit, &mut found).await?;
-            search_tail(store, search, tail, limit, &mut found).await?;
+            if found.stopped_at.is_none() {
+                search_tail(store, search, tail, limit, &mut found.positions).await?;
+            }
         }
     }
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    found.positions.truncate(limit);
     Ok(found)
 }
 
+/// Looks through the index, in parts that grow, until there are enough or much was looked at.
 async fn search_index(
     store: &dyn Store,
     state: &IndexState,
     search: &Search,
     range: RangeInclusive<u64>,
     limit: u64,
-    found: &mut Vec<u64>,
+    found: &mut Searched,
 ) -> Result<(), StoreError> {
-    let wanted = limit.saturating_sub(found.len() as u64);
-    if wanted == 0 || range.is_empty() {
-        return Ok(());
+    let table = read_name(NAME, VERSION);
+    let (mut rest, (mut rows, most), mut looked_at) = (range, search.looks_at, 0);
+    while (found.positions.len() as u64) < limit && !rest.is_empty() {
+        if looked_at >= most {
+            found.stopped_at = Some(match search.order {
+                Order::NewestFirst => rest.end() + 1,
+                Order::OldestFirst => rest.start() - 1,
+            });
+            return Ok(());
+        }
+        let (part, behind) = match window(store, &table, search, &rest, rows).await? {
+            Some(at) if search.order == Order::NewestFirst => {
+                (at..=*rest.end(), *rest.start()..=at - 1)
+            }
+            Some(at) => (*rest.start()..=at, at + 1..=*rest.end()),
+            None => (rest, RangeInclusive::new(1, 0)),
+        };
+        let wanted = limit - found.positions.len() as u64;
+        let positions = search_part(store, state, search, part, wanted).await?;
+        found.positions.extend(positions);
+        (rest, looked_at) = (behind, looked_at + rows);
+        rows = (rows * 8).min(most.saturating_sub(looked_at)).max(1);
     }
+    Ok(())
+}
+
+/// The position at which the next so many rows of a range end; none where it ends before them, or
+/// where every row that the index finds is wanted.
+async fn window(
+    store: &dyn Store,
+    table: &str,
+    search: &Search,
+    range: &RangeInclusive<u64>,
+    rows: u64,
+) -> Result<Option<u64>, StoreError> {
+    if search.conditions.len() <= 1 {
+        return Ok(None);
+    }
+    let Some((sql, parameters)) = search.window_sql(table, range, rows) else {
+        return Ok(None);
+    };
+    let found = store.query(&sql, parameters).await?;
+    let at = found.first().map(|row| row.count(0)).transpose()?;
+    Ok(at.filter(|at| range.contains(at)))
+}
+
+/// What is in the index of a range.
+async fn search_part(
+    store: &dyn Store,
+    state: &IndexState,
+    search: &Search,
+    range: RangeInclusive<u64>,
+    wanted: u64,
+) -> Result<Vec<u64>, StoreError> {
     let table = read_name(NAME, VERSION);
     let first = Some(*range.start()).filter(|first| *first > 1);
     let last = Some(*range.end()).filter(|last| *last < state.position);
@@ -501,11 +614,10 @@ async fn search_index(
         let newer = positions.iter().filter(|at| **at > state.position);
         // The index went on meanwhile: what is new in it was found, or is not wanted.
         if newer.count() == 0 {
-            found.extend(positions);
-            return Ok(());
+            return Ok(positions);
         }
     }
-    Ok(())
+    Ok(vec![])
 }
 
 /// Looks through the events of `range` themselves, a page at a time from the end that comes

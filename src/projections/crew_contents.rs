@@ -26,6 +26,20 @@ pub struct CrewContentsDocument {
 /// See the module.
 pub struct CrewContents;
 
+impl CrewContents {
+    /// The events of a crew's stream that change it; the last of them says all of it.
+    pub const EVENT_TYPES: [&str; 8] = [
+        "agent_created",
+        "agent_updated",
+        "agent_removed",
+        "pathway_created",
+        "pathway_updated",
+        "pathway_removed",
+        "crew_promoted",
+        "crew_rolled_back",
+    ];
+}
+
 impl Projection for CrewContents {
     type Document = CrewContentsDocument;
     const NAME: &'static str = "crew_contents";

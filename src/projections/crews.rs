@@ -42,6 +42,9 @@ impl CrewDocument {
 pub struct Crews;
 
 impl Crews {
+    /// The events of a crew's stream that it is folded of.
+    pub const EVENT_TYPES: [&str; 3] = ["crew_created", "crew_updated", "crew_archived"];
+
     /// What the crews of one client of a workspace are found by.
     pub fn of_client(workspace: &WorkspaceId, client: &str) -> String {
         format!("{workspace}/{client}")

@@ -15,7 +15,8 @@ use lru::LruCache;
 
 use super::{
     AnyDocument, AnyProjection, ApiKeys, CannotFold, Columns, Generations, KeyIndex, Organizations,
-    Pace, Progress, Projection, Projections, Rebuild, api_keys::of_key, audit_index, rebuild::views,
+    Pace, Progress, Projection, Projections, Rebuild, api_keys::of_key, audit_index,
+    rebuild::views,
 };
 use crate::{
     domain::event::AGGREGATE_TYPES,

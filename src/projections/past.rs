@@ -38,15 +38,25 @@ pub struct PastFold {
 
 impl Default for PastFold {
     fn default() -> Self {
-        Self {
-            folder: Folder::of_all(&Projections::default()),
-            known: Known::default(),
-        }
+        Self::with(Folder::of_all(&Projections::default()))
     }
 }
 
 impl PastFold {
-    /// Takes the next events: of each stream all from its first on, in order.
+    /// A fold into the documents of these projections alone.
+    pub fn of(names: &[&str]) -> Self {
+        let generations = names.iter().map(|name| ((*name).to_owned(), 1));
+        let projections = Projections::default();
+        Self::with(Folder::new(&projections, generations.collect()))
+    }
+
+    fn with(folder: Folder) -> Self {
+        let known = Known::default();
+        Self { folder, known }
+    }
+
+    /// Takes the next events: of each stream all that its projections fold, from its first on, in
+    /// order.
     ///
     /// # Errors
     /// When an event cannot follow on what was before it.

@@ -202,7 +202,7 @@ impl Projection for Reviews {
                     not_applied: *not_applied,
                 });
             }
-            ReviewEvent::ReviewRecurred { next } => {
+            ReviewEvent::ReviewRecurred { next, ended: _ } => {
                 review.has_recurred = true;
                 review.next = *next;
             }

@@ -30,7 +30,7 @@ use crate::{
     projections::{
         ACCOUNT, Found, PersonField, SealedAt,
         audit::{self, AuditOutcome, Change, Description, Shown},
-        audit_index::{self, Column, Order, Search},
+        audit_index::{self, Column, Order, Search, Searched},
         person_key,
     },
 };
@@ -54,7 +54,7 @@ const PLACES_MAX: usize = 10_000;
 type ContentChange = (Option<EntryTarget>, Option<Content>, Option<Content>);
 
 /// Whose log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditScope {
     Workspace(WorkspaceId),
     /// Everything in the organization, without what changed inside crews.
@@ -62,7 +62,7 @@ pub enum AuditScope {
 }
 
 /// Which entries; each condition that is given must hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AuditFilter {
     /// The id of a principal, or `system`.
     pub actor: Option<String>,
@@ -163,8 +163,9 @@ pub struct ContentPlace {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditPage {
     pub entries: Vec<AuditEntry>,
-    /// Whether there are more in this order.
-    pub more: bool,
+    /// The position behind which there may be more in this order. There may be although fewer were
+    /// found than asked for, or none: much was looked at already.
+    pub next: Option<u64>,
     /// The position that it was read at.
     pub position: u64,
 }
@@ -196,16 +197,23 @@ impl Service {
         let search = self.audit_search(scope, filter, cursor).await?;
         let store = &**self.journal.store();
         let found = audit_index::positions(store, &search, limit + 1).await?;
-        let mut positions = found.value;
+        let Searched {
+            mut positions,
+            stopped_at,
+        } = found.value;
         let more = positions.len() as u64 > limit;
         positions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let next = match more {
+            true => positions.last().copied(),
+            false => stopped_at,
+        };
         let mut entries = self.entries(&positions).await?;
         if filter.order == Order::NewestFirst {
             entries.reverse();
         }
         Ok(AuditPage {
             entries,
-            more,
+            next,
             position: found.position,
         })
     }
@@ -233,7 +241,7 @@ impl Service {
             what: "entry",
             hidden: false,
         };
-        if found.value.is_empty() {
+        if found.value.positions.is_empty() {
             return Err(missing.into());
         }
         let mut entry = self.entries(&[position]).await?.pop().ok_or(missing)?;
@@ -346,7 +354,7 @@ impl Service {
             .audit_search(scope, &AuditFilter::default(), None)
             .await?;
         let found = audit_index::positions(&**self.journal.store(), &search, 1).await?;
-        match found.value.is_empty() {
+        match found.value.positions.is_empty() {
             false => Ok(()),
             true => Err(Refusal::NotFound {
                 what: "audit log",

@@ -8,6 +8,7 @@ use futures::FutureExt;
 
 use super::{
     Condition, Principal, Request, Service, ServiceError, Written, credentials,
+    past::Part,
     workspaces::Place,
     write::{Composed, Made, Receipt, Sender, unmoved},
 };
@@ -573,12 +574,21 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, "crew.read")
             .await?;
-        let state = self.state_of_everything(request, place).await?;
         let keep = |crew: CrewDocument| {
             let shown = reaches(principal, crew.place) && filter.lets_through(&crew);
             shown.then_some(crew)
         };
-        let crews = state.documents::<Crews>();
+        if let Some(moment) = self.state_of_workspace(request, place).await?.moment() {
+            let parent = workspace.to_string();
+            let born = |crew: &CrewDocument| crew.created_at;
+            let parts = |crew: &CrewDocument| vec![Part::CrewItself(crew.id())];
+            let of = (parent.as_str(), after, limit);
+            let (_, page) = self
+                .page_then::<Crews>(moment, of, born, parts, keep)
+                .await?;
+            return Ok(page);
+        }
+        let crews = self.crews();
         let page = match &filter.client {
             Some(client) => {
                 let lookup = Crews::of_client(&workspace, client);

@@ -105,6 +105,8 @@ pub struct AuditExport {
     stage: Stage,
     /// Of the last entry that was sent.
     cursor: Option<u64>,
+    /// The position up to which there is nothing else, where much was looked at for that.
+    looked_at: Option<u64>,
     first: Option<u64>,
     entries: u64,
     /// Over everything that was sent.
@@ -208,6 +210,7 @@ fn export_of(
         stage: Stage::Beginning,
         cursor: None,
         first: None,
+        looked_at: None,
         entries: 0,
         digest: Sha256::new(),
         check: [0; 32],
@@ -335,11 +338,16 @@ impl Service {
                     return Err(ServiceError::Unavailable("the server stops".to_owned()));
                 }
                 self.still_reads(&export.reader, export.scope).await?;
-                let search = self.audit_search(export.scope, &export.filter, export.cursor);
+                let behind = export.cursor.max(export.looked_at);
+                let search = self.audit_search(export.scope, &export.filter, behind);
                 let store = &**self.journal.store();
                 let found = audit_index::positions(store, &search.await?, PAGE).await?;
-                let entries = self.entries(&found.value).await?;
+                export.looked_at = found.value.stopped_at;
+                let entries = self.entries(&found.value.positions).await?;
                 let Some(last) = entries.last() else {
+                    if export.looked_at.is_some() {
+                        return Ok(Some(vec![]));
+                    }
                     export.stage = Stage::Ended;
                     return Ok(Some(self.statement(export).await?));
                 };

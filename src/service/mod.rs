@@ -63,6 +63,7 @@ mod sign_up;
 pub mod signing;
 mod statements;
 mod suspension;
+mod tail_pages;
 mod tails;
 mod throttle;
 mod transparency;
@@ -132,7 +133,8 @@ pub use secrets::{Token, TokenKind};
 pub use sessions::SessionView;
 pub use sign_up::{FirstWorkspace, SignUp, SignedUp};
 pub use statements::recount;
-pub use tails::{AuditTail, TailEnd, TailStep};
+pub use tail_pages::TailEntry;
+pub use tails::{AuditTail, TailEnd, TailStep, TailsAllowed};
 pub use transparency::{
     COSIGNATURES_MAX, Consistency, Inclusion, SignedCheckpoint, WhichCheckpoint,
 };
@@ -221,6 +223,8 @@ pub struct ServiceSettings {
     pub publishing: Option<Publishing>,
     /// The folds.
     pub projections: Projections,
+    /// How many may follow audit logs at once.
+    pub tails: TailsAllowed,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -244,6 +248,7 @@ impl Default for ServiceSettings {
             witnesses: Vec::new(),
             publishing: None,
             projections: Projections::default(),
+            tails: TailsAllowed::default(),
         }
     }
 }
@@ -372,7 +377,7 @@ impl Service {
             countings: Countings::default(),
             paces: Paces::default(),
             operator_paces: OperatorPaces::default(),
-            tails: Arc::default(),
+            tails: Arc::new(Tails::new(settings.tails)),
             stopping: CancellationToken::new(),
             indexer,
             journal,

@@ -4,13 +4,14 @@
 //! Nothing is queued for a reader. A tail holds the last position that it has come to and reads
 //! on from there, through the index and what trails it, when the head of the log moves: a slow
 //! reader holds up itself alone, and whoever comes back with the last position that they have
-//! seen goes on behind it, on whatever server.
+//! seen goes on behind it, on whatever server. Tails that ask the same read together
+//! ([`super::tail_pages`]).
 //!
 //! What is read is handed out only after the store has said, later than it said what there is,
 //! that the reader may still read: nothing that was recorded after the right ended is ever
 //! handed out. A reader who gets nothing is asked after as well, so that their tail ends.
 //!
-//! Never holds up an append, and never keeps more than one page.
+//! Never holds up an append, and never keeps more than one page of its own.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,17 +26,14 @@ use tokio::{
 
 use super::{
     AuditEntry, AuditFilter, AuditScope, Order, Principal, Request, Service, ServiceError,
+    tail_pages::{Next, Page, Question, Stream, Streams, TailEntry},
 };
 use crate::{
     domain::{Refusal, Timestamp, ids::OrganizationId},
     journal::stores,
-    projections::audit_index,
+    projections::audit_index::{self, Searched},
 };
 
-/// Tails that a process serves at once.
-const TAILS_MAX: usize = 512;
-/// Those of them that one organization may have.
-const TAILS_OF_ONE_MAX: usize = TAILS_MAX / 4;
 /// Entries that are read at once.
 const PAGE: u64 = 64;
 /// How often a reader who gets nothing is asked after: well within the second that is promised.
@@ -64,13 +62,42 @@ impl AuditReader {
     }
 }
 
+/// How many tails there may be at once.
+#[derive(Debug, Clone, Copy)]
+pub struct TailsAllowed {
+    /// Of one process.
+    pub all: usize,
+    /// Of one organization.
+    pub of_one: usize,
+}
+
+impl Default for TailsAllowed {
+    fn default() -> Self {
+        Self {
+            all: 512,
+            of_one: 128,
+        }
+    }
+}
+
 /// How many tails there are, by organization.
 #[derive(Debug, Default)]
-pub(super) struct Tails(Mutex<HashMap<OrganizationId, usize>>);
+pub(super) struct Tails {
+    allowed: TailsAllowed,
+    counted: Mutex<HashMap<OrganizationId, usize>>,
+    streams: Streams,
+}
 
 impl Tails {
+    pub(super) fn new(allowed: TailsAllowed) -> Self {
+        Self {
+            allowed,
+            ..Self::default()
+        }
+    }
+
     fn counted(&self) -> MutexGuard<'_, HashMap<OrganizationId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place among them.
@@ -79,14 +106,13 @@ impl Tails {
     /// When there are as many as there may be, in this organization or at all.
     fn take(self: &Arc<Self>, organization: OrganizationId) -> Result<TailPlace, ServiceError> {
         let mut counted = self.counted();
-        if counted.values().sum::<usize>() >= TAILS_MAX {
+        if counted.values().sum::<usize>() >= self.allowed.all {
             return Err(ServiceError::Overloaded);
         }
         let of_one = counted.entry(organization).or_default();
-        if *of_one >= TAILS_OF_ONE_MAX {
-            return Err(ServiceError::TooManyTails {
-                most: TAILS_OF_ONE_MAX,
-            });
+        let most = self.allowed.of_one;
+        if *of_one >= most {
+            return Err(ServiceError::TooManyTails { most });
         }
         *of_one += 1;
         metrics::gauge!("crewlog_audit_tails").increment(1.0);
@@ -145,7 +171,7 @@ impl TailEnd {
 /// What comes next of a tail.
 #[derive(Debug)]
 pub enum TailStep {
-    Entry(Box<AuditEntry>),
+    Entry(Arc<TailEntry>),
     End(TailEnd),
 }
 
@@ -153,8 +179,11 @@ pub enum TailStep {
 #[derive(Debug)]
 pub struct AuditTail {
     reader: AuditReader,
-    scope: AuditScope,
-    filter: AuditFilter,
+    question: Question,
+    /// Those who ask the same.
+    stream: Arc<Stream>,
+    /// How entries are shown.
+    shown: fn(AuditEntry) -> String,
     /// The position that the log was at when it began.
     began_at: u64,
     /// Everything up to here was read.
@@ -162,7 +191,7 @@ pub struct AuditTail {
     /// That there may be more up to the head that it has looked at.
     is_behind: bool,
     /// What was read and is not handed out yet.
-    page: VecDeque<AuditEntry>,
+    page: VecDeque<Arc<TailEntry>>,
     /// That nothing more can come.
     is_over: bool,
     /// When the reader was last asked after.
@@ -182,6 +211,7 @@ impl AuditTail {
 
 impl Service {
     /// Begins to follow a log behind the position `after`; behind its head, where none is given.
+    /// `shown` says how an entry is shown: a process has one way.
     ///
     /// # Errors
     /// A refusal unless the caller may read this log; [`ServiceError::TooManyTails`] or
@@ -192,7 +222,7 @@ impl Service {
         request: &Request,
         principal: &Principal,
         scope: AuditScope,
-        filter: AuditFilter,
+        (filter, shown): (AuditFilter, fn(AuditEntry) -> String),
         after: Option<u64>,
     ) -> Result<AuditTail, ServiceError> {
         self.may_read_audit(request, principal, scope).await?;
@@ -205,7 +235,7 @@ impl Service {
             self.at_least(after).await?;
         }
         let reader = AuditReader::caller(request, principal);
-        self.tail_of(reader, scope, filter, after, Some(place))
+        self.tail_of(reader, scope, (filter, shown), after, Some(place))
             .await
     }
 
@@ -216,30 +246,36 @@ impl Service {
     pub async fn begin_operators_tail(
         &self,
         scope: AuditScope,
-        filter: AuditFilter,
+        (filter, shown): (AuditFilter, fn(AuditEntry) -> String),
         after: Option<u64>,
     ) -> Result<AuditTail, ServiceError> {
         self.has_entries(scope).await?;
         let reader = AuditReader::Operator;
-        self.tail_of(reader, scope, filter, after, None).await
+        self.tail_of(reader, scope, (filter, shown), after, None)
+            .await
     }
 
     async fn tail_of(
         &self,
         reader: AuditReader,
         scope: AuditScope,
-        filter: AuditFilter,
+        (filter, shown): (AuditFilter, fn(AuditEntry) -> String),
         after: Option<u64>,
         place: Option<TailPlace>,
     ) -> Result<AuditTail, ServiceError> {
         let head = stores::head(&**self.journal.store()).await?.position;
-        Ok(AuditTail {
-            reader,
+        let question = Question {
             scope,
             filter: AuditFilter {
                 order: Order::OldestFirst,
                 ..filter
             },
+        };
+        Ok(AuditTail {
+            reader,
+            stream: self.tails.streams.of(&question),
+            question,
+            shown,
             began_at: head,
             position: after.unwrap_or(head),
             is_behind: true,
@@ -279,15 +315,18 @@ impl Service {
             }
             // After the look: who may still read now might when all of it was recorded.
             if is_fresh || tail.asked_at.elapsed() >= ASK_AFTER {
-                self.still_reads(&tail.reader, tail.scope).await?;
+                self.still_reads(&tail.reader, tail.question.scope).await?;
                 tail.asked_at = Instant::now();
+                if let Ok(mut pages) = tail.stream.pages.try_lock() {
+                    pages.forget_old(tail.asked_at);
+                }
             }
             if looks {
                 let put_off = began.elapsed() * PUT_OFF_TIMES;
                 tail.look_at = Instant::now() + put_off.clamp(GATHERS_MIN, GATHERS_MAX);
             }
             if let Some(entry) = tail.page.pop_front() {
-                return Ok(TailStep::Entry(Box::new(entry)));
+                return Ok(TailStep::Entry(entry));
             }
             if tail.is_over {
                 return Ok(TailStep::End(TailEnd::Reached));
@@ -303,28 +342,78 @@ impl Service {
             || !self.journal.has_heard(HEARD_WITHIN)
     }
 
-    /// Reads on, one page at most.
+    /// Goes on, by one page at most.
     async fn look(&self, tail: &mut AuditTail) -> Result<(), ServiceError> {
         tail.head.mark_unchanged();
-        let store = &**self.journal.store();
-        let search = self
-            .audit_search(tail.scope, &tail.filter, Some(tail.position))
-            .await?;
-        let found = audit_index::positions(store, &search, PAGE).await?;
-        tail.page = self.entries(&found.value).await?.into();
-        if tail.page.len() != found.value.len() {
-            let detail = format!("entries behind position {} are missing", tail.position);
-            return Err(ServiceError::Internal(detail));
-        }
-        tail.is_behind = found.value.len() as u64 == PAGE;
-        match found.value.last() {
-            Some(last) if tail.is_behind => tail.position = *last,
-            Some(_) | None => {
-                tail.position = tail.position.max(found.position);
-                tail.is_over = self.is_passed(&tail.filter, found.position).await?;
+        let page = self.next_page(tail).await?;
+        let entries = page.entries.iter();
+        let new = entries.filter(|entry| entry.position > tail.position);
+        tail.page = new.cloned().collect();
+        tail.is_behind = page.is_full;
+        tail.is_over = page.is_over;
+        tail.position = tail.position.max(page.through);
+        Ok(())
+    }
+
+    /// The page that a tail is at: what was read for another, or is read for all of them.
+    async fn next_page(&self, tail: &AuditTail) -> Result<Arc<Page>, ServiceError> {
+        let mut pages = tail.stream.pages.lock().await;
+        match pages.behind(tail.position, Instant::now()) {
+            Next::Taken(page) => Ok(page),
+            Next::Alone(through) => {
+                drop(pages);
+                self.read_page(tail, tail.position, Some(through)).await
+            }
+            Next::Read(after) => {
+                let page = self.read_page(tail, after, None).await?;
+                let most = self.tails.streams.pages_of(&tail.stream);
+                pages.keep(page.clone(), most, Instant::now());
+                Ok(page)
             }
         }
-        Ok(())
+    }
+
+    /// Reads what is behind a position, and at or before another.
+    async fn read_page(
+        &self,
+        tail: &AuditTail,
+        after: u64,
+        through: Option<u64>,
+    ) -> Result<Arc<Page>, ServiceError> {
+        let Question { scope, filter } = &tail.question;
+        let store = &**self.journal.store();
+        let mut search = self.audit_search(*scope, filter, Some(after)).await?;
+        if let Some(through) = through {
+            search.at_most(through);
+        }
+        let found = audit_index::positions(store, &search, PAGE).await?;
+        let Searched {
+            positions,
+            stopped_at,
+        } = found.value;
+        let entries = self.entries(&positions).await?;
+        if entries.len() != positions.len() {
+            let detail = format!("entries behind position {after} are missing");
+            return Err(ServiceError::Internal(detail));
+        }
+        let last = positions.last().filter(|_| entries.len() as u64 == PAGE);
+        let asked = through.map_or(found.position, |through| through.min(found.position));
+        let (through, is_over) = match last.copied().or(stopped_at) {
+            Some(last) => (last, false),
+            None => (asked, self.is_passed(filter, asked).await?),
+        };
+        let entries = entries.into_iter().map(|entry| {
+            let position = entry.position;
+            let shown = (tail.shown)(entry);
+            Arc::new(TailEntry { position, shown })
+        });
+        Ok(Arc::new(Page {
+            after,
+            through: through.max(after),
+            entries: entries.collect(),
+            is_full: through < found.position,
+            is_over,
+        }))
     }
 
     /// Whether nothing that is written behind a position can be asked for.
@@ -433,14 +522,15 @@ mod tests {
     fn nobody_takes_all_places() {
         let tails = Arc::new(Tails::default());
         let take = |number| tails.take(organization(number));
-        let mut places: Vec<_> = (0..TAILS_OF_ONE_MAX).map(|_| take(1)).collect();
+        let most = TailsAllowed::default().of_one;
+        let mut places: Vec<_> = (0..most).map(|_| take(1)).collect();
         assert!(places.iter().all(Result::is_ok));
         assert!(matches!(take(1), Err(ServiceError::TooManyTails { .. })));
         places.pop();
         places.push(take(1));
         assert!(places.iter().all(Result::is_ok), "a place is given back");
         for number in 2..5 {
-            places.extend((0..TAILS_OF_ONE_MAX).map(|_| take(number)));
+            places.extend((0..most).map(|_| take(number)));
         }
         assert!(places.iter().all(Result::is_ok));
         assert!(matches!(take(9), Err(ServiceError::Overloaded)));

@@ -225,6 +225,25 @@ impl Service {
         }
     }
 
+    /// The head of the log, where no checkpoint covers it yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn uncovered(&self) -> Result<Option<u64>, ServiceError> {
+        let head = stores::head(&**self.journal.store()).await?.position;
+        let is_covered = self.covers(head).await?;
+        Ok((!is_covered).then_some(head))
+    }
+
+    /// Whether a checkpoint covers a position.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn covers(&self, position: u64) -> Result<bool, ServiceError> {
+        let newest = self.newest_checkpoint().await?;
+        Ok(newest.is_some_and(|newest| newest.size >= position))
+    }
+
     /// The newest checkpoint that there is.
     pub(super) async fn newest_checkpoint(&self) -> Result<Option<SignedCheckpoint>, ServiceError> {
         self.kept_checkpoint(SELECT_NEWEST, vec![]).await

@@ -20,7 +20,7 @@ use crate::{
     journal::{
         FailPoint, Source as Random,
         sealing::RootKey,
-        stores::{self, Head, Seal, SealState, tables::TableSchema, seal_of},
+        stores::{self, Head, Seal, SealState, seal_of, tables::TableSchema},
     },
     projections::Engine,
 };

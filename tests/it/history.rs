@@ -1294,7 +1294,7 @@ async fn write_reviews(fixture: &Fixture, ada: &Person, team: Team) {
         team.organization,
         vec![stream(first), stream(second)],
         move |desk| {
-            let next = Some(second);
+            let next = Ok(second);
             desk.execute::<AccessReview>(&stream(first), ReviewCommand::Recur { next }, &[])?;
             let opened = open(second, 21, None, Undecided::Keep, Some(first));
             desk.execute::<AccessReview>(&stream(second), opened, &[])?;

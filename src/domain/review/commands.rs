@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Finding, ReviewTerms, Reviewed, Settlement};
+use super::{Decision, Finding, RecurrenceEnd, ReviewTerms, Reviewed, Settlement};
 use crate::domain::{
     Timestamp,
     ids::{OrganizationId, PrincipalId, ReviewId, UserId, WorkspaceId},
@@ -42,8 +42,10 @@ pub enum ReviewCommand {
     },
     /// Everything is settled: close it, or have what changed decided about anew.
     FinishClosing,
-    /// Note that the next campaign opens in the same unit; accepted once.
-    Recur { next: Option<ReviewId> },
+    /// Note that the next campaign opens in the same unit, or why none does; accepted once.
+    Recur {
+        next: Result<ReviewId, RecurrenceEnd>,
+    },
     /// Open no other by itself; nothing happens where none would be.
     StopRecurring { actor: UserId },
 }

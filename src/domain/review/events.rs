@@ -128,6 +128,26 @@ impl Settlement {
     }
 }
 
+/// Why no other campaign opens by itself any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecurrenceEnd {
+    /// None of its reviewers may run reviews any more.
+    NobodyReviews,
+    /// There is more access than one campaign takes: it is reviewed in parts.
+    TooMuchAccess,
+}
+
+impl RecurrenceEnd {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NobodyReviews => "nobody_reviews",
+            Self::TooMuchAccess => "too_much_access",
+        }
+    }
+}
+
 /// Events of the stream `review`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -190,8 +210,13 @@ pub enum ReviewEvent {
         applied: u64,
         not_applied: u64,
     },
-    /// The next one was opened by itself, or nobody is left to review; then there is none.
-    ReviewRecurred { next: Option<ReviewId> },
+    /// The next one was opened by itself, or could not be; then there is none.
+    ReviewRecurred {
+        next: Option<ReviewId>,
+        /// Why there is none; older entries do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended: Option<RecurrenceEnd>,
+    },
     /// No other opens by itself any more.
     ReviewRecurrenceStopped { stopped_by: UserId },
 }

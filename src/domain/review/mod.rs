@@ -24,7 +24,9 @@ use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 
 pub use commands::{DecideAccess, ReviewCommand};
-pub use events::{Decision, ReviewEvent, ReviewTerms, Reviewed, Settlement, Undecided};
+pub use events::{
+    Decision, RecurrenceEnd, ReviewEvent, ReviewTerms, Reviewed, Settlement, Undecided,
+};
 pub use findings::{EVIDENCE_COUNTS_FOR, Evidence, Finding, findings, needed_for, recommended};
 pub use items::{Access, Item, Items, Newest, kind_of};
 
@@ -238,9 +240,12 @@ impl Review {
                 }))
             }
             ReviewCommand::FinishClosing => Ok(self.finish_closing(now)),
-            ReviewCommand::Recur { next } => Ok(only(self.recurs(now), || {
-                ReviewEvent::ReviewRecurred { next }
-            })),
+            ReviewCommand::Recur { next } => {
+                Ok(only(self.recurs(now), || ReviewEvent::ReviewRecurred {
+                    next: next.ok(),
+                    ended: next.err(),
+                }))
+            }
             ReviewCommand::StopRecurring { actor } => {
                 let terms = self.existing()?;
                 let is_left = terms.recurs_after_days.is_some() && !self.has_recurred;

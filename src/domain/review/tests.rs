@@ -6,8 +6,8 @@ use cqrs_es::{Aggregate, test::TestFramework};
 use uuid::Uuid;
 
 use super::{
-    DecideAccess, Decision, Item, Items, Newest, Review, ReviewCommand, ReviewEvent, ReviewTerms,
-    Reviewed, Settlement, Task, Undecided,
+    DecideAccess, Decision, Item, Items, Newest, RecurrenceEnd, Review, ReviewCommand, ReviewEvent,
+    ReviewTerms, Reviewed, Settlement, Task, Undecided,
 };
 use crate::domain::{
     Refusal, Stream, Timestamp,
@@ -355,11 +355,19 @@ fn what_changed_is_shown_again_while_there_is_time() {
 
 #[test]
 fn the_next_one_opens_once_when_it_is_over_and_its_time_has_come() {
-    let next = Some(ReviewId::from_uuid(Uuid::from_u128(2)));
-    let recur = || ReviewCommand::Recur { next };
+    let next = ReviewId::from_uuid(Uuid::from_u128(2));
+    let recur = || ReviewCommand::Recur { next: Ok(next) };
     let after = 90 * 24 * 3_600 * 1_000_000;
     let over = vec![opened(), closing(Some(1)), closed()];
-    let recurred = ReviewEvent::ReviewRecurred { next };
+    let recurred = ReviewEvent::ReviewRecurred {
+        next: Some(next),
+        ended: None,
+    };
+    let why = RecurrenceEnd::TooMuchAccess;
+    let ended = ReviewEvent::ReviewRecurred {
+        next: None,
+        ended: Some(why),
+    };
     given(vec![opened()], after)
         .when(recur())
         .then_expect_events(vec![]);
@@ -369,6 +377,9 @@ fn the_next_one_opens_once_when_it_is_over_and_its_time_has_come() {
     given(over.clone(), after)
         .when(recur())
         .then_expect_events(vec![recurred.clone()]);
+    given(over.clone(), after)
+        .when(ReviewCommand::Recur { next: Err(why) })
+        .then_expect_events(vec![ended.clone()]);
     let stop = ReviewCommand::StopRecurring { actor: user(1) };
     let stopped = ReviewEvent::ReviewRecurrenceStopped {
         stopped_by: user(1),
@@ -376,7 +387,7 @@ fn the_next_one_opens_once_when_it_is_over_and_its_time_has_come() {
     given(over.clone(), after)
         .when(stop)
         .then_expect_events(vec![stopped.clone()]);
-    for done in [recurred, stopped] {
+    for done in [recurred, ended, stopped] {
         given([over.clone(), vec![done]].concat(), after)
             .when(recur())
             .then_expect_events(vec![]);

@@ -22,8 +22,8 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use queries::{
-    decoded, events_after, events_at, events_span, head, last_position_at, padded, page_rows, plan,
-    scope_pages, stream_after, stream_pages,
+    Chosen, decoded, events_after, events_at, events_span, head, last_position_at, padded,
+    page_rows, plan, stream_after, stream_pages, stream_pages_of,
 };
 pub use seals::{Seal, SealState, head_for_writing, may_be_written, seal_of};
 pub use sheet::{Cell, ColumnKind, Sheet, SheetRow, Span};
@@ -56,6 +56,27 @@ impl fmt::Display for StoreKind {
             Self::Postgres => "postgres",
         })
     }
+}
+
+const SELECT_MIGRATION: &str = "
+SELECT CAST(MAX(version) AS BIGINT)
+  FROM _sqlx_migrations";
+
+/// Whether the schema of a store is this program's: neither older nor newer.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn is_current(store: &dyn Store) -> Result<bool, StoreError> {
+    let newest = match store.kind() {
+        StoreKind::Sqlite => sqlite::newest_migration(),
+        StoreKind::Postgres => postgres::newest_migration(),
+    };
+    let rows = store.query(SELECT_MIGRATION, vec![]).await?;
+    let applied = rows
+        .first()
+        .map(|row| row.optional_integer(0))
+        .transpose()?;
+    Ok(applied.flatten() == newest)
 }
 
 /// What a store says when it could not do what it was asked.

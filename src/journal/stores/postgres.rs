@@ -74,6 +74,11 @@ const SNAPSHOT: [&str; 4] = [
 
 pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
+/// The version of the last migration that this program knows.
+pub(super) fn newest_migration() -> Option<i64> {
+    MIGRATIONS.iter().map(|migration| migration.version).max()
+}
+
 pub(super) const RAISE_EPOCH: &str = "
 UPDATE log_head
    SET epoch = epoch + 1

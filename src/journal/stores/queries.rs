@@ -6,8 +6,8 @@ use futures::{
 };
 
 use super::{
-    ColumnKind, FORMAT, Head, READ_MODELS_ONLY, Row, Scan, ScanError, SealState, Sheet, SheetRow, Span,
-    Store, StoreError, StoreKind, Value,
+    ColumnKind, FORMAT, Head, READ_MODELS_ONLY, Row, Scan, ScanError, SealState, Sheet, SheetRow,
+    Span, Store, StoreError, StoreKind, Value,
 };
 use crate::{
     domain::Timestamp,
@@ -165,16 +165,6 @@ const STREAM_PAGE: &str = concat!(
  LIMIT $5"
 );
 
-const SCOPE_PAGE: &str = concat!(
-    "SELECT ",
-    event_columns!(),
-    "
-  FROM events
- WHERE scope = $1 AND scope_sequence > $2 AND position <= $3
- ORDER BY scope_sequence
- LIMIT $4"
-);
-
 const RECORDED_AT: &str = "
 SELECT recorded_at
   FROM events
@@ -277,37 +267,69 @@ pub async fn stream_after(
 /// malformed.
 pub type Pages<'a> = BoxStream<'a, Result<Vec<StoredEvent>, StoreError>>;
 
+/// Which events of a stream are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    All,
+    /// Those of these types.
+    OfTypes(&'static [&'static str]),
+    /// The last one of these types.
+    LastOfTypes(&'static [&'static str]),
+}
+
 /// The events of one stream, by its type and id, up to `position` (inclusive).
 pub fn stream_pages<'a>(
     store: &'a dyn Store,
-    (aggregate_type, aggregate_id): (&'a str, &'a str),
+    stream: (&'a str, &'a str),
     position: u64,
 ) -> Pages<'a> {
+    stream_pages_of(store, stream, position, Chosen::All)
+}
+
+/// [`stream_pages`] of some of the stream's events.
+pub fn stream_pages_of<'a>(
+    store: &'a dyn Store,
+    (aggregate_type, aggregate_id): (&'a str, &'a str),
+    position: u64,
+    chosen: Chosen,
+) -> Pages<'a> {
+    let sql = chosen_page(chosen);
+    let limit = match chosen {
+        Chosen::All | Chosen::OfTypes(_) => PAGE_EVENTS,
+        Chosen::LastOfTypes(_) => 1,
+    };
     let read = move |sequence: u64| {
         let parameters: Vec<Value> = vec![
             aggregate_type.into(),
             aggregate_id.into(),
             sequence.into(),
             position.into(),
-            PAGE_EVENTS.into(),
+            limit.into(),
         ];
-        store.query(STREAM_PAGE, parameters)
+        let sql = sql.clone();
+        async move { store.query(&sql, parameters).await }
     };
     pages(read, |event| event.sequence)
 }
 
-/// The events of one scope up to `position` (inclusive).
-pub fn scope_pages<'a>(store: &'a dyn Store, scope: &'a str, position: u64) -> Pages<'a> {
-    let read = move |sequence: u64| {
-        let parameters: Vec<Value> = vec![
-            scope.into(),
-            sequence.into(),
-            position.into(),
-            PAGE_EVENTS.into(),
-        ];
-        store.query(SCOPE_PAGE, parameters)
+/// The statement for a page of them. The types are our own words, and few: they stand in it.
+fn chosen_page(chosen: Chosen) -> String {
+    let (types, direction) = match chosen {
+        Chosen::All => return STREAM_PAGE.to_owned(),
+        Chosen::OfTypes(types) => (types, "ASC"),
+        Chosen::LastOfTypes(types) => (types, "DESC"),
     };
-    pages(read, |event| event.scope_sequence)
+    let types: Vec<_> = types.iter().map(|name| format!("'{name}'")).collect();
+    format!(
+        "SELECT {}
+  FROM events
+ WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 AND position <= $4
+   AND event_type IN ({})
+ ORDER BY sequence {direction}
+ LIMIT $5",
+        event_columns!(),
+        types.join(", ")
+    )
 }
 
 /// Reads behind the last one's sequence until a page is not full.

@@ -58,6 +58,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
+/// The version of the last migration that this program knows.
+pub(super) fn newest_migration() -> Option<i64> {
+    MIGRATIONS.iter().map(|migration| migration.version).max()
+}
+
 /// The embedded store.
 #[derive(Debug)]
 pub struct SqliteStore {

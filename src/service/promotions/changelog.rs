@@ -7,10 +7,14 @@ use crate::{
     domain::{
         authority::{Actor, Permission},
         crew::ItemKind,
-        ids::UserId,
+        ids::{CrewId, UserId},
     },
     projections::{Changelog, ChangelogDocument, Page, PromotionDocument, Promotions},
-    service::{Principal, Request, Service, ServiceError, items::InCrew, past::Part},
+    service::{
+        MomentInLog, Principal, Request, Service, ServiceError,
+        items::InCrew,
+        past::{self, Part, State},
+    },
 };
 
 /// A change of a crew, with the promotion that made it.
@@ -72,14 +76,18 @@ impl Service {
         let (at, _) = self
             .may_in_crew(request, principal, at, permission, "promotion.read")
             .await?;
-        let parent = at.crew.id.to_string();
-        let parts = [Part::Everything(at.place.workspace)];
-        let state = self.state(request, &parts).await?;
-        state.must_have(at.crew.id).await?;
-        let page = state
-            .documents::<Changelog>()
-            .page_of_parent_reversed(&parent, before, limit)
-            .await?;
+        let crew = at.crew.id;
+        let state = self.state(request, &[Part::CrewItself(crew)]).await?;
+        state.must_have(crew).await?;
+        let (state, page) = match state.moment() {
+            None => {
+                let (changes, parent) = (state.documents::<Changelog>(), crew.to_string());
+                let page = changes.page_of_parent_reversed(&parent, before, limit);
+                let page = page.await?;
+                (state, page)
+            }
+            Some(moment) => self.changes_then(moment, crew, (before, limit)).await?,
+        };
         let realm = at.place.organization.to_string();
         let mut items = Vec::with_capacity(page.items.len());
         for (key, change) in page.items {
@@ -118,5 +126,39 @@ impl Service {
             more: page.more,
             position: page.position,
         })
+    }
+
+    /// A page of a crew's changes up to a moment, newest first, with the state that it is told of.
+    /// What changed a crew never changes: it is looked for among all that did.
+    async fn changes_then(
+        &self,
+        moment: MomentInLog,
+        crew: CrewId,
+        (before, limit): (Option<&str>, u64),
+    ) -> Result<(State<'_>, Page<ChangelogDocument>), ServiceError> {
+        let (changes, parent) = (self.documents::<Changelog>(), crew.to_string());
+        let read = |before: Option<String>| {
+            let (changes, parent) = (&changes, parent.as_str());
+            async move {
+                let before = before.as_deref();
+                changes.page_of_parent_reversed(parent, before, limit).await
+            }
+        };
+        let before = before.map(str::to_owned);
+        let is_old = |change: &ChangelogDocument| change.at <= moment.at;
+        let (old, more) = past::candidates(read, before, limit, is_old).await?;
+        let of_page = old.iter().map(|(_, it)| Part::Promotion(it.promotion));
+        let of_page: BTreeSet<Part> = of_page.chain([Part::CrewVersion(crew)]).collect();
+        let of_page: Vec<_> = of_page.into_iter().collect();
+        let state = self.state_at(moment, &of_page).await?;
+        let keys: Vec<_> = old.into_iter().map(|(key, _)| key).collect();
+        let items = state.documents::<Changelog>().get_many(&keys).await?;
+        let position = moment.position;
+        let page = Page {
+            items,
+            more,
+            position,
+        };
+        Ok((state, page))
     }
 }

@@ -364,7 +364,6 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, "promotion.read")
             .await?;
-        let state = self.state_of_everything(request, place).await?;
         let keep = |promotion: PromotionDocument| {
             let is_wanted = filter
                 .target
@@ -372,10 +371,24 @@ impl Service {
             (is_wanted && reaches(principal, promotion.target)).then_some(promotion)
         };
         let parent = workspace.to_string();
-        let page = state
-            .documents::<Promotions>()
-            .page_of_parent_where(&parent, after, limit, keep)
-            .await?;
+        let state = self.state_of_workspace(request, place).await?;
+        let (state, page) = match state.moment() {
+            Some(moment) => {
+                let born = |promotion: &PromotionDocument| promotion.created_at;
+                let parts = |promotion: &PromotionDocument| {
+                    let crew = promotion.target.id;
+                    vec![Part::Promotion(promotion.id), Part::CrewVersion(crew)]
+                };
+                let of = (parent.as_str(), after, limit);
+                self.page_then::<Promotions>(moment, of, born, parts, keep)
+                    .await?
+            }
+            None => {
+                let promotions = self.promotions();
+                let page = promotions.page_of_parent_where(&parent, after, limit, keep);
+                (state, page.await?)
+            }
+        };
         let mut items = Vec::with_capacity(page.items.len());
         for (key, document) in page.items {
             let view = self.promotion_view(&state, document, false).await?;

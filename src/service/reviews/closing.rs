@@ -5,6 +5,7 @@
 //! one goes on from what the log says. So it does not matter how many processes do it, or when one
 //! of them dies. What was changed since somebody looked at it is not touched.
 
+use cqrs_es::Aggregate;
 use futures::FutureExt;
 
 use super::ReviewAt;
@@ -20,7 +21,7 @@ use crate::{
         },
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::{Desk, Origin, Rejection, Unit},
+    journal::{Desk, Origin, Rejection, Unit, stores},
     projections::ReviewDocument,
     service::{
         Caller, Request, Service, ServiceError, Written,
@@ -67,13 +68,24 @@ impl Service {
         let document = self.review_in(workspace, review).await?.value;
         let carried_out = self.carry_out(&document).await?;
         let value = self.review_in(workspace, review).await?.value;
-        // Where it has ended, the same for whoever asks again.
-        let ended = value.closed.map_or(carried_out, |end| end.position);
+        // Where it has ended, or was opened again: never less for whoever asks again.
+        let ended = match value.closed {
+            Some(end) => end.position,
+            None => carried_out.max(self.changed_at(&value).await?),
+        };
         Ok(Written {
             position: receipt.position.max(ended),
             replayed: receipt.replayed,
             value,
         })
+    }
+
+    /// The position of the event that a campaign stands at.
+    async fn changed_at(&self, document: &ReviewDocument) -> Result<u64, ServiceError> {
+        let (store, id) = (&**self.journal.store(), document.id.to_string());
+        let before = document.version.saturating_sub(1);
+        let since = stores::stream_after(store, Review::TYPE, &id, before, u64::MAX >> 1).await?;
+        Ok(since.first().map_or(0, |event| event.position))
     }
 
     async fn compose_closing(

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         Timestamp,
         ids::{ReviewId, UserId},
-        review::{Review, ReviewCommand, ReviewStatus, ReviewTerms},
+        review::{ITEMS_MAX, RecurrenceEnd, Review, ReviewCommand, ReviewStatus, ReviewTerms},
     },
     journal::{Desk, Origin, Rejection, SubmitError, Unit},
     projections::ReviewDocument,
@@ -98,7 +98,7 @@ impl Service {
 }
 
 /// Opens the next campaign with the reviewers who still may, as whoever opened the last one, or
-/// else one of them; with nobody left, none opens any more.
+/// else one of them; with nobody left, or with more access than one takes, none opens any more.
 fn recur_in(
     desk: &mut Desk<'_>,
     before: ReviewAt,
@@ -114,12 +114,11 @@ fn recur_in(
         .filter(&mut may)
         .collect();
     let opener = Some(opening.actor).filter(&mut may);
-    let opener = opener
-        .or(reviewers.first().copied())
-        .filter(|_| !reviewers.is_empty());
+    let opener = opener.or(reviewers.first().copied());
+    let opener = opener_of(opener, &reviewers, opening.items);
     let next = opener.map(|_| opening.at.id);
     desk.execute::<Review>(&before.stream(), ReviewCommand::Recur { next }, &[])?;
-    let Some(actor) = opener else {
+    let Ok(actor) = opener else {
         return Ok(());
     };
     let opening = Opening {
@@ -132,4 +131,37 @@ fn recur_in(
         ..opening.clone()
     };
     opening.decide(desk)
+}
+
+/// Who opens the next campaign, or why nobody does: what is refused now would be refused again.
+fn opener_of(
+    opener: Option<UserId>,
+    reviewers: &BTreeSet<UserId>,
+    items: u64,
+) -> Result<UserId, RecurrenceEnd> {
+    match opener {
+        Some(_) if items > ITEMS_MAX => Err(RecurrenceEnd::TooMuchAccess),
+        Some(opener) if !reviewers.is_empty() => Ok(opener),
+        Some(_) | None => Err(RecurrenceEnd::NobodyReviews),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_open_ends_by_saying_why() {
+        let user = UserId::from_uuid(Uuid::from_u128(1));
+        let some = BTreeSet::from([user]);
+        assert_eq!(opener_of(Some(user), &some, ITEMS_MAX), Ok(user));
+        let too_much = opener_of(Some(user), &some, ITEMS_MAX + 1);
+        assert_eq!(too_much, Err(RecurrenceEnd::TooMuchAccess));
+        for (opener, reviewers) in [(Some(user), BTreeSet::new()), (None, some)] {
+            let nobody = opener_of(opener, &reviewers, 1);
+            assert_eq!(nobody, Err(RecurrenceEnd::NobodyReviews));
+        }
+    }
 }

@@ -21,6 +21,7 @@ use futures::FutureExt;
 
 use super::{
     AccessQuestion, Caller, MomentInLog, Principal, Request, Service, ServiceError, Written,
+    past::Part,
     workspaces::{DecideInWorkspace, Place},
     write::{Made, Receipt, Sender},
 };
@@ -222,10 +223,17 @@ impl Service {
         let place = self
             .may_in_workspace(request, principal, workspace, permission, action)
             .await?;
-        let state = self.state_of_everything(request, place).await?;
-        let campaigns = state.documents::<Reviews>();
         let parent = workspace.to_string();
-        Ok(campaigns.page_of_parent(&parent, after, limit).await?)
+        let Some(moment) = self.state_of_workspace(request, place).await?.moment() else {
+            return Ok(self.reviews().page_of_parent(&parent, after, limit).await?);
+        };
+        let born = |review: &ReviewDocument| review.created_at;
+        let parts = |review: &ReviewDocument| vec![Part::Review(review.id)];
+        let of = (parent.as_str(), after, limit);
+        let (_, page) = self
+            .page_then::<Reviews>(moment, of, born, parts, Some)
+            .await?;
+        Ok(page)
     }
 
     /// One campaign.

@@ -392,7 +392,22 @@ async fn changed(store: StoreUnderTest) {
     .await
     .expect(200);
     role(member, "viewer").await;
-    let reopened = close(&server, &path, &team.owner).await;
+    let key = format!("key-{}", number());
+    let close_once = || {
+        let call = server.post(&format!("{path}/close"));
+        call.bearer(&team.owner.token)
+            .header("Idempotency-Key", &key)
+    };
+    let reopened = close_once().await.expect(200);
+    // Asked again, it is told no earlier position: there it is open again.
+    let again = close_once().await.expect(200);
+    let position = |reply: &Reply| {
+        let position = reply.header("crewlog-position").expect("a position");
+        position.parse::<u64>().expect("a number")
+    };
+    assert_eq!(position(&again), position(&reopened));
+    assert_eq!(again.body, reopened.body);
+    let reopened = reopened.body;
     assert_eq!(
         (&reopened["status"], &reopened["decided_count"]),
         (&json!("open"), &json!(1))
