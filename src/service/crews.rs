@@ -578,32 +578,32 @@ impl Service {
             let shown = reaches(principal, crew.place) && filter.lets_through(&crew);
             shown.then_some(crew)
         };
-        if let Some(moment) = self.state_of_workspace(request, place).await?.moment() {
-            let parent = workspace.to_string();
-            let born = |crew: &CrewDocument| crew.created_at;
-            let parts = |crew: &CrewDocument| vec![Part::CrewItself(crew.id())];
-            let of = (parent.as_str(), after, limit);
-            let (_, page) = self
-                .page_then::<Crews>(moment, of, born, parts, keep)
-                .await?;
-            return Ok(page);
-        }
-        let crews = self.crews();
-        let page = match &filter.client {
-            Some(client) => {
-                let lookup = Crews::of_client(&workspace, client);
-                crews
-                    .page_of_lookup_where(&lookup, after, limit, keep)
-                    .await
+        let parent = workspace.to_string();
+        let page = match self.state_of_workspace(request, place).await?.moment() {
+            Some(moment) => {
+                let born = |crew: &CrewDocument| crew.created_at;
+                let parts = |crew: &CrewDocument| vec![Part::CrewItself(crew.id())];
+                let of = (parent.as_str(), after, limit);
+                let then = self.page_then::<Crews>(moment, of, born, parts, keep);
+                then.await?.1
             }
             None => {
-                let parent = workspace.to_string();
-                crews
-                    .page_of_parent_where(&parent, after, limit, keep)
-                    .await
+                let crews = self.crews();
+                match &filter.client {
+                    Some(client) => {
+                        let lookup = Crews::of_client(&workspace, client);
+                        crews
+                            .page_of_lookup_where(&lookup, after, limit, keep)
+                            .await?
+                    }
+                    None => {
+                        crews
+                            .page_of_parent_where(&parent, after, limit, keep)
+                            .await?
+                    }
+                }
             }
         };
-        let page = page?;
         let mut items = Vec::with_capacity(page.items.len());
         for (key, crew) in page.items {
             items.push((key, self.crew_view(crew).await?));

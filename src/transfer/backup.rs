@@ -25,7 +25,7 @@ use super::{
 use crate::journal::{
     FailPoint, Source as Random,
     stores::{
-        Seal, SealState, Store, schema, seal_of,
+        self, Seal, SealState, Store, seal_of,
         sqlite::{LOCK_FILE, SqliteStore},
     },
 };
@@ -78,7 +78,7 @@ pub async fn backup(
         made_at: origin.made_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: source.kind.to_string(),
-        schema: tables::version(),
+        schema: stores::tables::version(),
         log: origin.log.map(|leaf| BASE64_STANDARD.encode(leaf)),
         position: source.head.position,
         root: BASE64_STANDARD.encode(source.head.frontier.root()),

@@ -97,6 +97,11 @@ fn unreachable(error: &StoreError) -> Finding {
             "name the place of the store with --data or --database-url; where there is none yet, \
              `crewlog serve` makes it",
         ),
+        StoreError::Sealed { .. } => Finding::new(
+            "store_sealed",
+            what,
+            "serve from where its log goes on, or restore the backup into a place of its own",
+        ),
         StoreError::Damaged { .. } => Finding::new(
             "store_damaged",
             what,

@@ -3,13 +3,42 @@
 use super::Finding;
 use crate::{
     cli::Failure,
-    journal::stores::Store,
+    journal::stores::{SealState, Store, seal_of},
     projections::{self, Unfinished},
 };
 
 /// Everything that was left half done.
 pub async fn all(store: &dyn Store) -> Result<Vec<Finding>, Failure> {
-    rebuilds(store).await
+    let mut findings = rebuilds(store).await?;
+    findings.extend(transfer(store).await?);
+    Ok(findings)
+}
+
+/// A move or a restore that has not come to its end, and what is served from elsewhere.
+async fn transfer(store: &dyn Store) -> Result<Option<Finding>, Failure> {
+    let Some(seal) = seal_of(store).await? else {
+        return Ok(None);
+    };
+    let other = &seal.other;
+    Ok(match seal.state {
+        SealState::Arrived => None,
+        SealState::Arriving => Some(Finding::new(
+            "unfinished_transfer",
+            format!("the store is being filled from {other}, and is not whole"),
+            "run the same `crewlog move` or `crewlog restore` again, which goes on with it; to give \
+             it up, drop this store: the other is as it was",
+        )),
+        SealState::Moved => Some(Finding::new(
+            "store_sealed",
+            format!("the store was moved; its log goes on at {other}"),
+            "name the new place with --data or --database-url; this one can still be read",
+        )),
+        SealState::Backup => Some(Finding::new(
+            "store_sealed",
+            "the store is a backup",
+            "to serve from it, restore it into a place of its own: `crewlog restore`",
+        )),
+    })
 }
 
 /// Rebuilds of projections that nobody works on.
