@@ -20,7 +20,7 @@ use std::{fmt::Write, sync::Arc};
 use serde_json::json;
 
 use super::{Failure, Outcome, Output, Place};
-use crate::journal::stores::{Store, StoreError, StoreKind};
+use crate::journal::stores::{self, Store, StoreError, StoreKind};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -58,7 +58,7 @@ impl Finding {
 pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<Outcome, Failure> {
     let mut findings = files::modes(&place);
     findings.extend(files::disk(&place, arguments.disk_free));
-    match place.reach().await {
+    match reach(&place).await {
         Ok(store) => {
             findings.extend(of_store(&place, &store).await?);
             store.close().await;
@@ -70,6 +70,13 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         true => Outcome::Fine,
         false => Outcome::Difference,
     })
+}
+
+/// Opens the store and asks it something: a file that is no database can be opened.
+async fn reach(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
+    let store = place.reach().await?;
+    stores::schema::objects(&*store).await?;
+    Ok(store)
 }
 
 async fn of_store(place: &Place, store: &Arc<dyn Store>) -> Result<Vec<Finding>, Failure> {

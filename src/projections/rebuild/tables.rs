@@ -103,7 +103,7 @@ pub(super) fn indexes(generations: &Generations) -> Vec<Statement> {
 }
 
 /// A reader that lasts must not keep everybody from writing for longer than this.
-const PATIENCE: &str = "SET LOCAL lock_timeout = '500ms'";
+const PATIENCE: &str = "SET LOCAL lock_timeout = '2s'";
 
 /// What was decided for the old tables loses its compare, and is decided again for the new ones.
 /// What this program writes older ones may not be able to read: then they must not write either.
