@@ -667,8 +667,8 @@ mod tests {
             [YES, NO, NO, NO],
         ),
         (
-            "delete the workspace, transfer ownership",
-            &[P::DeleteWorkspace, P::TransferOwnership],
+            "delete the workspace, transfer ownership; place and lift a legal hold",
+            &[P::DeleteWorkspace, P::TransferOwnership, P::HoldLegally],
             [YES, NO, NO, NO],
         ),
     ];

@@ -53,16 +53,10 @@ impl Secrets {
         }
     }
 
-    /// The first that is in some bytes; e-mail addresses in any case.
+    /// The first that is in some bytes, in any case.
     fn found_in(&self, bytes: &[u8]) -> Option<&'static str> {
-        let lower = bytes.to_ascii_lowercase();
-        self.0.iter().find_map(|(what, secret)| {
-            let is_there = match *what {
-                "an e-mail address" => contains(&lower, secret.to_ascii_lowercase().as_bytes()),
-                _ => contains(bytes, secret.as_bytes()),
-            };
-            is_there.then_some(*what)
-        })
+        let wanted: Vec<_> = self.0.iter().map(|(_, secret)| secret.as_bytes()).collect();
+        first_found(bytes, &wanted).map(|which| self.0[which].0)
     }
 
     /// Whether none of them is in some bytes.
@@ -78,18 +72,32 @@ impl Secrets {
     }
 }
 
-pub(super) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    let Some((first, rest)) = wanted.split_first() else {
-        return false;
-    };
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|byte| byte == first) {
-        from += at + 1;
-        if bytes[from..].starts_with(rest) {
-            return true;
+/// Which of these is in some bytes, in any case; looked for in one pass, as stores are large.
+pub(super) fn first_found(bytes: &[u8], wanted: &[&[u8]]) -> Option<usize> {
+    let pair = |first: u8, second: u8| usize::from(first) << 8 | usize::from(second);
+    let mut begins = vec![false; 1 << 16];
+    for one in wanted {
+        for first in [one[0].to_ascii_lowercase(), one[0].to_ascii_uppercase()] {
+            for second in [one[1].to_ascii_lowercase(), one[1].to_ascii_uppercase()] {
+                begins[pair(first, second)] = true;
+            }
         }
     }
-    false
+    let mut before = *bytes.first()?;
+    for (at, byte) in bytes.iter().enumerate().skip(1) {
+        if begins[pair(before, *byte)] {
+            let rest = &bytes[at - 1..];
+            let is_here = |one: &&[u8]| {
+                let there = rest.get(..one.len());
+                there.is_some_and(|there| there.eq_ignore_ascii_case(one))
+            };
+            if let Some(which) = wanted.iter().position(is_here) {
+                return Some(which);
+            }
+        }
+        before = *byte;
+    }
+    None
 }
 
 /// That none of it is in what a store keeps.
