@@ -258,7 +258,10 @@ async fn signing_up_makes_all_three_and_a_session() {
         "/user",
         "id version created_at updated_at email name memberships organizations",
     );
-    answer.has("/organization", "id version created_at updated_at name");
+    answer.has(
+        "/organization",
+        "id version created_at updated_at name status suspended_at",
+    );
     assert_eq!(answer.body["workspace"]["plan"], "team");
     assert_eq!(answer.body["user"]["memberships"][0]["role"], "owner");
     assert!(answer.text("/user/created_at").ends_with('Z'));
