@@ -11,15 +11,14 @@ use crewlog::{
 
 use crate::{
     Bench, Told,
-    harness::{owner::request, taken},
+    harness::{owner::request, setting, taken},
     world::{LARGE, MIDDLE, Space, World},
 };
 
 const PAGE: u64 = 50;
 const DEEP_PAGE: u64 = 1_000;
-/// Calls of one kind, and how long they may go on.
+/// Calls of one kind; they may go on for `CREWLOG_BENCH_SECONDS` (default 4).
 const CALLS: usize = 60;
-const LIMIT: Duration = Duration::from_secs(4);
 /// How long is looked for a deep page.
 const WALK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -225,13 +224,14 @@ async fn calls(
     cursors: &[Option<u64>],
 ) -> (Vec<f64>, u64) {
     let (started, mut figures, mut found) = (Instant::now(), Vec::new(), None);
+    let limit = Duration::from_secs_f64(setting("CREWLOG_BENCH_SECONDS", 4.0));
     // What was never asked is not in memory; that is told by the larger log alone.
     for call in 0..CALLS {
         let nth = call % filters.len();
         let (taken, page) = taken(page(bench, scope, &filters[nth], cursors[nth], PAGE)).await;
         figures.push(taken.seconds * 1e3);
         found = found.or(Some(page.0));
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > limit {
             break;
         }
     }
