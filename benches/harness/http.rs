@@ -31,8 +31,11 @@ pub struct Figure {
 /// Serves as `crewlog serve` does.
 pub async fn listen(app: Router) -> SocketAddr {
     let (listener, address) = bound().await;
-    let header_timeout = EdgeSettings::default().header_timeout;
-    let serving = server::serve(listener, app, header_timeout, CancellationToken::new());
+    let door = server::Door {
+        identity: None,
+        timeout: EdgeSettings::default().header_timeout,
+    };
+    let serving = server::serve(listener, app, door, CancellationToken::new());
     tokio::spawn(serving);
     address
 }

@@ -12,6 +12,15 @@ use crate::service::Service;
 const LATENCY_BUCKETS: [f64; 14] = [
     0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0,
 ];
+/// Events; a batch has at most a few thousand.
+const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 2_000.0];
+/// What nothing may be counted of for long: 0 from the start, so that an alert can tell it from a
+/// metric that is not there.
+const COUNTED_SELDOM: [&str; 3] = [
+    "crewlog_appends_lost_total",
+    "crewlog_attempts_not_kept_total",
+    "crewlog_unanswered_total",
+];
 /// How often histograms are folded when nobody asks for them.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -70,10 +79,16 @@ pub fn openapi_json() -> Result<String, serde_json::Error> {
 /// # Errors
 /// Where the process has a recorder already.
 pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
-    let latency = Matcher::Suffix("_duration_seconds".to_owned());
+    let latency = Matcher::Suffix("_seconds".to_owned());
+    let batches = Matcher::Full("crewlog_batch_events".to_owned());
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(latency, &LATENCY_BUCKETS)?
+        .set_buckets_for_metric(batches, &BATCH_BUCKETS)?
         .install_recorder()?;
+    for name in COUNTED_SELDOM {
+        metrics::counter!(name).increment(0);
+    }
+    metrics::gauge!("crewlog_audit_tails").set(0.0);
     let upkeep = handle.clone();
     std::thread::spawn(move || {
         loop {

@@ -67,6 +67,7 @@ pub mod strict_json;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod usage;
 pub mod values;
 pub mod webhook_endpoints;

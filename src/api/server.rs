@@ -3,7 +3,8 @@
 //! A client that does not get a request's header sent in time loses its connection, however
 //! steadily it sends; so does one that keeps a connection and asks for nothing, and one that takes
 //! nothing of its answer for as long. What comes between is bounded by
-//! [`super::EdgeSettings::timeout`]. So many connections are served at once; more wait.
+//! [`super::EdgeSettings::timeout`]. So many connections are served at once; more wait. Where this
+//! server has a certificate ([`super::tls`]), agreeing on TLS comes first, within the same time.
 
 use std::{
     convert::Infallible,
@@ -25,6 +26,7 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -32,6 +34,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+
+use super::tls::Identity;
 
 /// The longest header of a request, all lines together.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -48,23 +52,27 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub struct LastsLong;
 
+/// Where connections come from, and what they may do.
+#[derive(Clone)]
+pub struct Door {
+    /// Whose certificate clients are shown; without one, they speak in plain text.
+    pub identity: Option<Arc<Identity>>,
+    /// How long a client may take to agree on how to speak, to send a request's header, or to take
+    /// nothing of an answer.
+    pub timeout: Duration,
+}
+
 /// Serves `app` until it is told to stop, and then until every request that was begun is
-/// answered. Each request knows its peer's address. `timeout` is how long a client may take to
-/// send a request's header, or to take nothing of an answer.
-pub async fn serve(
-    listener: TcpListener,
-    app: Router,
-    timeout: Duration,
-    stopping: CancellationToken,
-) {
-    serve_at_once(CONNECTIONS_MAX, listener, app, timeout, stopping).await;
+/// answered. Each request knows its peer's address.
+pub async fn serve(listener: TcpListener, app: Router, door: Door, stopping: CancellationToken) {
+    serve_at_once(CONNECTIONS_MAX, listener, app, door, stopping).await;
 }
 
 async fn serve_at_once(
     connections_max: usize,
     listener: TcpListener,
     app: Router,
-    timeout: Duration,
+    door: Door,
     stopping: CancellationToken,
 ) {
     let connections = TaskTracker::new();
@@ -81,10 +89,9 @@ async fn serve_at_once(
         match accepted {
             Ok((stream, peer)) => {
                 tracing::trace!(%peer, "a connection was accepted");
-                let app = app.clone();
-                let stopping = stopping.clone();
+                let (app, door, stopping) = (app.clone(), door.clone(), stopping.clone());
                 connections.spawn(async move {
-                    connection(stream, peer, app, timeout, stopping).await;
+                    enter(stream, peer, app, door, stopping).await;
                     drop(place);
                 });
             }
@@ -100,15 +107,39 @@ async fn serve_at_once(
     connections.wait().await;
 }
 
-async fn connection(
+/// Agrees with a client on how to speak, and serves it.
+async fn enter(
     stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    door: Door,
+    stopping: CancellationToken,
+) {
+    // Small answers must not wait for more to be sent.
+    let _ = stream.set_nodelay(true);
+    let Some(identity) = door.identity else {
+        return connection(stream, peer, app, door.timeout, stopping).await;
+    };
+    let agreed = tokio::select! {
+        agreed = timeout(door.timeout, identity.accept(stream)) => agreed,
+        () = stopping.cancelled() => return,
+    };
+    match agreed {
+        Ok(Ok(stream)) => connection(stream, peer, app, door.timeout, stopping).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "a client speaks no TLS that is spoken here")
+        }
+        Err(_) => tracing::debug!(%peer, "a client took too long to agree on TLS"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: SocketAddr,
     app: Router,
     quiet_max: Duration,
     stopping: CancellationToken,
 ) {
-    // Small answers must not wait for more to be sent.
-    let _ = stream.set_nodelay(true);
     let lasts_long = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (app, lasts_long) = (app.clone(), lasts_long.clone());
@@ -187,7 +218,10 @@ mod tests {
             connections_max,
             listener,
             app,
-            TIMEOUT,
+            Door {
+                identity: None,
+                timeout: TIMEOUT,
+            },
             stopping,
         ));
         address

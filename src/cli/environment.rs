@@ -1,6 +1,9 @@
 //! Settings from the environment that may be secrets, and may come from a file instead.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use secrecy::SecretString;
 
@@ -53,4 +56,22 @@ pub fn secret_file(path: &Path) -> Result<SecretString, Failure> {
             path.display()
         ))),
     }
+}
+
+/// Refuses a file with a secret that others than its owner can read or write.
+///
+/// # Errors
+/// Where they can, or the file cannot be looked at.
+pub fn refuse_open_to_others(file: &Path, what: &str) -> Result<(), Failure> {
+    let shown = file.display();
+    let metadata = std::fs::metadata(file).map_err(|error| {
+        Failure::could_not_run(format!("the file {shown} cannot be read: {error}"))
+    })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Failure::could_not_run(format!(
+            "{what} {shown} can be read or written by others (mode {mode:04o}); run `chmod 600 {shown}`"
+        )));
+    }
+    Ok(())
 }

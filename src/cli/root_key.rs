@@ -4,13 +4,13 @@
 //! data folder. That file is made with a store that has never had a key, for its owner alone.
 //! Never prints a key, and never replaces one.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Failure, Place,
-    environment::{Setting, secret_file, setting},
+    environment::{Setting, refuse_open_to_others, secret_file, setting},
     logging::announce,
 };
 use crate::journal::{
@@ -72,17 +72,8 @@ fn read(text: &SecretString, place: &str) -> Result<RootKey, Failure> {
 }
 
 fn read_file(file: &Path) -> Result<RootKey, Failure> {
-    let shown = file.display();
-    let metadata = std::fs::metadata(file).map_err(|error| {
-        Failure::could_not_run(format!("the file {shown} cannot be read: {error}"))
-    })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(Failure::could_not_run(format!(
-            "the root key {shown} can be read or written by others (mode {mode:04o}); run `chmod 600 {shown}`"
-        )));
-    }
-    read(&secret_file(file)?, &shown.to_string())
+    refuse_open_to_others(file, "the root key")?;
+    read(&secret_file(file)?, &file.display().to_string())
 }
 
 fn make(place: &Place, source: &dyn Source) -> Result<RootKey, Failure> {

@@ -2,8 +2,10 @@
 //!
 //! Stopping (SIGTERM, SIGINT): no new connections, requests that are being answered are
 //! finished, tails and exports end, what was accepted is written. A second signal ends it at once.
+//! SIGHUP reads the certificate again.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
@@ -19,9 +21,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, Output, Place, demo, logging::announce, progress::Meter, root_key};
+use super::{
+    Failure, Outcome, Output, Place, demo, environment::refuse_open_to_others, logging::announce,
+    progress::Meter, root_key,
+};
 use crate::{
-    api::{self, EdgeSettings},
+    api::{self, EdgeSettings, server::Door, tls::Identity},
     journal::{
         Source, SystemSource,
         stores::{self, Store, postgres::ServingLock},
@@ -133,6 +138,24 @@ pub struct Arguments {
     )]
     #[arg(default_value_t = PUBLISH_EVERY_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     publish_every_seconds: u32,
+    /// Speak TLS: a PEM file with the certificate and those it stands on; SIGHUP reads it again
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CREWLOG_TLS_CERTIFICATE",
+        hide_env_values = true,
+        requires = "tls_key"
+    )]
+    tls_certificate: Option<PathBuf>,
+    /// The PEM file with the certificate's key
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CREWLOG_TLS_KEY",
+        hide_env_values = true,
+        requires = "tls_certificate"
+    )]
+    tls_key: Option<PathBuf>,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -171,6 +194,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     if let Some(file) = &arguments.plans {
         settings.catalogue = Catalogue::read(file)?;
     }
+    let identity = arguments.identity()?;
     let listener = listen(arguments.listen).await?;
     let address = local_address(&listener)?;
     let (store, lock) = tokio::select! {
@@ -189,8 +213,12 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         true => demo::prepare(&service, &*store, &*source, &place).await?,
         false => None,
     };
-    let mut serving = Serving::start(listener, service, &edge)?;
-    announce!("listening on http://{address}");
+    let door = Door {
+        identity: identity.clone(),
+        timeout: edge.header_timeout,
+    };
+    let mut serving = Serving::start(listener, door, service, &edge)?;
+    announce!("listening on {}://{address}", arguments.scheme());
     if let Some(demo) = demo {
         demo.print(&url, output)?;
     }
@@ -198,6 +226,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         name = stop.next() => Ok(name),
         lost = lost(lock) => Err(lost),
         ended = serving.ended() => Err(ended),
+        never = read_again_when_asked(identity) => match never {},
     };
     let limit = Duration::from_millis(arguments.shutdown_timeout_ms);
     announce!(
@@ -250,7 +279,24 @@ impl Arguments {
             };
             address.set_ip(local);
         }
-        format!("http://{address}")
+        format!("{}://{address}", self.scheme())
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self.tls_certificate {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    fn identity(&self) -> Result<Option<Arc<Identity>>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_certificate, &self.tls_key) else {
+            return Ok(None);
+        };
+        refuse_open_to_others(key, "the key of the certificate")?;
+        let identity = Identity::read(certificate.clone(), key.clone())
+            .map_err(|error| Failure::could_not_run(error.to_string()))?;
+        Ok(Some(Arc::new(identity)))
     }
 }
 
@@ -304,6 +350,25 @@ async fn lost(lock: Option<ServingLock>) -> Failure {
     }
 }
 
+/// Reads the certificate again for each SIGHUP; without one there is nothing to be read again.
+async fn read_again_when_asked(identity: Option<Arc<Identity>>) -> Infallible {
+    let Ok(mut asked) = signal(SignalKind::hangup()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        if asked.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        match identity.as_deref().map(Identity::read_again) {
+            Some(Ok(())) => announce!("read the certificate again (SIGHUP)"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the certificate that was read before stays in use");
+            }
+            None => announce!("there is nothing to read again (SIGHUP)"),
+        }
+    }
+}
+
 /// A server that runs, and what runs beside it.
 struct Serving {
     service: Arc<Service>,
@@ -317,13 +382,14 @@ struct Serving {
 impl Serving {
     fn start(
         listener: TcpListener,
+        door: Door,
         service: Arc<Service>,
         edge: &EdgeSettings,
     ) -> Result<Self, Failure> {
         let app = api::app(service.clone(), edge)
             .map_err(|error| Failure::could_not_run(format!("the API cannot be made: {error}")))?;
         let stopping = CancellationToken::new();
-        let server = api::server::serve(listener, app, edge.header_timeout, stopping.clone());
+        let server = api::server::serve(listener, app, door, stopping.clone());
         Ok(Self {
             due: tokio::spawn(service.clone().keep_doing_what_is_due()),
             rebuilding: tokio::spawn(service.clone().keep_rebuilding()),

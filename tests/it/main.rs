@@ -17,6 +17,7 @@
 
 mod authority;
 mod cli;
+mod deploy;
 mod doctor;
 mod edge;
 mod faults;
@@ -34,6 +35,7 @@ mod readme;
 mod rebuilds;
 mod snapshots;
 mod support;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -46,6 +48,7 @@ fn cases() -> Vec<Case> {
         authority::trials(),
         cli::trials(),
         doctor::trials(),
+        deploy::trials(),
         edge::trials(),
         faults::trials(),
         flight::trials(),
@@ -61,6 +64,7 @@ fn cases() -> Vec<Case> {
         readme::trials(),
         rebuilds::trials(),
         snapshots::trials(),
+        tls::trials(),
     ]
     .into_iter()
     .flatten()

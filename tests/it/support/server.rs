@@ -42,7 +42,7 @@ pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
 pub const PLANS: &str = "CREWLOG_PLANS";
 
 /// What the program prints when it accepts connections, before the address.
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on ";
 
 /// Of the embedded store, in its folder.
 const SQLITE_FILE: &str = "crewlog.sqlite";
@@ -126,8 +126,8 @@ impl Server {
         loop {
             // Asked first: what it printed before it ended is then read below.
             let ended = self.child.try_wait().expect("the state of the server");
-            if let Some(address) = self.logs.find_map(address_in) {
-                return format!("http://{address}");
+            if let Some(url) = self.logs.find_map(url_in) {
+                return url;
             }
             if let Some(status) = ended {
                 panic!("the server ended before it listened ({status})");
@@ -444,14 +444,13 @@ impl Logs {
 }
 
 /// The address in a line that says where the program listens, plain or inside JSON.
-fn address_in(line: &str) -> Option<String> {
+fn url_in(line: &str) -> Option<String> {
     let (_, rest) = line.split_once(LISTENING)?;
+    let (scheme, rest) = rest.split_once("://")?;
     let address: String = rest
         .chars()
         .take_while(|c| c.is_ascii_alphanumeric() || ".:[]".contains(*c))
         .collect();
-    address
-        .parse::<std::net::SocketAddr>()
-        .ok()
-        .map(|address| address.to_string())
+    let address: std::net::SocketAddr = address.parse().ok()?;
+    Some(format!("{scheme}://{address}"))
 }
