@@ -7,7 +7,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crewlog::domain::authority::Role;
@@ -30,6 +29,7 @@ use super::time::{Clocked, email, name, secret};
 use crate::support::commands::{crewlog_on, run};
 use crate::support::journal::{ROOT_KEY, TestSource, open_store, reading};
 use crate::support::ledger;
+use crate::support::operated::Operated;
 use crate::support::server::{Reply, Server};
 use crate::support::trials::{Case, StoreKind, StoreUnderTest, both};
 
@@ -53,31 +53,6 @@ pub fn trials() -> Vec<Case> {
 
 /// How many workspaces are there to be recovered: more than any walk needs.
 const WORKSPACES: usize = 64;
-
-/// What an operator works with.
-#[derive(Debug)]
-pub struct Operated {
-    pub key: String,
-    pub secret: String,
-    pub organization: String,
-    workspaces: Vec<(String, u64)>,
-    next: AtomicUsize,
-}
-
-impl Operated {
-    /// A workspace whose owner is gone, which nobody has been given yet.
-    pub fn workspace(&self) -> &str {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let (workspace, _) = self.workspaces.get(next).expect("enough workspaces");
-        workspace
-    }
-
-    /// The version of a workspace.
-    pub fn version_of(&self, path: &str) -> Option<u64> {
-        let found = self.workspaces.iter().find(|(id, _)| path.contains(id));
-        found.map(|(_, version)| *version)
-    }
-}
 
 /// Makes an operator's key, and what it is used on, in a store that nobody has opened yet.
 pub async fn prepare(store: &StoreUnderTest) -> Operated {
@@ -105,15 +80,10 @@ pub async fn prepare(store: &StoreUnderTest) -> Operated {
         let made = made.expect("a workspace").value;
         workspaces.push((made.id.to_string(), made.version));
     }
-    let operated = Operated {
-        key: view.key.id.to_string(),
-        secret: token.expose().to_owned(),
-        organization: organization.to_string(),
-        workspaces,
-        next: AtomicUsize::new(0),
-    };
     assert!(service.stop(Duration::from_secs(20)).await);
-    operated
+    let key = view.key.id.to_string();
+    let secret = token.expose().to_owned();
+    Operated::new((key, secret), organization.to_string(), workspaces)
 }
 
 /// Somebody with an organization.

@@ -11,10 +11,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::operator::Operated;
 use super::team::{
     Person, Team, Who, accept, address, grant, invite, invited, number, password, text,
 };
+use crate::support::operated::Operated;
 use crate::support::server::{Call, Reply, Server};
 use crate::support::witness;
 

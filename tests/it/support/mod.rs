@@ -8,6 +8,7 @@
 //! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
 //! - [`proxy`]: a proxy in front of PostgreSQL that cuts connections.
 //! - [`server`]: the real program as a child process, and a client for it.
+//! - [`operated`]: what an operator was given in a store before its server started.
 //! - [`commands`]: the program's other commands, run to their end.
 //! - [`pages`]: pages that people follow, run and compared with what they show.
 //! - [`process`]: child processes that never outlive the tests.
@@ -19,6 +20,7 @@ pub mod journal;
 pub mod ledger;
 pub mod load;
 pub mod mishaps;
+pub mod operated;
 pub mod pages;
 pub mod postgres;
 pub mod process;

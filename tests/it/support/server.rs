@@ -26,10 +26,10 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
+use super::operated::Operated;
 use super::process;
 use super::trials::StoreUnderTest;
 use super::witness;
-use crate::edge::operator::Operated;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
