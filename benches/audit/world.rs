@@ -386,10 +386,7 @@ impl World {
                     ItemId::Agent(_) => CrewEvent::AgentUpdated(updated),
                 }
             }
-            _ => CrewEvent::CrewUpdated {
-                from: profile(&crew.name),
-                to: profile(&crew.name),
-            },
+            _ => renamed(profile(&crew.name), profile(&crew.name)),
         };
         crew.version += 1;
         let (target, environment) = (crew.target.clone(), crew.place.environment);
@@ -409,8 +406,7 @@ impl World {
         let to = profile(&crew.name);
         let (target, environment) = (crew.target.clone(), crew.place.environment);
         let about = metadata(log, &by, &target, Some(environment));
-        log.add(&target, about, CrewEvent::CrewUpdated { from, to })
-            .await;
+        log.add(&target, about, renamed(from, to)).await;
     }
 
     /// Proposed, approved, applied: three entries of the promotion and one of the crew.
@@ -750,6 +746,7 @@ impl World {
             workspace: space.id,
             organization: space.organization,
             profile: profile(&name),
+            description: None,
         };
         let listed = WorkspaceEvent::CrewListed {
             crew: place.id,
@@ -797,6 +794,15 @@ fn profile(name: &str) -> CrewProfile {
     CrewProfile {
         name: name.to_owned(),
         client: Some("Acme Corp".to_owned()),
+    }
+}
+
+/// Of a crew that says nothing of what it is for.
+fn renamed(from: CrewProfile, to: CrewProfile) -> CrewEvent {
+    CrewEvent::CrewUpdated {
+        from,
+        to,
+        previous: None,
         description: None,
     }
 }

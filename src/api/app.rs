@@ -21,6 +21,12 @@ const COUNTED_SELDOM: [&str; 3] = [
     "crewlog_attempts_not_kept_total",
     "crewlog_unanswered_total",
 ];
+/// The same of what there is nothing of for long.
+const NOTHING_YET: [&str; 3] = [
+    "crewlog_audit_tails",
+    "crewlog_rebuild_entries_left",
+    "crewlog_rebuild_entries_per_second",
+];
 /// How often histograms are folded when nobody asks for them.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -88,7 +94,9 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     for name in COUNTED_SELDOM {
         metrics::counter!(name).increment(0);
     }
-    metrics::gauge!("crewlog_audit_tails").set(0.0);
+    for name in NOTHING_YET {
+        metrics::gauge!(name).set(0.0);
+    }
     let upkeep = handle.clone();
     std::thread::spawn(move || {
         loop {

@@ -1082,7 +1082,10 @@ async fn how_the_server_is_can_be_asked_by_anybody() {
         json!({ "status": "ok" })
     );
     let ready = server.ask("GET", "/readyz").answer().await.is(200);
-    ready.has("", "ready problems store position queue projections rebuild");
+    ready.has(
+        "",
+        "ready problems store position queue projections rebuild",
+    );
     assert_eq!(ready.body["projections"][0]["lag"], 0);
     let version = server.ask("GET", "/version").answer().await.is(200);
     version.has("", "name version log_format");

@@ -38,7 +38,16 @@ use crate::{
 const RESTORE: &str = "restore";
 
 /// Their keys are gone, and so what they sealed; by this they are found no more.
-const FORGET: [&str; 4] = [
+const FORGET: [&str; 5] = [
+    // Their organizations are told anew, by whoever serves from it next, from when on to erase
+    // their copies: what they were told is not in the restored log.
+    "
+INSERT INTO untold_erasures (user_id, email_lookup, erased_at)
+SELECT s.user_id, s.email_lookup, (SELECT MAX(recorded_at) FROM events)
+  FROM subjects s
+ WHERE s.realm = 'account' AND s.user_id IS NOT NULL AND s.email_lookup IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM subject_keys k WHERE k.owner = s.subject)
+   AND NOT EXISTS (SELECT 1 FROM untold_erasures u WHERE u.user_id = s.user_id)",
     "
 DELETE FROM passwords
  WHERE user_id IN (SELECT s.user_id

@@ -33,9 +33,10 @@ pub fn trials() -> Vec<Case> {
 }
 
 /// What a restored store has for itself.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
     "log_head",
     "projections",
+    "rebuild",
     "request_rates",
     "seals",
     "session_tokens",

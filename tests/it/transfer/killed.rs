@@ -197,11 +197,7 @@ async fn moved(from: StoreUnderTest, to: StoreUnderTest) {
     let before = everything_in(&from).await;
     move_to(&from, &to).expect(0);
     assert_eq!(at_most_one(&from, &to).await, Some(true));
-    assert_same(
-        &before,
-        &everything_in(&to).await,
-        &["log_head", "projections", "request_rates", "seals"],
-    );
+    assert_same(&before, &everything_in(&to).await, &super::moves::OWN);
     bring_the_key(&from, &to);
     let mut server = Server::start(&to).await;
     work(&server, &load, 30).await;

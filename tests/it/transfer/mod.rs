@@ -74,6 +74,9 @@ async fn everything_done(store: &StoreUnderTest) -> Server {
             "INSERT INTO snapshots VALUES ('none', 'usr_0', 1, 1, '{\"is\": null}', 1)".to_owned(),
             "INSERT INTO key_activity VALUES ('key_0', 29000000)".to_owned(),
             "INSERT INTO activity_ended VALUES ('ws_0', 4000000000000000)".to_owned(),
+            "INSERT INTO erasures VALUES ('sub_0', 'org_0', 'usr_0', 4000000000000000, NULL)"
+                .to_owned(),
+            "INSERT INTO legal_holds VALUES ('ws_0', 'org_0')".to_owned(),
         ])
         .await;
     server
