@@ -96,7 +96,7 @@ async fn changed(store: StoreUnderTest) {
             detail.starts_with(&of_january) && detail.contains(said)
         };
         assert!(
-            details.iter().any(|detail| is_told(&detail)),
+            details.iter().any(|detail| is_told(detail)),
             "{change}: {details:?}"
         );
         assert!(
