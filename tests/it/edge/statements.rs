@@ -95,10 +95,7 @@ async fn changed(store: StoreUnderTest) {
             let detail = detail.as_str().unwrap_or_default();
             detail.starts_with(&of_january) && detail.contains(said)
         };
-        assert!(
-            details.iter().any(|detail| is_told(&detail)),
-            "{change}: {details:?}"
-        );
+        assert!(details.iter().any(is_told), "{change}: {details:?}");
         assert!(
             failures.iter().all(|one| one["position"].is_u64()),
             "{found}"
