@@ -28,6 +28,11 @@ pub fn trials() -> Vec<Case> {
         both("transfer", "a_backup_is_no_store_to_serve", no_store),
         both("transfer", "a_rolled_back_history_is_found", rolled_back),
         both("transfer", "who_was_erased_stays_erased", erased),
+        both(
+            "transfer",
+            "organizations_erase_who_was_erased_since",
+            erased_in_time,
+        ),
         both("transfer", "keys_are_of_the_backup_or_newer", keys),
     ]
 }
@@ -330,6 +335,56 @@ async fn erased(store: StoreUnderTest) {
     assert_eq!(signs_in(&other_means, &people).await, [401, 201]);
     is_erased(&other_means, &people[0]).await;
     held(&other_means);
+}
+
+/// Who erased their account after the backup, and whose organization still keeps its copy then, is
+/// erased by it too, in its time: the restored log knows nothing of that.
+async fn erased_in_time(store: StoreUnderTest) {
+    let (mut server, people) = with_people(&store).await;
+    let folder = scratch::directory("backups");
+    let backup = folder.path().join("backup");
+    back_up(&store, &backup);
+    let account = format!(
+        "SELECT subject FROM subjects WHERE user_id = '{}' AND realm = 'account'",
+        people[0].user
+    );
+    let forget = format!("DELETE FROM subject_keys WHERE owner IN ({account})");
+    server.behind_its_back(&[forget]).await;
+    sign_up(&server, "later").await;
+    let newer = folder.path().join("newer.jsonl");
+    run(crewlog_on(&store, &["backup", "--keys", &text(&newer)])).expect(0);
+    assert!(server.terminate().await.success(), "{}", server.logs());
+
+    let to = empty(other(store.kind())).await;
+    let done = restore(&to, &backup, &["--keys", &text(&newer)])
+        .expect(0)
+        .json();
+    assert_eq!(done["erased"], 1, "the account alone: {done}");
+    bring_the_key(&store, &to);
+    assert_eq!(keys_of(&to, &people[0]).await, 1, "the organization's copy");
+    let mut command = Server::command(&to);
+    command.args(["--erasure-retention-days", "0"]);
+    let mut server = Server::launch(command).await;
+    let is_gone = async || (keys_of(&to, &people[0]).await == 0).then_some(());
+    eventually("the organization erases its copy", is_gone).await;
+    assert_eq!(keys_of(&to, &people[1]).await, 2, "nobody else is erased");
+    assert!(server.terminate().await.success(), "{}", server.logs());
+    held(&to);
+}
+
+/// How many keys there are of somebody.
+async fn keys_of(store: &StoreUnderTest, person: &Person) -> usize {
+    let all = everything_in(store).await;
+    let has =
+        |row: &[Option<String>], wanted: &str| row.iter().flatten().any(|value| value == wanted);
+    let subjects = all["subjects"]
+        .iter()
+        .filter(|row| has(row, &person.user))
+        .flatten()
+        .flatten()
+        .filter(|value| value.starts_with("sub_"));
+    let with_key = subjects.filter(|one| all["subject_keys"].iter().any(|row| has(row, one)));
+    with_key.count()
 }
 
 async fn is_erased(store: &StoreUnderTest, person: &Person) {
