@@ -974,8 +974,8 @@ impl Route {
         match self.answer {
             Resource(_) => self.writes() && !self.path.starts_with("/v1/invitations/"),
             Created(_) if self.path.ends_with("/rotate") => true,
-            // A password has no version.
-            Nothing => self.path != PASSWORD,
+            // A password has no version, and whoever is erased has none either.
+            Nothing => ![PASSWORD, ERASE].contains(&self.path),
             Created(_) | Unversioned(_) | Page(_) | Text | OfServer => false,
         }
     }
