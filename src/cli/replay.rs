@@ -86,7 +86,7 @@ struct Done {
 }
 
 async fn rebuild(arguments: &Arguments, place: &Place, output: Output) -> Result<Outcome, Failure> {
-    must_be_of_this_version(place).await?;
+    must_be_rebuildable(place).await?;
     let mut names = projections::names();
     if let Some(name) = &arguments.name {
         names.retain(|known| known == name);
@@ -115,10 +115,11 @@ async fn rebuild(arguments: &Arguments, place: &Place, output: Output) -> Result
     Ok(Outcome::Fine)
 }
 
-/// There must be something to replay, and no other version must read it: that one would find
-/// nothing to read by afterwards.
-async fn must_be_of_this_version(place: &Place) -> Result<(), Failure> {
+/// There must be something to replay, in a store that takes a writer, and no other version must
+/// read it: that one would find nothing to read by afterwards.
+async fn must_be_rebuildable(place: &Place) -> Result<(), Failure> {
     let store = place.open_for_reading().await?;
+    stores::may_be_written(&*store).await?;
     let (found, known) = (
         schema::migrations(&*store).await?,
         Schema::expected(store.kind()),

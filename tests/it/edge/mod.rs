@@ -137,7 +137,9 @@ fn held_at(data: &std::path::Path, database_url: Option<&str>) {
 /// If something of it is refused.
 pub async fn everything(server: Server) -> Server {
     let world = routes::World::on(server).await;
-    for route in routes::ROUTES.iter().filter(|route| route.writes()) {
+    // An operator comes with a store of their own: see `Running::operated`.
+    let is_theirs = |route: &&routes::Route| route.writes() && !route.is_operators();
+    for route in routes::ROUTES.iter().filter(is_theirs) {
         let caller = world.team.person(world.entitled(route)).expect("a person");
         let ask = world.fresh(route, caller).await;
         let key = format!("once {}", route.name());

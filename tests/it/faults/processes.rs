@@ -154,15 +154,14 @@ async fn second(store: StoreUnderTest) {
     let load = Load::begin(&server, 2, seed()).await;
     let clients = load.start(&[server.base_url().to_owned()], CLIENTS);
     load.answers(5).await;
-    for command in [
-        &["serve", "--listen", "127.0.0.1:0"][..],
-        &["replay"],
-        &["migrate"],
-    ] {
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"]] {
         let ended = run(crewlog_on(&store, command));
         ended.refused_with(&["another crewlog process is writing", "stop it first"]);
         load.answers(5).await;
     }
+    // The server that writes does it, as it was asked to.
+    run(crewlog_on(&store, &["replay"])).expect(0);
+    load.answers(5).await;
     clients.stop().await;
     assert!(server.terminate().await.success(), "{}", server.logs());
     check_all(&store, &load).await;
