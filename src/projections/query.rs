@@ -79,6 +79,8 @@ impl By<'_> {
     }
 }
 
+/// Documents that are read at once where all are asked for.
+const READ_AT_ONCE: u64 = 200;
 /// Documents that are looked at at once where those that are asked for are rare.
 const LOOKED_AT_ONCE: u64 = 1_000;
 
@@ -220,6 +222,26 @@ impl<P: Projection> Documents<P> {
         limit: u64,
     ) -> Result<Page<P::Document>, StoreError> {
         self.page(By::Lookup(lookup), after, limit).await
+    }
+
+    /// All that is found by `lookup`, in order of keys, read so many at once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn all_of_lookup(
+        &self,
+        lookup: &str,
+    ) -> Result<Vec<(String, P::Document)>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.page_of_lookup(lookup, after.as_deref(), READ_AT_ONCE);
+            let page = page.await?;
+            after = page.items.last().map(|(key, _)| key.clone());
+            all.extend(page.items);
+            if !page.more {
+                return Ok(all);
+            }
+        }
     }
 
     /// A page of all there are, in order of keys, after the key `after`.

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Principal, Request, Service, ServiceError, Token, TokenKind, Written,
+    organizations::organization_stream,
     past::State,
     workspaces::{DecideInWorkspace, Place},
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
@@ -220,7 +221,7 @@ impl Holder {
     fn stream(self) -> StreamRef {
         match self {
             Self::Workspace(place) => place.stream(),
-            Self::Organization(id) => StreamRef::of::<Organization>(id, id),
+            Self::Organization(id) => organization_stream(id),
         }
     }
 }

@@ -24,6 +24,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Request, Service, ServiceError, Token, TokenKind, Written,
+    organizations::organization_stream,
     password_change::Proven,
     write::{Composed, Made, Receipt, Sender},
 };
@@ -44,8 +45,8 @@ use crate::{
     projections::ACCOUNT,
 };
 
-/// How many memberships are read at once.
-const PAGE: u64 = 200;
+/// How many accounts' organizations are told at once.
+const TOLD_AT_ONCE: u64 = 200;
 /// The most places that are left at once: each is at most two events, and a unit holds a thousand.
 const PLACES_MAX: usize = 450;
 /// For how long after a key was destroyed processes go on forgetting it.
@@ -342,52 +343,28 @@ impl Service {
 
     /// Every organization that somebody has a role in.
     async fn organizations_with(&self, user: UserId) -> Result<Vec<StreamRef>, ServiceError> {
-        let (user, mut found) = (user.to_string(), Vec::new());
-        let mut after: Option<String> = None;
-        loop {
-            let roles = self.organization_members();
-            let page = roles.page_of_lookup(&user, after.as_deref(), PAGE).await?;
-            let known = |id| StreamRef::of::<Organization>(id, id);
-            found.extend(page.items.iter().map(|(_, role)| known(role.organization)));
-            after = page.items.last().map(|(key, _)| key.clone());
-            if !page.more {
-                return Ok(found);
-            }
-        }
+        let roles = self.organization_members();
+        let roles = roles.all_of_lookup(&user.to_string()).await?.into_iter();
+        let streams = roles.map(|(_, role)| organization_stream(role.organization));
+        Ok(streams.collect())
     }
 
     /// Every workspace that somebody is in, or audits.
     async fn workspaces_with(&self, user: UserId) -> Result<Vec<StreamRef>, ServiceError> {
-        let (user, mut found) = (user.to_string(), BTreeSet::new());
-        let mut after: Option<String> = None;
-        loop {
-            let members = self.members();
-            let page = members
-                .page_of_lookup(&user, after.as_deref(), PAGE)
-                .await?;
-            found.extend(page.items.iter().map(|(_, member)| member.workspace));
-            after = page.items.last().map(|(key, _)| key.clone());
-            if !page.more {
-                break;
-            }
-        }
-        after = None;
-        loop {
-            let grants = self.auditors();
-            let page = grants.page_of_lookup(&user, after.as_deref(), PAGE).await?;
-            found.extend(page.items.iter().map(|(_, grant)| grant.workspace));
-            after = page.items.last().map(|(key, _)| key.clone());
-            if !page.more {
-                break;
-            }
-        }
+        let user = user.to_string();
+        let members = self.members().all_of_lookup(&user).await?.into_iter();
+        let grants = self.auditors().all_of_lookup(&user).await?.into_iter();
+        let found: BTreeSet<WorkspaceId> = members
+            .map(|(_, member)| member.workspace)
+            .chain(grants.map(|(_, grant)| grant.workspace))
+            .collect();
         let stream = |id: WorkspaceId| StreamRef::of::<Workspace>(id, id);
         Ok(found.into_iter().map(stream).collect())
     }
 
     /// Tells the organizations that know somebody who has erased their account.
     pub(super) async fn tell_organizations(&self) -> Result<(), ServiceError> {
-        let sql = format!("{SELECT_UNTOLD} LIMIT {}", stores::page_rows(PAGE));
+        let sql = format!("{SELECT_UNTOLD} LIMIT {}", stores::page_rows(TOLD_AT_ONCE));
         for row in self.journal.store().query(&sql, vec![]).await? {
             let untold = Untold {
                 user: row.parsed(0)?,
@@ -437,7 +414,7 @@ impl Service {
         untold: &Untold,
         copies: Vec<OneSubject>,
     ) -> Result<(), SubmitError> {
-        let stream = StreamRef::of::<Organization>(organization, organization);
+        let stream = organization_stream(organization);
         let user = untold.user;
         let due_at = untold.erased_at.plus(self.settings.erasure_retention);
         let unit = Unit {
@@ -486,7 +463,7 @@ impl Service {
         organization: OrganizationId,
         user: UserId,
     ) -> Result<bool, ServiceError> {
-        let stream = StreamRef::of::<Organization>(organization, organization);
+        let stream = organization_stream(organization);
         let unit = Unit {
             lane: organization.to_string(),
             streams: vec![stream.clone()],

@@ -7,6 +7,7 @@ use futures::FutureExt;
 
 use super::{
     Caller, Request, Service, ServiceError, Written,
+    organizations::organization_stream,
     workspaces::{DecideInWorkspace, Place},
     write::{Composed, Made, Sender},
 };
@@ -17,7 +18,7 @@ use crate::{
         organization::{Organization, OrganizationCommand},
         workspace::{Workspace, WorkspaceCommand},
     },
-    journal::{StreamRef, stores::Statement},
+    journal::stores::Statement,
 };
 
 const PLACE: &str = "
@@ -72,7 +73,7 @@ impl Service {
             .checked_sequence_in(request, caller, place, permission, version)
             .await?;
         let (actor, realm) = (caller.user, place.organization);
-        let organization = StreamRef::of::<Organization>(realm, realm);
+        let organization = organization_stream(realm);
         let told = organization.clone();
         let decide: Box<DecideInWorkspace> = Box::new(move |desk, stream| {
             let (command, row) = match held {

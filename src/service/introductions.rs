@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use super::{Service, ServiceError, write::profile_is_at};
+use super::{Service, ServiceError, organizations::organization_stream, write::profile_is_at};
 use crate::{
     domain::{
         ids::{EventId, OrganizationId, SubjectId, UserId},
@@ -170,7 +170,7 @@ impl Service {
         Ok(Introduction {
             user,
             person: StreamRef::of::<User>(user, user),
-            organization: StreamRef::of::<Organization>(organization, organization),
+            organization: organization_stream(organization),
             address: Self::email_claim(organization, profile.lookup),
             profile_sequence: profile.sequence,
             holder: found.map(|found| found.subject),

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, KeyCaller, Opened, Request, Service, ServiceError, Written,
+    organizations::organization_stream,
     password_change::Proven,
     past::{PARTS_MAX, Part, State, too_much},
     people::{CalledOne, FoundSubject},
@@ -406,7 +407,7 @@ impl Service {
         };
         let lookup = self.email_lookup(&profile.address()?);
         let claim = Self::email_claim(organization, &lookup);
-        let stream = StreamRef::of::<Organization>(organization, organization);
+        let stream = organization_stream(organization);
         let person = StreamRef::of::<User>(user, user);
         let words = self.keep_words(&organization.to_string(), user, &profile.name);
         let unit = Unit {

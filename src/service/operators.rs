@@ -28,7 +28,7 @@ use subtle::ConstantTimeEq;
 
 use super::{
     Principal, Request, Service, ServiceError, Token, TokenKind, Written,
-    suspension::organization_stream,
+    organizations::organization_stream,
     workspaces::Place,
     write::{Aim, Composed, Made, Sender, unmoved},
 };

@@ -5,6 +5,7 @@ use futures::FutureExt;
 use super::{
     Caller, Opened, Request, Service, ServiceError, Written,
     introductions::Introduction,
+    organizations::organization_stream,
     people::{Called, CalledOne},
     write::{Aim, Composed, Made, Receipt, Sender, unmoved},
 };
@@ -15,7 +16,6 @@ use crate::{
         ids::{OrganizationId, UserId},
         organization::{Organization, OrganizationCommand},
     },
-    journal::StreamRef,
     projections::{Found, OrganizationMemberDocument, OrganizationMembers, Page},
 };
 
@@ -238,7 +238,7 @@ impl Service {
         organization: OrganizationId,
         change: &Change,
     ) -> Result<Composed, ServiceError> {
-        let stream = StreamRef::of::<Organization>(organization, organization);
+        let stream = organization_stream(organization);
         let (permission, status, user) = (change.permission, change.status, change.user);
         // Asked before anything is looked up: what is there is not for others to know.
         self.organization_role_for(caller, organization, permission)

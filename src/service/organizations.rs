@@ -17,6 +17,11 @@ use crate::{
     projections::{Found, OrganizationDocument, OrganizationMembers, Organizations, Page},
 };
 
+/// The stream of an organization, which is a scope of its own.
+pub(super) fn organization_stream(organization: OrganizationId) -> StreamRef {
+    StreamRef::of::<Organization>(organization, organization)
+}
+
 impl Service {
     /// Makes an organization, owned by the caller.
     ///
@@ -154,7 +159,7 @@ impl Service {
             self.organization_role_for(caller, organization, permission)
                 .await?;
         }
-        let stream = StreamRef::of::<Organization>(organization, organization);
+        let stream = organization_stream(organization);
         self.checked_sequence(request, &stream, version).await
     }
 
@@ -294,7 +299,7 @@ impl Service {
         let receipt = self
             .submit(&sender, request, exists.then_some(&aim), || {
                 async {
-                    let stream = StreamRef::of::<Organization>(id, id);
+                    let stream = organization_stream(id);
                     let permission = OrganizationPermission::Rename;
                     let version = async {
                         let found = self.organizations().get(&id.to_string()).await?;

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use super::{
     Caller, Me, Request, Service, ServiceError, SessionView, Token, TokenKind, Written,
+    organizations::organization_stream,
     people::NewSubject,
     throttle::Network,
     write::{Composed, Made, Sender},
@@ -333,7 +334,7 @@ impl Service {
         statements.push(keep_key);
         statements.extend(self.keep_words(&id.to_string(), owner, owner_name));
         NewOrganization {
-            stream: StreamRef::of::<Organization>(id, id),
+            stream: organization_stream(id),
             create: OrganizationCommand::Create {
                 organization: id,
                 name,

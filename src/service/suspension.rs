@@ -8,17 +8,13 @@
 
 use super::{
     Principal, Request, Service, ServiceError,
+    organizations::organization_stream,
     write::{Aim, Composed},
 };
 use crate::{
     domain::{Refusal, ids::OrganizationId, organization::Organization, suspension},
     journal::{Desk, Rejection, StreamRef},
 };
-
-/// The stream that says whether an organization is suspended.
-pub(super) fn organization_stream(organization: OrganizationId) -> StreamRef {
-    StreamRef::of::<Organization>(organization, organization)
-}
 
 /// Whether an organization is suspended, on the newest state; the unit has named its stream.
 pub(super) fn is_suspended(desk: &mut Desk<'_>, organization: &StreamRef) -> bool {

@@ -6,6 +6,7 @@ use futures::FutureExt;
 
 use super::{
     Caller, Condition, KeyCaller, Principal, Request, Service, ServiceError, Written,
+    organizations::organization_stream,
     past::{PARTS_MAX, Part, State, too_much},
     plans::Plan,
     sign_up::NewWorkspace,
@@ -628,10 +629,6 @@ impl Service {
             self.workspace_shown(&receipt, id).await?,
         ))
     }
-}
-
-fn organization_stream(organization: OrganizationId) -> StreamRef {
-    StreamRef::of::<Organization>(organization, organization)
 }
 
 /// The workspaces that somebody is in or audits.

@@ -25,7 +25,9 @@ use super::{
 use crate::journal::{
     FailPoint, Source as Random,
     stores::{
-        self, Seal, SealState, Store, seal_of,
+        Seal, SealState, Store, StoreKind,
+        schema::Schema,
+        seal_of,
         sqlite::{LOCK_FILE, SqliteStore},
     },
 };
@@ -78,7 +80,7 @@ pub async fn backup(
         made_at: origin.made_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: source.kind.to_string(),
-        schema: stores::tables::version(),
+        schema: Schema::expected(StoreKind::Sqlite).version,
         log: origin.log.map(|leaf| BASE64_STANDARD.encode(leaf)),
         position: source.head.position,
         root: BASE64_STANDARD.encode(source.head.frontier.root()),

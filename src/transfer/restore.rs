@@ -25,7 +25,10 @@ use crate::{
     journal::{
         FailPoint, Source as Random,
         sealing::RootKey,
-        stores::{self, Seal, SealState, Statement, Store, seal_of, sqlite::SqliteStore},
+        stores::{
+            self, Seal, SealState, Statement, Store, StoreKind, schema::Schema, seal_of,
+            sqlite::SqliteStore,
+        },
     },
     proofs::{
         note::{Checkpoint, VerifierKey},
@@ -140,7 +143,7 @@ impl Backup {
         let manifest = Manifest::read(folder)?;
         let file = SqliteStore::file(folder);
         is_as_written(&manifest.file, &file, told).await?;
-        if manifest.schema > stores::tables::version() {
+        if manifest.schema > Schema::expected(StoreKind::Sqlite).version {
             return Err(TransferError::Refused(format!(
                 "the backup was made by version {}, which has newer tables than this one; use that",
                 manifest.version
@@ -234,7 +237,7 @@ async fn as_this_version(
     manifest: &Manifest,
     folder: &Path,
 ) -> Result<Option<TempDir>, TransferError> {
-    if manifest.schema == stores::tables::version() {
+    if manifest.schema == Schema::expected(StoreKind::Sqlite).version {
         return Ok(None);
     }
     let failed = |error| TransferError::file(folder, error);

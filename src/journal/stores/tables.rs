@@ -32,12 +32,6 @@ pub struct TableSchema {
     pub key: Vec<usize>,
 }
 
-/// The newest migration.
-pub fn version() -> i64 {
-    let versions = MIGRATIONS.iter().map(|migration| migration.version);
-    versions.max().unwrap_or(0)
-}
-
 /// The tables that the migrations make, by name; without those that the projections' engine makes.
 ///
 /// # Errors

@@ -17,10 +17,8 @@ use crate::{
     journal::{Desk, Origin, Rejection, SubmitError, Unit},
     projections::PromotionDocument,
     service::{
-        Service, ServiceError,
-        suspension::{is_suspended, organization_stream},
-        workspaces::Place,
-        write::Made,
+        Service, ServiceError, organizations::organization_stream, suspension::is_suspended,
+        workspaces::Place, write::Made,
     },
 };
 

@@ -25,7 +25,8 @@ use crate::{
     projections::ReviewDocument,
     service::{
         Caller, Request, Service, ServiceError, Written,
-        suspension::{is_suspended, organization_stream},
+        organizations::organization_stream,
+        suspension::is_suspended,
         workspaces::DecideInWorkspace,
         write::{Composed, Made, Sender, unmoved},
     },
