@@ -55,9 +55,13 @@ impl KeyIndex {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key whose secret has this hash, where it is remembered.
-    pub fn get(&self, hash: &SecretHash) -> Option<Arc<ApiKeyDocument>> {
-        self.known().by_hash.get(hash).cloned()
+    /// The key whose secret has this hash, where it is remembered; and, where that is, whether its
+    /// organization is suspended.
+    pub fn get(&self, hash: &SecretHash) -> Option<(Arc<ApiKeyDocument>, Option<bool>)> {
+        let mut known = self.known();
+        let key = known.by_hash.get(hash)?.clone();
+        let is_suspended = known.suspended.get(&key.organization).copied();
+        Some((key, is_suspended))
     }
 
     /// Remembers a key as it was read from the store at `position`, unless a key has been
@@ -149,14 +153,14 @@ mod tests {
     fn what_was_read_before_a_change_is_not_remembered_after_it() {
         let index = KeyIndex::default();
         index.remember([1; 32], key(1), 7);
-        assert_eq!(index.get(&[1; 32]), Some(key(1)));
+        assert_eq!(index.get(&[1; 32]), Some((key(1), None)));
         index.changed(key(1).id, 8);
         assert_eq!(index.get(&[1; 32]), None);
         // Read before position 8, and late to arrive.
         index.remember([1; 32], key(1), 7);
         assert_eq!(index.get(&[1; 32]), None);
         index.remember([1; 32], key(1), 8);
-        assert_eq!(index.get(&[1; 32]), Some(key(1)));
+        assert_eq!(index.get(&[1; 32]), Some((key(1), None)));
     }
 
     #[test]
@@ -169,11 +173,14 @@ mod tests {
         index.standing_changed(organization(1), 8);
         assert_eq!(index.is_suspended(organization(1)), None);
         assert_eq!(index.is_suspended(organization(2)), Some(false));
+        index.remember([1; 32], key(1), 8);
+        assert_eq!(index.get(&[1; 32]), Some((key(1), None)));
         // Read before position 8, and late to arrive.
         index.remember_standing(organization(1), false, 7);
         assert_eq!(index.is_suspended(organization(1)), None);
         index.remember_standing(organization(1), true, 8);
         assert_eq!(index.is_suspended(organization(1)), Some(true));
+        assert_eq!(index.get(&[1; 32]), Some((key(1), Some(true))));
     }
 
     #[test]
@@ -182,7 +189,7 @@ mod tests {
         index.remember([1; 32], key(1), 7);
         index.remember([2; 32], key(2), 7);
         index.changed(key(1).id, 8);
-        assert_eq!(index.get(&[2; 32]), Some(key(2)));
+        assert_eq!(index.get(&[2; 32]), Some((key(2), None)));
         index.forget(9);
         assert_eq!(index.get(&[2; 32]), None);
     }

@@ -169,6 +169,12 @@ impl KeyQuestion {
     }
 }
 
+/// A key, and whether its organization is suspended, so that it is good for nothing.
+pub(super) struct KnownKey {
+    pub key: Arc<ApiKeyDocument>,
+    pub is_suspended: bool,
+}
+
 /// What a command about keys is sent to.
 #[derive(Debug, Clone, Copy)]
 enum Holder {
@@ -241,23 +247,37 @@ struct KeyWrite {
 
 impl Service {
     /// The key that a secret is of, live or not; none where it is of none.
-    pub(super) async fn key_of(
-        &self,
-        secret: &Token,
-    ) -> Result<Option<Arc<ApiKeyDocument>>, ServiceError> {
+    pub(super) async fn key_of(&self, secret: &Token) -> Result<Option<KnownKey>, ServiceError> {
         let hash = secret.hash();
         let index = self.engine.keys();
-        if self.journal.has_heard(MEMORY_SERVES)
-            && let Some(key) = index.get(&hash)
-        {
-            return Ok(Some(key));
-        }
+        // Gateways ask for both with every request: one look finds both.
+        let remembered = match self.journal.has_heard(MEMORY_SERVES) {
+            true => index.get(&hash),
+            false => None,
+        };
+        let (key, is_suspended) = match remembered {
+            Some((key, is_suspended)) => (key, is_suspended),
+            None => match self.read_key(secret).await? {
+                Some(key) => (key, None),
+                None => return Ok(None),
+            },
+        };
+        let is_suspended = match is_suspended {
+            Some(known) => known,
+            None => self.has_keys_suspended(key.organization).await?,
+        };
+        Ok(Some(KnownKey { key, is_suspended }))
+    }
+
+    /// The same, from the store.
+    async fn read_key(&self, secret: &Token) -> Result<Option<Arc<ApiKeyDocument>>, ServiceError> {
         let lookup = secret.hash_text();
         let page = self.api_keys().page_of_lookup(&lookup, None, 1).await?;
         let found = page.items.into_iter().next();
         Ok(found.map(|(_, key)| {
             let key = Arc::new(key);
-            index.remember(hash, key.clone(), page.position);
+            let index = self.engine.keys();
+            index.remember(secret.hash(), key.clone(), page.position);
             key
         }))
     }
@@ -295,7 +315,7 @@ impl Service {
                 key: None,
             });
         };
-        let Some(key) = self.key_of(&secret).await? else {
+        let Some(KnownKey { key, is_suspended }) = self.key_of(&secret).await? else {
             return Ok(KeyCheck {
                 verdict: KeyVerdict::Unknown,
                 key: None,
@@ -303,7 +323,6 @@ impl Service {
         };
         let now = self.source().now();
         let crew = self.crew_asked_about(question.crew, key.workspace).await?;
-        let is_suspended = self.has_keys_suspended(key.organization).await?;
         let verdict = question.verdict(&key, is_suspended, crew, now);
         if verdict == KeyVerdict::Valid {
             self.key_uses.note(key.id, now);

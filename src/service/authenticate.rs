@@ -11,7 +11,7 @@ use std::{
 use lru::LruCache;
 use secrecy::SecretString;
 
-use super::{Request, Service, ServiceError, Token, TokenKind, write::Aim};
+use super::{Request, Service, ServiceError, Token, TokenKind, api_keys::KnownKey, write::Aim};
 use crate::{
     domain::{
         Refusal,
@@ -232,7 +232,8 @@ impl Service {
         let token = Token::parse(kind, secret).ok_or(ServiceError::Unauthenticated)?;
         let found = self.key_of(&token).await?;
         let now = self.source().now();
-        let caller = KeyCaller(found.ok_or(ServiceError::Unauthenticated)?);
+        let KnownKey { key, is_suspended } = found.ok_or(ServiceError::Unauthenticated)?;
+        let caller = KeyCaller(key);
         if !caller.0.is_live(now) {
             // Whoever holds the key learns nothing, and whose it was reads that it was tried.
             let aim = caller.own_aim("api_key.used");
@@ -240,7 +241,7 @@ impl Service {
                 .await;
             return Err(ServiceError::Unauthenticated);
         }
-        if self.has_keys_suspended(caller.0.organization).await? {
+        if is_suspended {
             let refusal = self.suspended();
             let aim = caller.own_aim("api_key.used");
             self.keep_attempt(&caller, request, &aim, &refusal).await;

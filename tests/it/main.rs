@@ -92,5 +92,6 @@ fn main() -> ExitCode {
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     trials::report_skipped();
+    trials::report_slowest();
     conclusion.exit_code()
 }

@@ -928,12 +928,23 @@ async fn headers(store: StoreUnderTest) {
     super::held(&store);
 }
 
+/// Connections, and since when they are. They come one after the other: what overflows the queue of
+/// the operating system is dropped by it, which is not what is looked at here.
+async fn connected(server: &Server, count: usize) -> Vec<(Instant, Raw)> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        // The server may see the connection before this side hears that it stands.
+        let started = Instant::now();
+        connections.push((started, Raw::to(server).await));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    connections
+}
+
 /// Sends a request piece by piece until the connection is closed, at the latest after 20 seconds;
 /// answers when that was.
-async fn dribble(server: &Server, begin: String, piece: &'static [u8]) -> Duration {
-    // The server may see the connection before this side hears that it stands.
-    let started = Instant::now();
-    let mut raw = Raw::to(server).await;
+async fn dribble(connected: (Instant, Raw), begin: String, piece: &'static [u8]) -> Duration {
+    let (started, mut raw) = connected;
     raw.send(begin.as_bytes()).await;
     let mut buffer = [0; 1_024];
     while started.elapsed() < Duration::from_secs(20) {
@@ -966,15 +977,17 @@ async fn slow(store: StoreUnderTest) {
          Content-Length: 5000\r\n\r\n{"
             .to_owned()
     };
-    let mut clients: Vec<futures::future::BoxFuture<'_, Duration>> = Vec::new();
+    let mut sent: Vec<(String, &[u8])> = Vec::new();
     for _ in 0..200 {
-        clients.push(Box::pin(dribble(&server, of_header(), b"a")));
-        clients.push(Box::pin(dribble(&server, of_body(), b" ")));
+        sent.push((of_header(), b"a"));
+        sent.push((of_body(), b" "));
     }
     // Who says nothing at all, and who asks once and stays.
     for begin in ["", "G", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"] {
-        clients.push(Box::pin(dribble(&server, begin.to_owned(), b"")));
+        sent.push((begin.to_owned(), b""));
     }
+    let clients = connected(&server, sent.len()).await.into_iter().zip(sent);
+    let clients = clients.map(|(connected, (begin, piece))| dribble(connected, begin, piece));
     let others = async {
         let mut waits = Vec::new();
         let ends = Instant::now() + Duration::from_secs(2);

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Trial};
 use tempfile::TempDir;
@@ -256,9 +256,40 @@ fn trial<S: Send + 'static>(
             }
             Err(unavailable) => return Err(unavailable.into()),
         };
-        run(&name, limit(), async move || test(subject).await)?;
+        let started = Instant::now();
+        let ended = run(&name, limit(), async move || test(subject).await);
+        timed().push((started.elapsed(), name));
+        ended?;
         Ok(Completion::Completed)
     })
+}
+
+/// How long each trial took that has ended.
+fn timed() -> MutexGuard<'static, Vec<(Duration, String)>> {
+    static TIMED: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+    TIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says at the end which trials took the longest, and how much of the time: where a suite becomes
+/// too long, that is where to look.
+pub fn report_slowest() {
+    const SHOWN: usize = 40;
+    let mut timed = timed();
+    if timed.len() <= SHOWN {
+        return;
+    }
+    timed.sort_unstable_by(|one, other| other.cmp(one));
+    let all: Duration = timed.iter().map(|(took, _)| *took).sum();
+    let shown: Duration = timed.iter().take(SHOWN).map(|(took, _)| *took).sum();
+    println!(
+        "the slowest {SHOWN} of {} trials took {:.0} s of {:.0} s:",
+        timed.len(),
+        shown.as_secs_f64(),
+        all.as_secs_f64()
+    );
+    for (took, name) in timed.iter().take(SHOWN) {
+        println!("{:>6.1} s  {name}", took.as_secs_f64());
+    }
 }
 
 fn is_ci() -> bool {
