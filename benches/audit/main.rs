@@ -147,11 +147,17 @@ async fn measure(place: &Place, sizes: &[u64]) {
     let owner = Owner::of(early, 3).await;
     let limit = std::time::Duration::from_secs(60);
     let mut owner = owner.outlive(limit).await;
-    let store = place.open().await;
-    let keyring = Keyring::open(store.clone(), Arc::new(SystemSource), &root, true).await;
-    let mut world = World::new(store.clone(), keyring.expect("the keys"));
+    let mut before: Option<World> = None;
     let mut told = Told::default();
     for (nth, size) in sizes.iter().enumerate() {
+        // The service of the size before has closed the store that it was served from.
+        let store = place.open().await;
+        let keyring = Keyring::open(store.clone(), Arc::new(SystemSource), &root, true).await;
+        let keyring = keyring.expect("the keys");
+        let mut world = match before.take() {
+            None => World::new(store.clone(), keyring),
+            Some(before) => before.goes_on(store.clone(), keyring),
+        };
         let until = behind(nth + 1).now().plus(-TimeDelta::hours(1));
         fill(&mut world, &store, place.name, *size, (until, &owner)).await;
         let service = serve(store.clone(), behind(nth + 1), &root).await;
@@ -166,8 +172,9 @@ async fn measure(place: &Place, sizes: &[u64]) {
         println!();
         told.print(&sizes[..=nth]);
         owner = bench.owner.outlive(limit).await;
+        store.close().await;
+        before = Some(world);
     }
-    store.close().await;
 }
 
 /// Lets the log grow to a size, by a moment.

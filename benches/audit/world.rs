@@ -118,6 +118,15 @@ impl World {
         }
     }
 
+    /// The same world, whose store was opened anew.
+    pub fn goes_on(self, store: Arc<dyn Store>, keyring: Keyring) -> Self {
+        Self {
+            store,
+            keyring,
+            ..self
+        }
+    }
+
     /// A log that goes on from where it is, fast: documents and index are rebuilt afterwards.
     pub async fn log(&self, events: u64, until: Timestamp) -> LogWriter {
         let mut log = LogWriter::open(self.store.clone()).await;
