@@ -32,7 +32,7 @@ use crewlog::{
 };
 use harness::{Place, owner::Owner};
 use support::postgres::{Cluster, Durability};
-use world::World;
+use world::{Desk, World};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -147,19 +147,19 @@ async fn measure(place: &Place, sizes: &[u64]) {
     let owner = Owner::of(early, 3).await;
     let limit = std::time::Duration::from_secs(60);
     let mut owner = owner.outlive(limit).await;
-    let mut before: Option<World> = None;
+    let mut world = World::new();
     let mut told = Told::default();
     for (nth, size) in sizes.iter().enumerate() {
-        // The service of the size before has closed the store that it was served from.
+        // One service after the other, and none of a store that another one has closed.
         let store = place.open().await;
         let keyring = Keyring::open(store.clone(), Arc::new(SystemSource), &root, true).await;
-        let keyring = keyring.expect("the keys");
-        let mut world = match before.take() {
-            None => World::new(store.clone(), keyring),
-            Some(before) => before.goes_on(store.clone(), keyring),
+        let desk = Desk {
+            store: store.clone(),
+            keyring: keyring.expect("the keys"),
         };
         let until = behind(nth + 1).now().plus(-TimeDelta::hours(1));
-        fill(&mut world, &store, place.name, *size, (until, &owner)).await;
+        fill(&mut world, &desk, place.name, *size, (until, &owner)).await;
+        drop(desk);
         let service = serve(store.clone(), behind(nth + 1), &root).await;
         let bench = Bench {
             store: store.clone(),
@@ -172,24 +172,25 @@ async fn measure(place: &Place, sizes: &[u64]) {
         println!();
         told.print(&sizes[..=nth]);
         owner = bench.owner.outlive(limit).await;
-        store.close().await;
-        before = Some(world);
     }
 }
 
 /// Lets the log grow to a size, by a moment.
 async fn fill(
     world: &mut World,
-    store: &Arc<dyn Store>,
+    desk: &Desk,
     name: &str,
     size: u64,
     (until, owner): (Timestamp, &Owner<()>),
 ) {
+    let store = &desk.store;
     let started = Instant::now();
-    let mut log = world.log(size, until).await;
+    let mut log = World::log(desk, size, until).await;
     let before = log.position();
     let whose = (owner.organization, owner.caller.user);
-    world.grow(&mut log, size, &owner.workspaces, whose).await;
+    world
+        .grow(desk, &mut log, size, &owner.workspaces, whose)
+        .await;
     let written = log.position() - before;
     drop(log);
     let filled = started.elapsed().as_secs_f64();

@@ -94,8 +94,12 @@ pub struct World {
     pub spaces: Vec<Space>,
     /// Of each workspace with those before it: the share of what happens that is theirs.
     shares: Vec<f64>,
-    store: Arc<dyn Store>,
-    keyring: Keyring,
+}
+
+/// Where what happens in the world is written.
+pub struct Desk {
+    pub store: Arc<dyn Store>,
+    pub keyring: Keyring,
 }
 
 /// Who acts.
@@ -107,29 +111,18 @@ enum By {
 }
 
 impl World {
-    pub fn new(store: Arc<dyn Store>, keyring: Keyring) -> Self {
+    pub fn new() -> Self {
         Self {
             random: StdRng::seed_from_u64(7),
             people: Vec::new(),
             spaces: Vec::new(),
             shares: Vec::new(),
-            store,
-            keyring,
-        }
-    }
-
-    /// The same world, whose store was opened anew.
-    pub fn goes_on(self, store: Arc<dyn Store>, keyring: Keyring) -> Self {
-        Self {
-            store,
-            keyring,
-            ..self
         }
     }
 
     /// A log that goes on from where it is, fast: documents and index are rebuilt afterwards.
-    pub async fn log(&self, events: u64, until: Timestamp) -> LogWriter {
-        let mut log = LogWriter::open(self.store.clone()).await;
+    pub async fn log(desk: &Desk, events: u64, until: Timestamp) -> LogWriter {
+        let mut log = LogWriter::open(desk.store.clone()).await;
         log.batch_events = 2_000;
         log.is_ahead = true;
         log.parts = Parts {
@@ -148,12 +141,14 @@ impl World {
     /// Lets things happen until the log is of a size.
     pub async fn grow(
         &mut self,
+        desk: &Desk,
         log: &mut LogWriter,
         events: u64,
         owned: &[WorkspaceId],
         owner: (OrganizationId, UserId),
     ) {
-        self.more_people((events / 200).clamp(20, 20_000)).await;
+        self.more_people(desk, (events / 200).clamp(20, 20_000))
+            .await;
         self.more_spaces(log, events, owned, owner).await;
         self.share(events);
         while log.position() < events {
@@ -167,16 +162,16 @@ impl World {
         log.flush().await;
     }
 
-    async fn more_people(&mut self, count: u64) {
+    async fn more_people(&mut self, desk: &Desk, count: u64) {
         let mut statements = Vec::new();
         while (self.people.len() as u64) < count {
             let person = Person::new();
-            let (key, statement) = self.keyring.create(KeyOwner::Subject(person.subject));
+            let (key, statement) = desk.keyring.create(KeyOwner::Subject(person.subject));
             statements.push(statement);
             self.people.push(Someone { person, key });
         }
         for some in statements.chunks(500) {
-            let kept = self.store.execute(some.to_vec()).await;
+            let kept = desk.store.execute(some.to_vec()).await;
             kept.expect("the keys are kept");
         }
     }

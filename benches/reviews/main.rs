@@ -116,7 +116,9 @@ impl Bench {
         }
         log.flush().await;
         drop(log);
+        // An embedded store has one who writes.
         store.close().await;
+        drop(store);
         let store = place.open().await;
         let service: Arc<Service> = serve(store.clone(), &root).await;
         Self {

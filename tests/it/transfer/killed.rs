@@ -158,7 +158,7 @@ async fn moved(from: StoreUnderTest, to: StoreUnderTest) {
     let load = loaded(&from, 400).await;
     let arguments = ["move", "--to", &target(&to)];
     let (mut kills, mut longest) = (0, 600);
-    for round in 0..rounds(FAULT_ROUNDS, 12) {
+    for round in 0..rounds(FAULT_ROUNDS, 5) {
         let kill = match round % 5 {
             0 => Kill::At("transfer_carried", 1 + load.below(3)),
             1 => Kill::At("transfer_filled", 1),
@@ -246,7 +246,7 @@ async fn backed_up(store: StoreUnderTest) {
     let backup = folder.path().join("backup");
     let arguments = ["backup", "--json", &text(&backup)];
     let clients = load.start(&[server.base_url().to_owned()], 4);
-    let (rounds, mut kills) = (rounds(FAULT_ROUNDS, 8), 0);
+    let (rounds, mut kills) = (rounds(FAULT_ROUNDS, 4), 0);
     for round in 0..rounds {
         let kill = match round % 4 {
             0 => Kill::At("transfer_carried", 1 + load.below(10)),
@@ -320,7 +320,7 @@ async fn restored(store: StoreUnderTest) {
     bring_the_key(&from, &store);
     let arguments = ["restore", "--json", &backup];
     let mut kills = 0;
-    for round in 0..rounds(FAULT_ROUNDS, 10) {
+    for round in 0..rounds(FAULT_ROUNDS, 4) {
         let kill = match round % 4 {
             0 => Kill::At("transfer_carried", 1 + load.below(10)),
             1 => Kill::At("transfer_filled", 1),
