@@ -100,7 +100,8 @@ async fn round(cluster: &Cluster, place: &Place, figures: &mut Figures) {
     let kept = Backup::open(&folder, |_| {})
         .await
         .expect("the backup is whole");
-    let (mut to, _kept_to) = end(&empty(cluster, place.database.is_some()).await).await;
+    let like = empty(cluster, place.database.is_some()).await;
+    let (mut to, _kept_to) = end(&like).await;
     let started = Instant::now();
     let restored = restore(&kept, None, &mut to, None, &SystemSource, |_| {}).await;
     restored.expect("it is restored");

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crewlog::journal::stores::{Store, postgres::PostgresStore, sqlite::SqliteStore};
+use crewlog::journal::stores::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::{TimeVal, TimeValLike},
@@ -50,14 +50,23 @@ impl Place {
         ]
     }
 
+    /// An embedded store has one who writes: whoever was told to stop may take a moment to let go.
+    async fn open_file(&self) -> SqliteStore {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match SqliteStore::open(self.folder.path()).await {
+                Err(StoreError::Held { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                opened => return opened.expect("it opens"),
+            }
+        }
+    }
+
     /// Opens the store for writing.
     pub async fn open(&self) -> Arc<dyn Store> {
         match &self.database {
-            None => Arc::new(
-                SqliteStore::open(self.folder.path())
-                    .await
-                    .expect("it opens"),
-            ),
+            None => Arc::new(self.open_file().await),
             Some(database) => {
                 Arc::new(PostgresStore::open(database.url()).await.expect("it opens"))
             }
