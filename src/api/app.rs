@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::FromRef};
+use axum::{Router, extract::FromRef, middleware::from_fn};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{EdgeSettings, middleware, openapi, routes};
+use super::{EdgeSettings, middleware, openapi, replica, routes};
 use crate::service::Service;
 
 /// Seconds; the answers of an embedded store take about a millisecond.
@@ -67,7 +67,10 @@ pub fn app(service: Arc<Service>, settings: &EdgeSettings) -> Result<Router, ser
         metrics: settings.metrics.clone(),
     };
     let (router, described) = routes().split_for_parts();
-    let router = openapi::served(router, &openapi::document(described))?;
+    let mut router = openapi::served(router, &openapi::document(described))?;
+    if edge.service.is_replica() {
+        router = router.layer(from_fn(replica::reads_only));
+    }
     Ok(middleware::layers(router, settings).with_state(edge))
 }
 

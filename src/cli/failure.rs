@@ -83,7 +83,8 @@ impl From<StoreError> for Failure {
             | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
-            | StoreError::Sealed { .. } => "",
+            | StoreError::Sealed { .. }
+            | StoreError::Forked { .. } => "",
         };
         Self::CouldNotRun(format!("{error}{advice}"))
     }

@@ -38,6 +38,14 @@ impl Indexer {
         }
     }
 
+    /// Leaves the index to others.
+    pub fn idle() -> Self {
+        Self {
+            trouble: Arc::default(),
+            _task: AbortOnDropHandle::new(tokio::spawn(async {})),
+        }
+    }
+
     /// What keeps the index from going on, where something does.
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.trouble.lock();

@@ -55,6 +55,7 @@ impl Writer {
             batch: draft.batch,
             expected_position: self.head.position,
             expected_epoch: self.head.epoch,
+            expected_frontier: self.head.frontier.clone(),
             recorded_at: draft.now,
             frontier: draft.frontier.clone(),
             events: std::mem::take(&mut draft.events),

@@ -8,9 +8,11 @@
 
 mod crashes;
 mod disks;
+pub mod failover;
 mod floods;
-mod outages;
+pub mod outages;
 mod processes;
+mod rolling;
 
 use crate::projections::assert_store_is_its_log;
 use crate::support::commands::{crewlog_on, run};
@@ -22,9 +24,11 @@ pub fn trials() -> Vec<Case> {
     [
         crashes::trials(),
         disks::trials(),
+        failover::trials(),
         floods::trials(),
         outages::trials(),
         processes::trials(),
+        rolling::trials(),
     ]
     .into_iter()
     .flatten()

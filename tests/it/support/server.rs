@@ -42,6 +42,11 @@ pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
 /// The catalogue of plans; here one that limits next to nothing, unless a test is about limits.
 pub const PLANS: &str = "CREWLOG_PLANS";
 
+/// A catalogue that limits next to nothing.
+pub const fn plans() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json")
+}
+
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on ";
 
@@ -80,10 +85,7 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(store.data_dir())
             .env(SIGN_UPS_PER_HOUR, "0")
-            .env(
-                PLANS,
-                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json"),
-            )
+            .env(PLANS, plans())
             .env("CREWLOG_WITNESS", witness::verifier());
         if let Some(url) = store.database_url() {
             command.args(["--database-url", url]);
