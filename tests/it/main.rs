@@ -17,9 +17,11 @@
 
 mod authority;
 mod cli;
+mod concurrent;
 mod deploy;
 mod doctor;
 mod edge;
+mod endurance;
 mod faults;
 mod flight;
 mod guide;
@@ -48,9 +50,11 @@ fn cases() -> Vec<Case> {
     [
         authority::trials(),
         cli::trials(),
+        concurrent::trials(),
         deploy::trials(),
         doctor::trials(),
         edge::trials(),
+        endurance::trials(),
         faults::trials(),
         flight::trials(),
         guide::trials(),

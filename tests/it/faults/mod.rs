@@ -6,6 +6,7 @@
 //! CREWLOG_FAULT_ROUNDS=20 cargo test --test it -- faults
 //! ```
 
+mod chaos;
 mod crashes;
 mod disks;
 mod floods;
@@ -20,6 +21,7 @@ use crate::support::trials::{self, Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        chaos::trials(),
         crashes::trials(),
         disks::trials(),
         floods::trials(),
