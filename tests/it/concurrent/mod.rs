@@ -40,11 +40,11 @@ pub fn trials() -> Vec<Case> {
 }
 
 /// Workspaces, each with a history of its own.
-const PLACES: usize = 2;
+const PLACES: usize = 4;
 /// Of one workspace.
-const CLIENTS: usize = 5;
-/// What is answered in a history.
-const OPERATIONS: usize = 240;
+const CLIENTS: usize = 4;
+/// What is answered in a history. Four short ones are checked much faster than one that is long.
+const OPERATIONS: usize = 100;
 
 async fn histories(store: StoreUnderTest) {
     let rounds = trials::rounds(trials::FAULT_ROUNDS, 1);
@@ -264,15 +264,14 @@ impl Place {
             let last = before.split_off(before.len().saturating_sub(40));
             panic!("no order explains {wrong:#?}; asked before it: {last:#?}");
         }
-        let (stale, wrong) = with_a_stale_read(&operations).expect("something was read twice");
-        assert!(!is_linearizable(&self.begin, &stale), "{wrong:?} is stale");
-        assert_eq!(first_wrong(&self.begin, &stale), Some(&wrong));
+        let stale = with_a_stale_read(&operations).expect("something was read twice");
+        assert!(!is_linearizable(&self.begin, &stale), "a read is stale");
     }
 }
 
 /// The history with a read that answers what was read once, and was known to be overwritten when
-/// it was asked; and that read.
-fn with_a_stale_read(operations: &[Recorded]) -> Option<(Vec<Recorded>, Recorded)> {
+/// it was asked.
+fn with_a_stale_read(operations: &[Recorded]) -> Option<Vec<Recorded>> {
     let reads = operations.iter().enumerate().filter_map(|(number, one)| {
         let Operation::Read {
             thing,
@@ -300,8 +299,7 @@ fn with_a_stale_read(operations: &[Recorded]) -> Option<(Vec<Recorded>, Recorded
             if let Operation::Read { content, .. } = &mut stale[*number].operation {
                 *content = *older;
             }
-            let wrong = stale[*number].clone();
-            return Some((stale, wrong));
+            return Some(stale);
         }
     }
     None

@@ -8,7 +8,9 @@
 //!
 //! Who was not answered does not know whether it has happened. Such a change may have its moment
 //! at any time after its question: its answer comes at the end of the history, where it makes no
-//! difference any more, and none of its answers is wrong. A read that was not answered is no part of a history.
+//! difference any more, and none of its answers is wrong. Where somebody has read its value, it
+//! comes when they were answered: values are given once. A read that was not answered is no part of
+//! a history.
 
 use std::time::Duration;
 
@@ -183,7 +185,10 @@ pub fn is_linearizable(begin: &Workspace, operations: &[Recorded]) -> bool {
         .iter()
         .enumerate()
         .flat_map(|(number, recorded)| {
-            let answered = recorded.answered.unwrap_or(Duration::MAX);
+            let answered = recorded
+                .answered
+                .or_else(|| first_read(recorded, operations));
+            let answered = answered.unwrap_or(Duration::MAX);
             [(recorded.asked, false, number), (answered, true, number)]
         })
         .collect();
@@ -198,6 +203,23 @@ pub fn is_linearizable(begin: &Workspace, operations: &[Recorded]) -> bool {
         (number + 1, action)
     }));
     WGLChecker::<Rules>::is_linearizable(History::from_actions(actions))
+}
+
+/// When the value of a change was read first: by then it had happened. The search would find out by
+/// itself, and take long where there are many.
+fn first_read(change: &Recorded, operations: &[Recorded]) -> Option<Duration> {
+    let Operation::Write { thing, value, .. } = change.operation else {
+        return None;
+    };
+    let reads = operations
+        .iter()
+        .filter(|recorded| match recorded.operation {
+            Operation::Read {
+                thing: of, content, ..
+            } => of == thing && content.value == value,
+            Operation::Begin(_) | Operation::Write { .. } => false,
+        });
+    reads.filter_map(|read| read.answered).min()
 }
 
 /// The first answer that no order explains, with what had been answered before: cut off there, a
