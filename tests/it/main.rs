@@ -17,9 +17,11 @@
 
 mod authority;
 mod cli;
+mod concurrent;
 mod deploy;
 mod doctor;
 mod edge;
+mod endurance;
 mod faults;
 mod flight;
 mod guide;
@@ -49,9 +51,11 @@ fn cases() -> Vec<Case> {
     [
         authority::trials(),
         cli::trials(),
+        concurrent::trials(),
         deploy::trials(),
         doctor::trials(),
         edge::trials(),
+        endurance::trials(),
         faults::trials(),
         flight::trials(),
         guide::trials(),

@@ -6,6 +6,7 @@
 //! CREWLOG_FAULT_ROUNDS=20 cargo test --test it -- faults
 //! ```
 
+mod chaos;
 mod crashes;
 mod disks;
 pub mod failover;
@@ -22,6 +23,7 @@ use crate::support::trials::{self, Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        chaos::trials(),
         crashes::trials(),
         disks::trials(),
         failover::trials(),

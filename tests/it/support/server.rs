@@ -80,6 +80,11 @@ impl Server {
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
+        Self::command_at(store, store.database_url())
+    }
+
+    /// The same with the store's database at another address: through a proxy.
+    pub fn command_at(store: &StoreUnderTest, database_url: Option<&str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crewlog"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
@@ -87,7 +92,7 @@ impl Server {
             .env(SIGN_UPS_PER_HOUR, "0")
             .env(PLANS, plans())
             .env("CREWLOG_WITNESS", witness::verifier());
-        if let Some(url) = store.database_url() {
+        if let Some(url) = database_url {
             command.args(["--database-url", url]);
         }
         command
