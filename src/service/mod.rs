@@ -591,6 +591,13 @@ impl Service {
         }
     }
 
+    /// The projections that are folded in the append, and so are at the head: all but the audit
+    /// index.
+    pub fn projections_at_head(&self) -> impl Iterator<Item = &'static str> {
+        let names = crate::projections::names().into_iter();
+        names.filter(|name| *name != audit_index::NAME)
+    }
+
     fn not_answered(&self) -> StoreError {
         StoreError::Unavailable {
             kind: self.journal.store().kind(),
