@@ -57,6 +57,7 @@ mod publishing;
 mod rebuilding;
 mod remembered;
 mod reviews;
+pub mod root_key;
 mod secrets;
 mod sessions;
 mod sign_up;

@@ -33,6 +33,7 @@ mod projections;
 mod proofs;
 mod readme;
 mod rebuilds;
+mod rotation;
 mod snapshots;
 mod support;
 mod tls;
@@ -64,6 +65,7 @@ fn cases() -> Vec<Case> {
         proofs::trials(),
         readme::trials(),
         rebuilds::trials(),
+        rotation::trials(),
         snapshots::trials(),
         transfer::trials(),
         tls::trials(),
