@@ -37,6 +37,7 @@ mod rotation;
 mod snapshots;
 mod support;
 mod tls;
+mod traces;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -67,6 +68,7 @@ fn cases() -> Vec<Case> {
         rebuilds::trials(),
         rotation::trials(),
         snapshots::trials(),
+        traces::trials(),
         transfer::trials(),
         tls::trials(),
     ]
