@@ -16,14 +16,20 @@ const LATENCY_BUCKETS: [f64; 14] = [
 const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 2_000.0];
 /// What nothing may be counted of for long: 0 from the start, so that an alert can tell it from a
 /// metric that is not there.
-const COUNTED_SELDOM: [&str; 3] = [
+const COUNTED_SELDOM: [&str; 7] = [
+    "crewlog_append_conflicts_total",
     "crewlog_appends_lost_total",
     "crewlog_attempts_not_kept_total",
+    "crewlog_batches_set_back_total",
+    "crewlog_cache_misses_total",
+    "crewlog_publishing_failed_total",
     "crewlog_unanswered_total",
 ];
 /// The same of what there is nothing of for long.
-const NOTHING_YET: [&str; 3] = [
+const NOTHING_YET: [&str; 5] = [
     "crewlog_audit_tails",
+    "crewlog_checkpoint_position",
+    "crewlog_published_position",
     "crewlog_rebuild_entries_left",
     "crewlog_rebuild_entries_per_second",
 ];

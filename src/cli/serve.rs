@@ -21,6 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::{
     Failure, Outcome, Output, Place, demo, environment::refuse_open_to_others, logging::announce,
@@ -39,6 +40,7 @@ use crate::{
         PUBLISH_EVERY_SECONDS, PublishTo, Publishing, SIGN_UPS_AN_HOUR, Service, ServiceSettings,
         plans::Catalogue,
     },
+    traces::Traces,
 };
 
 /// How often to look whether all parts of the server still run, and may.
@@ -183,6 +185,14 @@ pub struct Arguments {
         requires = "tls_certificate"
     )]
     tls_key: Option<PathBuf>,
+    /// Send traces of requests here, by OTLP over HTTP: http://localhost:4318
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true
+    )]
+    otlp_endpoint: Option<String>,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -313,6 +323,29 @@ impl Arguments {
             public_url: self.public_url.clone(),
             metrics: Some(metrics),
             ..EdgeSettings::default()
+        })
+    }
+
+    /// What sends traces, where somebody collects them. To be made before anything runs.
+    ///
+    /// # Errors
+    /// When they cannot be sent there.
+    pub fn traces(&self) -> Result<Option<Traces>, Failure> {
+        let endpoint = self.otlp_endpoint.as_deref().map(str::trim);
+        let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
+            return Ok(None);
+        };
+        let is_http =
+            Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !is_http {
+            return Err(Failure::used_wrongly(
+                "--otlp-endpoint is no address that traces can be sent to; it looks like \
+                 http://localhost:4318",
+            ));
+        }
+        let traces = Traces::to(endpoint);
+        traces.map(Some).map_err(|error| {
+            Failure::could_not_run(format!("traces cannot be sent to --otlp-endpoint: {error}"))
         })
     }
 

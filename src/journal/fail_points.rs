@@ -1,4 +1,4 @@
-//! Places in the writing of a batch, and in a transfer, where the process can be made to die, or to stop for a
+//! Places in the writing of a batch, a transfer and a rotation, where the process can be made to die, or to stop for a
 //! while, so that tests can hold it to what it promises.
 //!
 //! `CREWLOG_FAIL_POINT=append_after_send:3` aborts the process when it sends its third batch;
@@ -26,6 +26,8 @@ pub enum FailPoint {
     Sealed,
     /// Done, and nobody has been told.
     Opened,
+    /// A step of a rotation of the root key is on the disk.
+    Rewrapped,
 }
 
 #[cfg(not(debug_assertions))]
@@ -99,6 +101,7 @@ mod armed {
                 "transfer_proven" => FailPoint::Proven,
                 "transfer_sealed" => FailPoint::Sealed,
                 "transfer_opened" => FailPoint::Opened,
+                "rotation_rewrapped" => FailPoint::Rewrapped,
                 _ => return None,
             };
             let time = parts.next()?.parse().ok().filter(|time| *time > 0)?;

@@ -37,6 +37,7 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
+use tracing::Instrument;
 
 pub use beside::beside;
 pub use claims::{ClaimKey, INSTALLATION, Release, forget_rested};
@@ -47,7 +48,10 @@ pub use source::{Source, SystemSource};
 pub use tail::Tail;
 pub use unit::{Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamRef, Unit};
 
-use crate::domain::{Refusal, Stream, plans::Plans};
+use crate::{
+    domain::{Refusal, Stream, plans::Plans},
+    traces,
+};
 use loading::LoadError;
 use queue::FairQueue;
 use stores::{DocumentChanges, Store, StoreError, StoreKind};
@@ -452,6 +456,15 @@ impl Journal {
         if self.is_for_reading() {
             return Err(SubmitError::ReadOnly);
         }
+        let span = traces::submit();
+        let answer = self.wait_for(unit).instrument(span.clone()).await;
+        if let Ok(committed) = &answer {
+            span.record("crewlog.position", committed.position);
+        }
+        answer
+    }
+
+    async fn wait_for(&self, unit: Unit) -> Result<Committed, SubmitError> {
         let (answer, answered) = oneshot::channel();
         let lane = unit.lane.clone();
         self.queue

@@ -109,9 +109,10 @@ impl From<KeyringError> for ServiceError {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
-            KeyringError::WrongRootKey | KeyringError::Damaged(_) => {
-                Self::Internal(error.to_string())
-            }
+            KeyringError::WrongRootKey
+            | KeyringError::RotationUnfinished
+            | KeyringError::Damaged(_)
+            | KeyringError::DamagedLookup => Self::Internal(error.to_string()),
         }
     }
 }

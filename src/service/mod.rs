@@ -57,6 +57,7 @@ mod publishing;
 mod rebuilding;
 mod remembered;
 mod reviews;
+pub mod root_key;
 mod secrets;
 mod sessions;
 mod sign_up;
@@ -625,6 +626,13 @@ impl Service {
                 .collect(),
             rebuild: rebuild.filter(RebuildStatus::is_under_way),
         }
+    }
+
+    /// The projections that are folded in the append, and so are at the head: all but the audit
+    /// index.
+    pub fn projections_at_head(&self) -> impl Iterator<Item = &'static str> {
+        let names = crate::projections::names().into_iter();
+        names.filter(|name| *name != audit_index::NAME)
     }
 
     fn not_answered(&self) -> StoreError {

@@ -36,9 +36,11 @@ mod proofs;
 mod readme;
 mod rebuilds;
 mod replicas;
+mod rotation;
 mod snapshots;
 mod support;
 mod tls;
+mod traces;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -70,7 +72,9 @@ fn cases() -> Vec<Case> {
         readme::trials(),
         rebuilds::trials(),
         replicas::trials(),
+        rotation::trials(),
         snapshots::trials(),
+        traces::trials(),
         transfer::trials(),
         tls::trials(),
     ]

@@ -521,6 +521,7 @@ impl Writer {
         refused: &mut HashMap<usize, SubmitError>,
         setback: Setback,
     ) -> Option<Result<Vec<Verdict>, Trouble>> {
+        metrics::counter!("crewlog_batches_set_back_total").increment(1);
         match setback {
             Setback::Moved => {
                 metrics::counter!("crewlog_appends_lost_total").increment(1);
@@ -531,6 +532,7 @@ impl Writer {
             }
             Setback::NotAlone => None,
             Setback::Conflict(detail) => {
+                metrics::counter!("crewlog_append_conflicts_total").increment(1);
                 let found = self.find_duplicates(jobs, refused).await;
                 let unexplained = found.err()?;
                 let detail = format!("{detail}; then {unexplained}");
