@@ -64,7 +64,7 @@ pub struct Sample {
     pub tailed: usize,
     /// How long the last `verify` took; 0 before the first.
     pub verify_seconds: f64,
-    /// Lines of the server's log that warn, or tell of an error.
+    /// Lines of the server's log that warn of what is not explained, or tell of an error.
     pub warnings: usize,
 }
 
