@@ -8,6 +8,7 @@
 //! - [`transfer`]: a whole store carried into another: moved, kept as a backup, restored
 //! - [`api`]: REST: routes, extractors, problems
 //! - [`cli`]: one file a command
+//! - [`traces`]: what a request spends its time on, for those who collect that
 
 // What is printed goes through `cli::output`, and the rest to the log.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -19,4 +20,5 @@ pub mod journal;
 pub mod projections;
 pub mod proofs;
 pub mod service;
+pub mod traces;
 pub mod transfer;

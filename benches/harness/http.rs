@@ -32,6 +32,7 @@ pub struct Figure {
 pub async fn listen(app: Router) -> SocketAddr {
     let (listener, address) = bound().await;
     let door = server::Door {
+        leaving: CancellationToken::new(),
         identity: None,
         timeout: EdgeSettings::default().header_timeout,
     };

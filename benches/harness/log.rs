@@ -285,6 +285,7 @@ impl LogWriter {
             batch: self.batch,
             expected_position: self.head.position,
             expected_epoch: self.head.epoch,
+            expected_frontier: self.head.frontier.clone(),
             recorded_at: self.recorded_at,
             frontier: head.frontier.clone(),
             events,

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::FromRef};
+use axum::{Router, extract::FromRef, middleware::from_fn};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{EdgeSettings, middleware, openapi, routes};
+use super::{EdgeSettings, middleware, openapi, replica, routes};
 use crate::service::Service;
 
 /// Seconds; the answers of an embedded store take about a millisecond.
@@ -16,14 +16,20 @@ const LATENCY_BUCKETS: [f64; 14] = [
 const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 2_000.0];
 /// What nothing may be counted of for long: 0 from the start, so that an alert can tell it from a
 /// metric that is not there.
-const COUNTED_SELDOM: [&str; 3] = [
+const COUNTED_SELDOM: [&str; 7] = [
+    "crewlog_append_conflicts_total",
     "crewlog_appends_lost_total",
     "crewlog_attempts_not_kept_total",
+    "crewlog_batches_set_back_total",
+    "crewlog_cache_misses_total",
+    "crewlog_publishing_failed_total",
     "crewlog_unanswered_total",
 ];
 /// The same of what there is nothing of for long.
-const NOTHING_YET: [&str; 3] = [
+const NOTHING_YET: [&str; 5] = [
     "crewlog_audit_tails",
+    "crewlog_checkpoint_position",
+    "crewlog_published_position",
     "crewlog_rebuild_entries_left",
     "crewlog_rebuild_entries_per_second",
 ];
@@ -67,7 +73,10 @@ pub fn app(service: Arc<Service>, settings: &EdgeSettings) -> Result<Router, ser
         metrics: settings.metrics.clone(),
     };
     let (router, described) = routes().split_for_parts();
-    let router = openapi::served(router, &openapi::document(described))?;
+    let mut router = openapi::served(router, &openapi::document(described))?;
+    if edge.service.is_replica() {
+        router = router.layer(from_fn(replica::reads_only));
+    }
     Ok(middleware::layers(router, settings).with_state(edge))
 }
 

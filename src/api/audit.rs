@@ -617,8 +617,8 @@ async fn export(
     get, path = "/v1/workspaces/{ws}/audit/export", tag = "audit",
     params(("ws" = WorkspaceId, Path), ExportQuery, MinimumPosition),
     responses((
-        status = 200, description = "JSON Lines, or CSV.", body = String,
-        content_type = "application/jsonl",
+        status = 200, description = "JSON Lines, or CSV.",
+        content((String = "application/jsonl"), (String = "text/csv")),
     )),
 )]
 pub async fn export_audit(
@@ -634,8 +634,8 @@ pub async fn export_audit(
     get, path = "/v1/organizations/{org}/audit/export", tag = "audit",
     params(("org" = OrganizationId, Path), ExportQuery, MinimumPosition),
     responses((
-        status = 200, description = "JSON Lines, or CSV.", body = String,
-        content_type = "application/jsonl",
+        status = 200, description = "JSON Lines, or CSV.",
+        content((String = "application/jsonl"), (String = "text/csv")),
     )),
 )]
 pub async fn export_organization_audit(

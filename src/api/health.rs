@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{app::Edge, problem::Problem};
 use crate::{
     journal::stores::FORMAT,
-    projections::RebuildStatus,
+    projections::{POSITION_METRIC, RebuildStatus},
     service::{Readiness, Service},
 };
 
@@ -177,6 +177,10 @@ pub async fn metrics(
     let handle = handle.ok_or_else(Problem::not_found)?;
     // Also of a process that has not written yet.
     metrics::gauge!("crewlog_head_position").set(service.position() as f64);
+    for name in service.projections_at_head() {
+        let position = metrics::gauge!(POSITION_METRIC, "projection" => name);
+        position.set(service.position() as f64);
+    }
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], handle.render()))
 }
 

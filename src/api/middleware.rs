@@ -47,6 +47,7 @@ use super::{
     problem::{Problem, ProblemCode},
     request_id::{RequestId, X_REQUEST_ID},
 };
+use crate::traces;
 
 /// Answers below this fit into a packet as they are; packing them takes longer than sending.
 const COMPRESSED_BYTES_MIN: u64 = 1_024;
@@ -150,7 +151,8 @@ async fn served(
     let work = id
         .clone()
         .scope(told_as_problem(request, next))
-        .instrument(exchange.span.clone());
+        .instrument(exchange.span.clone())
+        .instrument(exchange.trace.clone());
     let mut response = work.await;
     pace.show(response.headers_mut());
     exchange.ended(&response, &id, started.elapsed(), &outermost.meters);
@@ -252,6 +254,8 @@ struct Exchange {
     /// None where no route is like it.
     route: Option<MatchedPath>,
     span: Span,
+    /// For who collects traces; else nothing.
+    trace: Span,
 }
 
 impl Exchange {
@@ -259,10 +263,12 @@ impl Exchange {
         let method = known_method(request.method());
         let route = request.extensions().get::<MatchedPath>().cloned();
         let span = tracing::info_span!("request", request_id = %id);
+        let trace = traces::request(method, name_of(route.as_ref()), id, request.headers());
         Self {
             method,
             route,
             span,
+            trace,
         }
     }
 
@@ -271,12 +277,14 @@ impl Exchange {
         let (method, route) = (self.method, name_of(self.route.as_ref()));
         let status = response.status().as_u16();
         let code = response.extensions().get::<ProblemCode>();
+        let code = code.map(|code| code.kind().code);
+        traces::answered(&self.trace, status, code);
         tracing::info!(
             method,
             route,
             request_id = id.as_str(),
             status,
-            code = code.map(|code| code.kind().code),
+            code,
             latency_ms = latency.as_secs_f64() * 1_000.0,
             "answered"
         );

@@ -56,6 +56,7 @@ pub mod policies;
 pub mod problem;
 pub mod promotions;
 pub mod query;
+mod replica;
 pub mod request_id;
 pub mod respond;
 pub mod reviews;

@@ -223,6 +223,8 @@ problems! {
         "A write may or may not have happened: repeat it with the same `Idempotency-Key` after the seconds in `Retry-After`.";
     PositionNotReached = "position_not_reached" SERVICE_UNAVAILABLE "Not as new as you asked for"
         "This server has not reached the position in your `Crewlog-Position` yet. Ask again after the seconds in `Retry-After`.";
+    ReadOnly = "read_only" SERVICE_UNAVAILABLE "This server only reads"
+        "Nothing was done. It is a replica: it writes nothing, and refuses nobody by what it knows, which may be old. Send this to a server that writes.";
     Internal = "internal" INTERNAL_SERVER_ERROR "Something went wrong on our side"
         "Repeat it with the same `Idempotency-Key`. If it stays, tell the operator the `request_id`: the log has the cause under it.";
 }
@@ -256,7 +258,8 @@ impl ProblemCode {
             Self::IdempotencyInProgress
             | Self::RateLimited
             | Self::Overloaded
-            | Self::PositionNotReached => Some(Duration::from_secs(1)),
+            | Self::PositionNotReached
+            | Self::ReadOnly => Some(Duration::from_secs(1)),
             Self::Unavailable | Self::TooManyTails => Some(Duration::from_secs(5)),
             Self::TooManyAttempts => Some(Duration::from_secs(60)),
             _ => None,

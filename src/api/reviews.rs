@@ -820,7 +820,9 @@ impl ReadQuery for ReportQuery {}
     params(("ws" = WorkspaceId, Path), ("review" = ReviewId, Path), ReportQuery, MinimumPosition),
     responses((
         status = 200, description = "The report, with its checkpoint and its signed statement.",
-        body = String, content_type = "application/json",
+        content(
+            (serde_json::Value = "application/json"), (String = "text/csv"), (String = "text/html"),
+        ),
     )),
 )]
 pub async fn report_review(

@@ -21,6 +21,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request},
+    http::{HeaderValue, header},
     response::Response,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -60,6 +61,9 @@ pub struct Door {
     /// How long a client may take to agree on how to speak, to send a request's header, or to take
     /// nothing of an answer.
     pub timeout: Duration,
+    /// Cancelled when the server is about to stop: each answer ends its connection from then on, so
+    /// that whoever asks again comes to another.
+    pub leaving: CancellationToken,
 }
 
 /// Serves `app` until it is told to stop, and then until every request that was begun is
@@ -117,15 +121,15 @@ async fn enter(
 ) {
     // Small answers must not wait for more to be sent.
     let _ = stream.set_nodelay(true);
-    let Some(identity) = door.identity else {
-        return connection(stream, peer, app, door.timeout, stopping).await;
+    let Some(identity) = &door.identity else {
+        return connection(stream, peer, app, &door, stopping).await;
     };
     let agreed = tokio::select! {
         agreed = timeout(door.timeout, identity.accept(stream)) => agreed,
         () = stopping.cancelled() => return,
     };
     match agreed {
-        Ok(Ok(stream)) => connection(stream, peer, app, door.timeout, stopping).await,
+        Ok(Ok(stream)) => connection(stream, peer, app, &door, stopping).await,
         Ok(Err(error)) => {
             tracing::debug!(%error, %peer, "a client speaks no TLS that is spoken here")
         }
@@ -137,14 +141,21 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: SocketAddr,
     app: Router,
-    quiet_max: Duration,
+    door: &Door,
     stopping: CancellationToken,
 ) {
     let lasts_long = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (app, lasts_long) = (app.clone(), lasts_long.clone());
+        let leaving = &door.leaving;
         async move {
-            let answered = answer(app, peer, request.map(Body::new)).await;
+            let mut answered = answer(app, peer, request.map(Body::new)).await;
+            if let Ok(response) = &mut answered
+                && leaving.is_cancelled()
+            {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             let is_long = |response: &Response| response.extensions().get::<LastsLong>().is_some();
             lasts_long.store(answered.as_ref().is_ok_and(is_long), Ordering::Relaxed);
             answered
@@ -153,10 +164,10 @@ async fn connection(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(quiet_max)
+        .header_read_timeout(door.timeout)
         .max_buf_size(HEADER_BYTES_MAX);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(quiet_max));
+    stream.set_write_timeout(Some(door.timeout));
     let stream = TokioIo::new(Box::pin(stream));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
@@ -208,6 +219,10 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(500);
 
     async fn listen(connections_max: usize) -> SocketAddr {
+        listen_until(connections_max, CancellationToken::new()).await
+    }
+
+    async fn listen_until(connections_max: usize, leaving: CancellationToken) -> SocketAddr {
         let app = Router::new()
             .route("/large", get(async || vec![b'x'; LARGE]))
             .route("/small", get(async || "here"));
@@ -221,6 +236,7 @@ mod tests {
             Door {
                 identity: None,
                 timeout: TIMEOUT,
+                leaving,
             },
             stopping,
         ));
@@ -259,6 +275,27 @@ mod tests {
         sleep(TIMEOUT).await;
         let received = rest(idle).await.len();
         assert!(received < LARGE, "{received} bytes were sent to nobody");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_ends_each_connection_with_its_answer() {
+        let leaving = CancellationToken::new();
+        let address = listen_until(10, leaving.clone()).await;
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.expect("it is sent");
+        let mut answer = vec![0; 4_096];
+        let read = stream.read(&mut answer).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(
+            answer.ends_with("here") && !answer.contains("close"),
+            "{answer}"
+        );
+        leaving.cancel();
+        stream.write_all(request).await.expect("it is still there");
+        let last = rest(stream).await;
+        let last = String::from_utf8_lossy(&last);
+        assert!(last.ends_with("here") && last.contains("close"), "{last}");
     }
 
     #[tokio::test]

@@ -64,6 +64,7 @@ impl From<ServiceError> for Problem {
                     "the log is at {position} here; ask again after the seconds in `Retry-After`"
                 ),
             ),
+            ServiceError::ReadOnly => Self::of(ProblemCode::ReadOnly),
             ServiceError::Unavailable(_) => Self::unavailable(&error),
             ServiceError::Refuses(_) | ServiceError::Internal(_) => Self::internal(&error),
         }
@@ -135,6 +136,7 @@ mod tests {
                 "position_not_reached",
                 503,
             ),
+            (ServiceError::ReadOnly, "read_only", 503),
             (ServiceError::Internal(String::new()), "internal", 500),
         ] {
             let problem = Problem::from(error);

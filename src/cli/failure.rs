@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     journal::{
-        sealing::KeyringError,
+        sealing::{KeyringError, rotation::RotationError},
         stores::{StoreError, StoreKind},
     },
     projections::EngineError,
@@ -83,7 +83,8 @@ impl From<StoreError> for Failure {
             | StoreError::Newer { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
-            | StoreError::Sealed { .. } => "",
+            | StoreError::Sealed { .. }
+            | StoreError::Forked { .. } => "",
         };
         Self::CouldNotRun(format!("{error}{advice}"))
     }
@@ -93,7 +94,19 @@ impl From<KeyringError> for Failure {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
-            KeyringError::WrongRootKey | KeyringError::Damaged(_) => {
+            KeyringError::WrongRootKey
+            | KeyringError::RotationUnfinished
+            | KeyringError::Damaged(_)
+            | KeyringError::DamagedLookup => Self::CouldNotRun(error.to_string()),
+        }
+    }
+}
+
+impl From<RotationError> for Failure {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Keyring(error) => error.into(),
+            RotationError::NoRootKey | RotationError::OtherUnderWay => {
                 Self::CouldNotRun(error.to_string())
             }
         }

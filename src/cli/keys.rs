@@ -1,10 +1,11 @@
-//! `crewlog keys`: the keys that sign checkpoints, shown and rotated; and with `operator` those of
-//! the installation's operators, in [`operator`].
+//! `crewlog keys`: the keys that sign checkpoints, shown and rotated; with `operator` those of the
+//! installation's operators, in [`operator`]; with `rotate-root` the root key, in [`root`].
 //!
 //! Showing reads only and works beside a server. Rotating writes: on SQLite with the server
 //! stopped; on PostgreSQL beside servers, which sign with the new key within a second.
 
 mod operator;
+mod root;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -14,7 +15,10 @@ use crate::{
     journal::{SystemSource, sealing::Keyring, stores::Store},
     service::signing::{self, KnownKey, OVERLAP_DAYS},
 };
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+/// How long to wait for who is alone with the store.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -26,6 +30,8 @@ pub struct Arguments {
 enum Action {
     /// Make, list and revoke the keys by which operators of the installation are known
     Operator(operator::Arguments),
+    /// Put a new root key in place of the present one, while nobody serves
+    RotateRoot(root::Arguments),
     /// Put a new key in place of the newest, which goes on signing beside it for a while
     Rotate {
         /// How long the old key goes on signing
@@ -44,8 +50,13 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
         Some(Action::Operator(arguments)) => {
             return operator::run(arguments, place, output).await;
         }
+        Some(Action::RotateRoot(arguments)) => {
+            return root::run(arguments, place, output).await;
+        }
         None => place.open_for_reading().await?,
         Some(Action::Rotate { overlap_days }) => {
+            // Whoever is alone with the store may be rotating the root key.
+            let _lock = place.together(LOCK_WAIT).await?;
             let store = place.open_for_writing().await?;
             rotate(&place, &store, overlap_days).await?;
             store

@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::Failure;
+use crate::traces::{TARGET, Traces};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,8 +27,8 @@ pub(super) use announce;
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
-    let filter = format!("sqlx=warn,{filter},crewlog::lifecycle=info");
+pub fn start(filter: &str, format: LogFormat, traces: Option<&Traces>) -> Result<(), Failure> {
+    let filter = format!("sqlx=warn,{filter},crewlog::lifecycle=info,{TARGET}=off");
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         Failure::used_wrongly(format!(
             "--log cannot be read ({error}); write a level such as info, or a filter such as crewlog=debug"
@@ -38,16 +39,25 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        lines.json().flatten_event(true).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if json {
+        lines.json().flatten_event(true).boxed()
     } else {
         lines
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
-            .init();
+            .boxed()
+    };
+    match traces {
+        // What the log does not have, nobody makes.
+        None => tracing_subscriber::registry()
+            .with(lines)
+            .with(filter)
+            .init(),
+        Some(traces) => tracing_subscriber::registry()
+            .with(lines.with_filter(filter))
+            .with(traces.layer())
+            .init(),
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);

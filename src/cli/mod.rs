@@ -159,7 +159,11 @@ fn told_by_clap(error: &clap::Error) -> ExitCode {
 }
 
 fn start(line: CommandLine) -> Result<Outcome, Failure> {
-    logging::start(&line.global.log, line.global.log_format)?;
+    let traces = match &line.command {
+        Command::Serve(arguments) => arguments.traces()?,
+        _ => None,
+    };
+    logging::start(&line.global.log, line.global.log_format, traces.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -167,6 +171,9 @@ fn start(line: CommandLine) -> Result<Outcome, Failure> {
     let ended = runtime.block_on(run(line));
     // What still blocks a thread (a password being hashed) is waited for by nobody.
     runtime.shutdown_background();
+    if let Some(traces) = traces {
+        traces.stop();
+    }
     ended
 }
 

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -148,21 +149,7 @@ impl Place {
     /// When it cannot be written, or is there already.
     pub fn write_private(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let file = self.folder.join(name);
-        let write = || {
-            // A temporary file is its owner's alone (mode 0600) from the start.
-            let mut temporary = tempfile::NamedTempFile::new_in(&self.folder)?;
-            writeln!(temporary, "{text}")?;
-            temporary.as_file().sync_all()?;
-            temporary.persist_noclobber(&file)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        match write() {
-            Ok(()) => Ok(file),
-            Err(error) => Err(Failure::could_not_run(format!(
-                "the file {} cannot be written: {error}",
-                file.display()
-            ))),
-        }
+        write_private(&file, text).map(|()| file)
     }
 
     /// Opens the store for writing; makes or migrates it.
@@ -251,6 +238,18 @@ impl Place {
         })
     }
 
+    /// Keeps away who must be alone with the store, for as long as this is kept: on SQLite the store
+    /// itself does.
+    ///
+    /// # Errors
+    /// When somebody is alone with it for longer than `wait`, or the database cannot be asked.
+    pub async fn together(&self, wait: Duration) -> Result<Option<ServingLock>, Failure> {
+        Ok(match self.database_url() {
+            Some(url) => Some(ServingLock::together(url, wait).await?),
+            None => None,
+        })
+    }
+
     /// Being alone with the store: on SQLite the store itself sees to it, on PostgreSQL a lock
     /// does; none where servers are serving from it.
     ///
@@ -262,6 +261,31 @@ impl Place {
             Some(url) => ServingLock::alone(url).await?.map(|lock| Alone(Some(lock))),
         })
     }
+}
+
+/// Writes a new file for its owner alone: whole and on the disk, or not there; never over another.
+///
+/// # Errors
+/// When it cannot be written, or is there already.
+pub fn write_private(file: &Path, text: &str) -> Result<(), Failure> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let write = || {
+        // A temporary file is its owner's alone (mode 0600) from the start.
+        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+        writeln!(temporary, "{text}")?;
+        temporary.as_file().sync_all()?;
+        temporary.persist_noclobber(file)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error: std::io::Error| {
+        Failure::could_not_run(format!(
+            "the file {} cannot be written: {error}",
+            file.display()
+        ))
+    })
 }
 
 fn is_postgres(url: &str) -> bool {

@@ -28,7 +28,7 @@ impl Meter {
     }
 
     /// The same of something else than entries.
-    fn counting(what: &'static str, unit: &'static str) -> Self {
+    pub fn counting(what: &'static str, unit: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(&format!(
                 "{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}, {{per_sec}}, {{eta}} left",

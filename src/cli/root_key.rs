@@ -12,10 +12,11 @@ use super::{
     Failure, Place,
     environment::{Setting, refuse_open_to_others, secret_file, setting},
     logging::announce,
+    place::write_private,
 };
 use crate::journal::{
     Source,
-    sealing::{Keyring, RootKey},
+    sealing::{Keyring, RootKey, rotation::RotationError},
     stores::Store,
 };
 
@@ -58,6 +59,18 @@ pub fn present(place: &Place) -> Result<Option<RootKey>, Failure> {
     }
 }
 
+/// The root key that is at hand for a store that has one; none is made.
+///
+/// # Errors
+/// When there is none, others may read its file, or it is malformed.
+pub async fn of_store(place: &Place, store: &dyn Store) -> Result<RootKey, Failure> {
+    match present(place)? {
+        Some(root) => Ok(root),
+        None if Keyring::has_root_key(store).await? => Err(missing(&place.folder().join(FILE))),
+        None => Err(RotationError::NoRootKey.into()),
+    }
+}
+
 fn missing(file: &Path) -> Failure {
     Failure::could_not_run(format!(
         "the store has a root key, but there is none here: put it back as {}, or set {NAME} or \
@@ -71,9 +84,23 @@ fn read(text: &SecretString, place: &str) -> Result<RootKey, Failure> {
         .map_err(|error| Failure::could_not_run(format!("{place} holds no root key: {error}")))
 }
 
-fn read_file(file: &Path) -> Result<RootKey, Failure> {
+/// Reads a file with a root key.
+///
+/// # Errors
+/// When it cannot be read, others may read it, or it holds something else.
+pub fn read_file(file: &Path) -> Result<RootKey, Failure> {
     refuse_open_to_others(file, "the root key")?;
     read(&secret_file(file)?, &file.display().to_string())
+}
+
+/// Makes a root key in a file that is not there yet.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn make_in(file: &Path, source: &dyn Source) -> Result<(), Failure> {
+    write_private(file, &RootKey::generate(source).to_text())?;
+    announce!(file = %file.display(), "made a new root key");
+    Ok(())
 }
 
 fn make(place: &Place, source: &dyn Source) -> Result<RootKey, Failure> {

@@ -2,7 +2,8 @@
 //!
 //! Stopping (SIGTERM, SIGINT): no new connections, requests that are being answered are
 //! finished, tails and exports end, what was accepted is written. A second signal ends it at once.
-//! SIGHUP reads the certificate again.
+//! Before it stops for SIGTERM it leaves, where it is told to: `/readyz` says so, and it serves for
+//! a while longer. SIGHUP reads the certificate again.
 
 use std::{
     convert::Infallible,
@@ -20,6 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::{
     Failure, Outcome, Output, Place, demo, environment::refuse_open_to_others, logging::announce,
@@ -29,6 +31,7 @@ use crate::{
     api::{self, EdgeSettings, server::Door, tls::Identity},
     journal::{
         Source, SystemSource,
+        sealing::Keyring,
         stores::{self, Store, postgres::ServingLock},
     },
     projections::{Engine, Projections},
@@ -37,6 +40,7 @@ use crate::{
         PUBLISH_EVERY_SECONDS, PublishTo, Publishing, SIGN_UPS_AN_HOUR, Service, ServiceSettings,
         plans::Catalogue,
     },
+    traces::Traces,
 };
 
 /// How often to look whether all parts of the server still run, and may.
@@ -56,6 +60,14 @@ pub struct Arguments {
     )]
     #[arg(default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Read only, from a standby of the PostgreSQL that other servers write
+    #[arg(
+        long,
+        env = "CREWLOG_REPLICA",
+        hide_env_values = true,
+        conflicts_with_all = ["demo", "publish_checkpoint"]
+    )]
+    replica: bool,
     /// Make a small demo organization in an empty store, and print how to look at it
     #[arg(long)]
     demo: bool,
@@ -173,6 +185,14 @@ pub struct Arguments {
         requires = "tls_certificate"
     )]
     tls_key: Option<PathBuf>,
+    /// Send traces of requests here, by OTLP over HTTP: http://localhost:4318
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true
+    )]
+    otlp_endpoint: Option<String>,
     /// How long a request's header may take to arrive, and then the request to be answered
     #[arg(
         long,
@@ -182,6 +202,15 @@ pub struct Arguments {
     )]
     #[arg(default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     request_timeout_ms: u64,
+    /// After SIGTERM, how long to serve on while `/readyz` says that it is about to stop
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "CREWLOG_DRAIN_MS",
+        hide_env_values = true
+    )]
+    #[arg(default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    drain_ms: u64,
     /// How long stopping may take
     #[arg(
         long,
@@ -217,7 +246,7 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let listener = listen(arguments.listen).await?;
     let address = local_address(&listener)?;
     let (store, lock) = tokio::select! {
-        opened = open(&place) => opened?,
+        opened = arguments.open(&place) => opened?,
         name = stop.next() => {
             return Err(Failure::could_not_run(format!("stopped before it could serve ({name})")));
         }
@@ -225,24 +254,35 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
     let source: Arc<dyn Source> = Arc::new(SystemSource);
     let edge = arguments.edge()?;
     let root = root_key::of(&place, &*store, &*source).await?;
-    let service = Service::start(store.clone(), source.clone(), &root, settings).await?;
+    let (opened, clock) = (store.clone(), source.clone());
+    let service = match arguments.replica {
+        true => Service::replica(opened, clock, &root, settings).await?,
+        false => Service::start(opened, clock, &root, settings).await?,
+    };
     drop(root);
     let url = arguments.url(address);
     let demo = match arguments.demo {
         true => demo::prepare(&service, &*store, &*source, &place).await?,
         false => None,
     };
+    let leaving = CancellationToken::new();
     let door = Door {
         identity: identity.clone(),
         timeout: edge.header_timeout,
+        leaving: leaving.clone(),
     };
-    let mut serving = Serving::start(listener, door, service, &edge)?;
+    let mut serving = Serving::start(listener, door, service.clone(), &edge)?;
     announce!("listening on {}://{address}", arguments.scheme());
     if let Some(demo) = demo {
         demo.print(&url, output)?;
     }
+    let leave = || {
+        service.leave();
+        leaving.cancel();
+    };
+    let drain = Duration::from_millis(arguments.drain_ms);
     let why = tokio::select! {
-        name = stop.next() => Ok(name),
+        name = stop.asked_and_left(drain, leave) => Ok(name),
         lost = lost(lock) => Err(lost),
         ended = serving.ended() => Err(ended),
         never = read_again_when_asked(identity) => match never {},
@@ -264,6 +304,14 @@ pub async fn run(arguments: Arguments, place: Place, output: Output) -> Result<O
 }
 
 impl Arguments {
+    /// The store, and the lock of a server that writes to it.
+    async fn open(&self, place: &Place) -> Result<(Arc<dyn Store>, Option<ServingLock>), Failure> {
+        match self.replica {
+            true => Ok((open_to_follow(place).await?, None)),
+            false => open(place).await,
+        }
+    }
+
     fn edge(&self) -> Result<EdgeSettings, Failure> {
         let metrics = api::install_metrics()
             .map_err(|error| Failure::could_not_run(format!("metrics cannot be kept: {error}")))?;
@@ -275,6 +323,29 @@ impl Arguments {
             public_url: self.public_url.clone(),
             metrics: Some(metrics),
             ..EdgeSettings::default()
+        })
+    }
+
+    /// What sends traces, where somebody collects them. To be made before anything runs.
+    ///
+    /// # Errors
+    /// When they cannot be sent there.
+    pub fn traces(&self) -> Result<Option<Traces>, Failure> {
+        let endpoint = self.otlp_endpoint.as_deref().map(str::trim);
+        let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
+            return Ok(None);
+        };
+        let is_http =
+            Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !is_http {
+            return Err(Failure::used_wrongly(
+                "--otlp-endpoint is no address that traces can be sent to; it looks like \
+                 http://localhost:4318",
+            ));
+        }
+        let traces = Traces::to(endpoint);
+        traces.map(Some).map_err(|error| {
+            Failure::could_not_run(format!("traces cannot be sent to --otlp-endpoint: {error}"))
         })
     }
 
@@ -331,6 +402,25 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| {
         Failure::could_not_run(format!("the address listened on is not known: {error}"))
     })
+}
+
+/// Opens the store of a replica: nothing is made ready, and nobody is kept from being alone with it.
+async fn open_to_follow(place: &Place) -> Result<Arc<dyn Store>, Failure> {
+    if place.database_url().is_none() {
+        return Err(Failure::used_wrongly(
+            "a replica reads from PostgreSQL: name a standby with --database-url (a SQLite file has \
+             one server)",
+        ));
+    }
+    let store = place.open_for_reading().await?;
+    let is_current =
+        stores::is_current(&*store).await? && Engine::outdated(&*store).await?.is_empty();
+    if !is_current || !Keyring::has_root_key(&*store).await? {
+        return Err(Failure::could_not_run(
+            "no server of this version has written the store yet: start one on the primary first",
+        ));
+    }
+    Ok(store)
 }
 
 /// Opens the store, and makes ready what this version reads: beside servers of an older version,
@@ -466,6 +556,9 @@ impl Serving {
     }
 }
 
+/// The signal of whoever manages the process.
+const TERMINATE: &str = "SIGTERM";
+
 /// The signals that ask for an end.
 struct StopSignals {
     terminate: Signal,
@@ -487,8 +580,23 @@ impl StopSignals {
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => TERMINATE,
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+
+    /// The next signal. After SIGTERM it leaves first: what is in front hears of it, and sends
+    /// others elsewhere, for so long or until a second signal.
+    async fn asked_and_left(&mut self, drain: Duration, leave: impl FnOnce()) -> &'static str {
+        let name = self.next().await;
+        if name == TERMINATE && !drain.is_zero() {
+            leave();
+            announce!(
+                "leaving ({name}): serving for {} s more; /readyz says so",
+                drain.as_secs_f64()
+            );
+            let _ = tokio::time::timeout(drain, self.next()).await;
+        }
+        name
     }
 }

@@ -1,9 +1,10 @@
-//! Places in the writing of a batch, and in a transfer, where the process can be made to die, or to stop for a
+//! Places in the writing of a batch, a transfer and a rotation, where the process can be made to die, or to stop for a
 //! while, so that tests can hold it to what it promises.
 //!
 //! `CREWLOG_FAIL_POINT=append_after_send:3` aborts the process when it sends its third batch;
 //! with `:stop` at the end it stops itself (SIGSTOP) instead and goes on when it is continued;
-//! with `:hold=FILE` the writer alone waits, for as long as there is that file.
+//! with `:hold=FILE` the writer alone waits, for as long as there is that file;
+//! with `:slow=FILE` it waits from then on at each batch, for as many milliseconds as the file says.
 //! There is nothing of it in a release build.
 
 /// A place: `append_before_send`, `transfer_sealed` and so on.
@@ -25,6 +26,8 @@ pub enum FailPoint {
     Sealed,
     /// Done, and nobody has been told.
     Opened,
+    /// A step of a rotation of the root key is on the disk.
+    Rewrapped,
 }
 
 #[cfg(not(debug_assertions))]
@@ -70,6 +73,7 @@ mod armed {
         Abort,
         Stop,
         Hold(PathBuf),
+        Slow(PathBuf),
     }
 
     static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
@@ -97,15 +101,28 @@ mod armed {
                 "transfer_proven" => FailPoint::Proven,
                 "transfer_sealed" => FailPoint::Sealed,
                 "transfer_opened" => FailPoint::Opened,
+                "rotation_rewrapped" => FailPoint::Rewrapped,
                 _ => return None,
             };
             let time = parts.next()?.parse().ok().filter(|time| *time > 0)?;
             let act = match parts.next() {
                 None => Act::Abort,
                 Some("stop") => Act::Stop,
-                Some(other) => Act::Hold(other.strip_prefix("hold=")?.into()),
+                Some(other) => match other.split_once('=')? {
+                    ("hold", file) => Act::Hold(file.into()),
+                    ("slow", file) => Act::Slow(file.into()),
+                    _ => return None,
+                },
             };
             Some(Self { point, time, act })
+        }
+
+        /// Whether it acts when its point is met for this time.
+        fn is_due(&self, time: u64) -> bool {
+            match self.act {
+                Act::Slow(_) => time >= self.time,
+                Act::Abort | Act::Stop | Act::Hold(_) => time == self.time,
+            }
         }
 
         fn act(&self) {
@@ -128,6 +145,13 @@ mod armed {
                         }
                     });
                 }
+                Act::Slow(file) => {
+                    let text = std::fs::read_to_string(file).unwrap_or_default();
+                    if let Ok(wait_ms) = text.trim().parse() {
+                        let wait = Duration::from_millis(wait_ms);
+                        tokio::task::block_in_place(|| std::thread::sleep(wait));
+                    }
+                }
             }
         }
     }
@@ -136,7 +160,8 @@ mod armed {
         /// The plan, if it is for this point and now is the time.
         fn plan(self) -> Option<&'static Plan> {
             let plan = PLAN.as_ref().filter(|plan| plan.point == self)?;
-            (MET.fetch_add(1, Ordering::SeqCst) + 1 == plan.time).then_some(plan)
+            let time = MET.fetch_add(1, Ordering::SeqCst) + 1;
+            plan.is_due(time).then_some(plan)
         }
 
         /// Acts here, where that was asked for.
@@ -192,9 +217,14 @@ mod armed {
                     "append_before_send:2:hold=/a",
                     plan(FailPoint::BeforeSend, 2, Act::Hold("/a".into())),
                 ),
+                (
+                    "append_after_send:1:slow=/a",
+                    plan(FailPoint::AfterSend, 1, Act::Slow("/a".into())),
+                ),
                 ("append_after_commit", None),
                 ("append_after_commit:0", None),
                 ("append_after_commit:1:go", None),
+                ("append_after_commit:1:go=/a", None),
                 ("elsewhere:1", None),
             ] {
                 assert_eq!(Plan::of(text), expected, "{text}");

@@ -37,6 +37,7 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
+use tracing::Instrument;
 
 pub use beside::beside;
 pub use claims::{ClaimKey, INSTALLATION, Release, forget_rested};
@@ -47,7 +48,10 @@ pub use source::{Source, SystemSource};
 pub use tail::Tail;
 pub use unit::{Desk, Idempotency, LookupKey, Origin, Outcome, Rejection, StreamRef, Unit};
 
-use crate::domain::{Refusal, Stream, plans::Plans};
+use crate::{
+    domain::{Refusal, Stream, plans::Plans},
+    traces,
+};
 use loading::LoadError;
 use queue::FairQueue;
 use stores::{DocumentChanges, Store, StoreError, StoreKind};
@@ -178,6 +182,9 @@ pub enum SubmitError {
     /// Too much waits before it.
     #[error("too many commands are waiting; try again")]
     Full,
+    /// Nothing is written from here.
+    #[error("this process only reads")]
+    ReadOnly,
     /// The store does not take it now; nothing was written.
     #[error("the store does not take anything now")]
     Unavailable(String),
@@ -192,6 +199,8 @@ pub enum SubmitError {
 
 /// What is wrong where a newer version writes the log: that does not pass.
 const NEWER: &str = "a newer version of crewlog writes this log";
+/// What is wrong where the log is not what this process has read and written: nor does that.
+const FORKED: &str = "this is not the log that this process has read and written";
 
 /// Defects that are told; further ones are in the log of the process.
 const DEFECTS_TOLD: usize = 20;
@@ -208,6 +217,11 @@ impl Trouble {
     fn new(words: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { words, detail }
+    }
+
+    /// Whether this process must not go on.
+    fn is_for_good(&self) -> bool {
+        matches!(self.words, NEWER | FORKED)
     }
 
     fn of_writing(detail: impl Into<String>) -> Self {
@@ -233,6 +247,7 @@ impl From<&StoreError> for Trouble {
             ),
             StoreError::Damaged { .. } => Self::damaged(&detail),
             StoreError::Newer { .. } => Self::new(NEWER, detail),
+            StoreError::Forked { .. } => Self::new(FORKED, detail),
             StoreError::Failed { .. }
             | StoreError::NotMigrated { .. }
             | StoreError::Held { .. }
@@ -250,7 +265,7 @@ pub struct Status {
     /// What was met and does not pass by itself: a stream that cannot be read, a fold that
     /// fails. Told until the process is started again.
     defects: Mutex<BTreeSet<String>>,
-    /// Why this process must not write any more.
+    /// Why this process must not go on.
     superseded: OnceLock<String>,
     /// When the store last said where the head is, and memory was there.
     heard: Mutex<Option<Instant>>,
@@ -288,13 +303,13 @@ impl Status {
         *heard = (*heard).max(Some(at));
     }
 
-    /// Why this process must not write any more, where a newer version writes the log.
+    /// Why this process must not go on: a newer version writes the log, or it is another log.
     pub fn superseded(&self) -> Option<String> {
         self.superseded.get().cloned()
     }
 
     fn red(&self, trouble: Trouble) {
-        if trouble.words == NEWER {
+        if trouble.is_for_good() {
             self.superseded.get_or_init(|| trouble.detail.clone());
         }
         *self.lock() = Some(trouble);
@@ -321,7 +336,17 @@ impl Status {
     }
 }
 
-/// The log, open for writing.
+/// What a process does with the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Writes,
+    /// It takes note of what others write.
+    Follows,
+    /// It learns of nothing by itself.
+    Reads,
+}
+
+/// The log, open for writing, or to be read beside whoever writes it.
 #[derive(Debug)]
 pub struct Journal {
     store: Arc<dyn Store>,
@@ -330,8 +355,7 @@ pub struct Journal {
     status: Arc<Status>,
     head: watch::Receiver<u64>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// That it has no writer, and learns of nothing by itself.
-    is_for_reading: bool,
+    role: Role,
 }
 
 impl std::fmt::Debug for Job {
@@ -350,6 +374,30 @@ impl Journal {
         source: Arc<dyn Source>,
         fold: Arc<dyn Fold>,
         settings: JournalSettings,
+    ) -> Result<Self, StoreError> {
+        Self::open(store, source, fold, settings, Role::Writes).await
+    }
+
+    /// Follows the log as the writer of [`Journal::start`] does, and has nothing to write: a unit is
+    /// refused before it reaches the queue.
+    ///
+    /// # Errors
+    /// As [`Journal::start`].
+    pub async fn following(
+        store: Arc<dyn Store>,
+        source: Arc<dyn Source>,
+        fold: Arc<dyn Fold>,
+        settings: JournalSettings,
+    ) -> Result<Self, StoreError> {
+        Self::open(store, source, fold, settings, Role::Follows).await
+    }
+
+    async fn open(
+        store: Arc<dyn Store>,
+        source: Arc<dyn Source>,
+        fold: Arc<dyn Fold>,
+        settings: JournalSettings,
+        role: Role,
     ) -> Result<Self, StoreError> {
         let head = stores::head_for_writing(&*store).await?;
         let queue = Arc::new(FairQueue::new(QueueLimits {
@@ -374,12 +422,12 @@ impl Journal {
             status,
             head: head_watch,
             writer: Mutex::new(Some(tokio::spawn(writer.run()))),
-            is_for_reading: false,
+            role,
         })
     }
 
-    /// The log as it can be read beside whoever writes it. It knows of no head, and a unit is
-    /// refused.
+    /// The log as it can be read beside whoever writes it. It has no writer: it learns of nothing by
+    /// itself, knows of no head, and a unit is refused.
     pub fn for_reading(store: Arc<dyn Store>, source: Arc<dyn Source>) -> Self {
         let queue = FairQueue::new(QueueLimits { capacity: 0 });
         queue.close();
@@ -390,7 +438,7 @@ impl Journal {
             status: Arc::default(),
             head: watch::channel(0).1,
             writer: Mutex::default(),
-            is_for_reading: true,
+            role: Role::Reads,
         }
     }
 
@@ -405,6 +453,18 @@ impl Journal {
     /// # Errors
     /// [`SubmitError`] says whether it is worth trying again.
     pub async fn submit(&self, unit: Unit) -> Result<Committed, SubmitError> {
+        if self.is_for_reading() {
+            return Err(SubmitError::ReadOnly);
+        }
+        let span = traces::submit();
+        let answer = self.wait_for(unit).instrument(span.clone()).await;
+        if let Ok(committed) = &answer {
+            span.record("crewlog.position", committed.position);
+        }
+        answer
+    }
+
+    async fn wait_for(&self, unit: Unit) -> Result<Committed, SubmitError> {
         let (answer, answered) = oneshot::channel();
         let lane = unit.lane.clone();
         self.queue
@@ -477,14 +537,19 @@ impl Journal {
             *heard.unwrap_or_else(PoisonError::into_inner)
         };
         match self.store.kind() {
-            StoreKind::Sqlite => !self.is_for_reading,
+            StoreKind::Sqlite => self.role == Role::Writes,
             StoreKind::Postgres => heard().is_some_and(|at| at.elapsed() <= within),
         }
     }
 
     /// Whether nothing is written from here.
     pub fn is_for_reading(&self) -> bool {
-        self.is_for_reading
+        self.role != Role::Writes
+    }
+
+    /// Whether nothing is written from here, and what others write is followed.
+    pub fn is_following(&self) -> bool {
+        self.role == Role::Follows
     }
 
     /// How many units wait.

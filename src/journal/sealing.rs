@@ -5,6 +5,9 @@
 //! erased: the log stays, verifies, and cannot be read there any more.
 //!
 //! Never logs, prints or returns a key; plain values leave only through [`DataKey::open`].
+//! Another root key comes in the place of one by [`rotation`].
+
+pub mod rotation;
 
 use std::{
     collections::HashSet,
@@ -41,7 +44,7 @@ const OPENING_BYTES: usize = 32;
 const KEYS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// Version of the keys derived for look-ups; part of what they make.
-const LOOKUP_VERSION: u32 = 1;
+const LOOKUP_VERSION: i64 = 1;
 
 /// The key that wraps all others, 32 bytes.
 pub struct RootKey(Zeroizing<[u8; 32]>);
@@ -85,6 +88,16 @@ impl RootKey {
     /// The text form, for the key file alone.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_STANDARD.encode(self.0.as_ref()))
+    }
+
+    /// By which a store knows it, and which tells nothing of it.
+    fn proof(&self) -> Zeroizing<[u8; 32]> {
+        self.derive("root key proof")
+    }
+
+    /// What wraps other keys.
+    fn wrapping(&self) -> Zeroizing<[u8; 32]> {
+        self.derive("wrapping 1")
     }
 
     /// HKDF-SHA256 (RFC 5869) for one purpose.
@@ -238,22 +251,37 @@ pub enum KeyringError {
          (file root.key in the data folder, CREWLOG_ROOT_KEY or CREWLOG_ROOT_KEY_FILE)"
     )]
     WrongRootKey,
+    /// Some keys are wrapped under one, and some under another.
+    #[error(
+        "a rotation of the root key was begun and has not ended; run the same `crewlog keys \
+         rotate-root` again, which goes on with it"
+    )]
+    RotationUnfinished,
     /// A wrapped key does not open.
     #[error("the key of {0} does not open under the root key; the row was changed")]
     Damaged(KeyOwner),
+    /// The wrapped key of look-ups does not open.
+    #[error("the key of look-ups does not open under the root key; the row was changed")]
+    DamagedLookup,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-const SELECT_PROOF: &str = "
-SELECT proof
+/// Of the present root key, and of the one that is to come in its place.
+const SELECT_PROOFS: &str = "
+SELECT name, proof
   FROM root_keys
- WHERE name = 'root'";
+ WHERE name IN ('root', 'next')";
 
 const INSERT_PROOF: &str = "
 INSERT INTO root_keys (name, proof)
 VALUES ('root', $1)
     ON CONFLICT (name) DO NOTHING";
+
+const SELECT_LOOKUP: &str = "
+SELECT wrapped
+  FROM lookup_keys
+ WHERE version = $1";
 
 const SELECT_KEY: &str = "
 SELECT key_version, wrapped
@@ -264,6 +292,73 @@ SELECT key_version, wrapped
 const INSERT_KEY: &str = "
 INSERT INTO subject_keys (owner, key_version, wrapped)
 VALUES ($1, $2, $3)";
+
+/// What a store knows its root keys by.
+struct Proofs {
+    present: Option<Vec<u8>>,
+    /// Of the one that a rotation brings, while it is under way.
+    next: Option<Vec<u8>>,
+}
+
+impl Proofs {
+    async fn of(store: &dyn Store) -> Result<Self, StoreError> {
+        let mut proofs = Self {
+            present: None,
+            next: None,
+        };
+        for row in store.query(SELECT_PROOFS, vec![]).await? {
+            let proof = Some(row.bytes(1)?.to_vec());
+            match row.text(0)? {
+                "next" => proofs.next = proof,
+                _ => proofs.present = proof,
+            }
+        }
+        Ok(proofs)
+    }
+
+    /// That the store opens with a root key; one that has none yet opens with any.
+    fn admit(&self, root: &RootKey) -> Result<(), KeyringError> {
+        let proof = root.proof();
+        let is_present = is(&proof, self.present.as_deref());
+        match &self.next {
+            Some(next) if is_present || is(&proof, Some(next)) => {
+                Err(KeyringError::RotationUnfinished)
+            }
+            None if is_present || self.present.is_none() => Ok(()),
+            Some(_) | None => Err(KeyringError::WrongRootKey),
+        }
+    }
+}
+
+fn is(proof: &[u8; 32], known: Option<&[u8]>) -> bool {
+    known.is_some_and(|known| bool::from(known.ct_eq(proof.as_slice())))
+}
+
+/// The key that values are looked up by: what the store's first root key gave. Since that was
+/// rotated, it is kept wrapped.
+async fn lookup_key(
+    store: &dyn Store,
+    root: &RootKey,
+) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
+    let rows = match store
+        .query(SELECT_LOOKUP, vec![LOOKUP_VERSION.into()])
+        .await
+    {
+        // An older schema, in which no root key was ever rotated.
+        Err(StoreError::NotMigrated { .. }) => Vec::new(),
+        rows => rows?,
+    };
+    let Some(row) = rows.first() else {
+        return Ok(root.derive(&format!("lookup {LOOKUP_VERSION}")));
+    };
+    let opened = decrypt(&root.wrapping(), &lookup_bound_to(), row.bytes(0)?);
+    let key = opened.ok().and_then(|key| key.as_slice().try_into().ok());
+    key.map(Zeroizing::new).ok_or(KeyringError::DamagedLookup)
+}
+
+fn lookup_bound_to() -> Vec<u8> {
+    format!("lookup key {LOOKUP_VERSION}").into_bytes()
+}
 
 /// All keys of a store, unwrapped as they are needed.
 pub struct Keyring {
@@ -285,29 +380,24 @@ impl Keyring {
     /// Opens the keys of a store; a new store takes this root key as its own.
     ///
     /// # Errors
-    /// When the store was made with another root key, or cannot be read.
+    /// When the store was made with another root key, is between two, or cannot be read.
     pub async fn open(
         store: Arc<dyn Store>,
         source: Arc<dyn Source>,
         root: &RootKey,
         may_write: bool,
     ) -> Result<Self, KeyringError> {
-        let proof = root.derive("root key proof").to_vec();
         if may_write {
-            let insert = Statement::new(INSERT_PROOF, [proof.clone().into()]);
+            let insert = Statement::new(INSERT_PROOF, [root.proof().to_vec().into()]);
             store.execute(vec![insert]).await?;
         }
-        let rows = store.query(SELECT_PROOF, vec![]).await?;
-        if let Some(row) = rows.first()
-            && !bool::from(row.bytes(0)?.ct_eq(&proof))
-        {
-            return Err(KeyringError::WrongRootKey);
-        }
+        Proofs::of(&*store).await?.admit(root)?;
+        let lookup = lookup_key(&*store, root).await?;
         Ok(Self {
             store,
             source,
-            wrapping: root.derive("wrapping 1"),
-            lookup: root.derive(&format!("lookup {LOOKUP_VERSION}")),
+            wrapping: root.wrapping(),
+            lookup,
             in_memory: Mutex::new(LruCache::new(KEYS_IN_MEMORY)),
             newest_version: Mutex::new(LruCache::new(KEYS_IN_MEMORY)),
         })
@@ -318,7 +408,7 @@ impl Keyring {
     /// # Errors
     /// When the store cannot be read.
     pub async fn has_root_key(store: &dyn Store) -> Result<bool, StoreError> {
-        Ok(!store.query(SELECT_PROOF, vec![]).await?.is_empty())
+        Ok(Proofs::of(store).await?.present.is_some())
     }
 
     /// A new key for an owner that has none, and the statement that keeps it. The statement
@@ -436,8 +526,7 @@ impl Keyring {
     pub fn wrap_secret(&self, bound_to: &str, secret: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         self.source.fill(&mut nonce);
-        let bound_to = format!("secret {bound_to}");
-        encrypt(&self.wrapping, &nonce, bound_to.as_bytes(), secret)
+        encrypt(&self.wrapping, &nonce, &secret_bound_to(bound_to), secret)
     }
 
     /// What was wrapped with [`Keyring::wrap_secret`] for the same place.
@@ -449,11 +538,7 @@ impl Keyring {
         bound_to: &str,
         wrapped: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        decrypt(
-            &self.wrapping,
-            format!("secret {bound_to}").as_bytes(),
-            wrapped,
-        )
+        decrypt(&self.wrapping, &secret_bound_to(bound_to), wrapped)
     }
 
     /// What a value is looked up by without being kept: HMAC-SHA256 (RFC 2104) under a
@@ -483,8 +568,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wrap_bound_to(owner: KeyOwner, version: u32) -> Vec<u8> {
+fn wrap_bound_to(owner: impl fmt::Display, version: impl fmt::Display) -> Vec<u8> {
     format!("key {owner} {version}").into_bytes()
+}
+
+fn secret_bound_to(bound_to: &str) -> Vec<u8> {
+    format!("secret {bound_to}").into_bytes()
 }
 
 #[cfg(test)]

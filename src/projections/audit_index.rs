@@ -43,6 +43,8 @@ const ROW_BYTES: usize = 320;
 const TAIL_PAGE: u64 = 512;
 /// Rows that a search looks at first; where too little is found in them, eight times as many next.
 const LOOKED_AT_FIRST: u64 = 1_000;
+/// Behind every position that a store can hold.
+const POSITION_MAX: u64 = i64::MAX as u64;
 /// Rows that one search looks at.
 pub const LOOKED_AT_MAX: u64 = 200_000;
 
@@ -219,6 +221,15 @@ pub enum Order {
     OldestFirst,
 }
 
+impl Order {
+    fn direction(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "DESC",
+            Self::OldestFirst => "ASC",
+        }
+    }
+}
+
 /// A statement and its parameters; none where there is no index to go along.
 type WindowSql = Option<(String, Vec<Value>)>;
 
@@ -292,18 +303,20 @@ impl Search {
     /// The statement that finds the row which is the last of the next so many along the index.
     fn window_sql(&self, table: &str, range: &RangeInclusive<u64>, rows: u64) -> WindowSql {
         let (column, value) = self.along()?;
-        let (bound, direction, from) = match self.order {
-            Order::NewestFirst => ("<=", "DESC", *range.end()),
-            Order::OldestFirst => (">=", "ASC", *range.start()),
-        };
+        let direction = self.order.direction();
         let sql = format!(
             "SELECT position FROM {table}
-              WHERE {}_hash = $1 AND position {bound} $2
-              ORDER BY position {direction} LIMIT 1 OFFSET {}",
-            column.name(),
+              WHERE {along}
+              ORDER BY {column}_hash {direction}, position {direction} LIMIT 1 OFFSET {}",
             rows - 1,
+            along = along_index(column.name(), 1),
+            column = column.name(),
         );
-        Some((sql, vec![hash_of(value).into(), from.into()]))
+        let range = [*range.start(), (*range.end()).min(POSITION_MAX)];
+        Some((
+            sql,
+            vec![hash_of(value).into(), range[0].into(), range[1].into()],
+        ))
     }
 
     /// Those whose column is this value.
@@ -355,27 +368,25 @@ impl Search {
     }
 
     /// The same as [`Search::matches`], for the table.
-    fn sql(&self, table: &str, bounds: Bounds, limit: u64) -> (String, Vec<Value>) {
+    fn sql(&self, table: &str, range: &RangeInclusive<u64>, limit: u64) -> (String, Vec<Value>) {
+        let along = self.along();
         let mut parameters: Vec<Value> = Vec::new();
-        let mut sql = format!("SELECT position FROM {table} WHERE TRUE");
-        let along = self.along().map(|(column, _)| column);
-        for (operator, bound) in [(">=", bounds.first), ("<=", bounds.last)] {
-            if let Some(position) = bound {
-                parameters.push(position.into());
-                sql.push_str(&format!(" AND position {operator} ${}", parameters.len()));
+        let bounds = match along {
+            Some((column, value)) => {
+                parameters.push(hash_of(value).into());
+                along_index(column.name(), 1)
             }
-        }
+            None => "position >= $1 AND position <= $2".to_owned(),
+        };
+        parameters.push((*range.start()).into());
+        parameters.push((*range.end()).min(POSITION_MAX).into());
+        let mut sql = format!("SELECT position FROM {table} WHERE {bounds}");
         for condition in &self.conditions {
             let next = parameters.len() + 1;
             match condition {
                 Condition::Is(column, value) => {
                     sql.push_str(&format!(" AND {} = ${next}", column.name()));
                     parameters.push(value.as_str().into());
-                    // The one index that it goes along: the others are of no use to it then.
-                    if along == Some(*column) {
-                        sql.push_str(&format!(" AND {}_hash = ${}", column.name(), next + 1));
-                        parameters.push(hash_of(value).into());
-                    }
                 }
                 Condition::Absent(column) => {
                     sql.push_str(&format!(" AND {} IS NULL", column.name()));
@@ -396,12 +407,11 @@ impl Search {
                 }
             }
         }
-        let direction = match self.order {
-            Order::NewestFirst => "DESC",
-            Order::OldestFirst => "ASC",
-        };
+        let direction = self.order.direction();
+        let first = along.map(|(column, _)| format!("{}_hash {direction}, ", column.name()));
         sql.push_str(&format!(
-            " ORDER BY position {direction} LIMIT {}",
+            " ORDER BY {}position {direction} LIMIT {}",
+            first.unwrap_or_default(),
             page_rows(limit)
         ));
         (sql, parameters)
@@ -421,13 +431,16 @@ impl Search {
     }
 }
 
-/// The first and the last position in a statement, where they are of use. A bound that holds of
-/// every row is left out: PostgreSQL takes any two for a two-hundredth of the table, and reads
-/// along the positions for what an index would find.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    first: Option<u64>,
-    last: Option<u64>,
+/// The rows of an index between two positions: `$first` is the hash that it begins with, and the two
+/// after it are the positions. Said of both columns together, and found in the order of both: a
+/// planner that is told "this hash, in the order of the positions" may go along the positions in the
+/// place of the index, in the hope of meeting one soon, and walks through everybody else's.
+fn along_index(column: &str, first: usize) -> String {
+    let (from, to) = (first + 1, first + 2);
+    format!(
+        "({column}_hash, position) >= (${first}, ${from})
+           AND ({column}_hash, position) <= (${first}, ${to})"
+    )
 }
 
 /// The pattern that a text with `word` in it matches.
@@ -503,12 +516,8 @@ pub async fn plan(
     limit: u64,
 ) -> Result<Vec<String>, StoreError> {
     let state = state(store).await?;
-    let (first, last) = (*search.range.start(), *search.range.end());
-    let bounds = Bounds {
-        first: Some(first).filter(|first| *first > 1),
-        last: Some(last).filter(|last| *last < state.position),
-    };
-    let (sql, parameters) = search.sql(&read_name(NAME, VERSION), bounds, limit);
+    let range = *search.range.start()..=(*search.range.end()).min(state.position);
+    let (sql, parameters) = search.sql(&read_name(NAME, VERSION), &range, limit);
     stores::plan(store, &sql, parameters).await
 }
 
@@ -525,10 +534,10 @@ async fn search_at(
     match search.order {
         Order::NewestFirst => {
             search_tail(store, search, tail, limit, &mut found.positions).await?;
-            search_index(store, state, search, indexed, limit, &mut found).await?;
+            search_index(store, search, indexed, limit, &mut found).await?;
         }
         Order::OldestFirst => {
-            search_index(store, state, search, indexed, limit, &mut found).await?;
+            search_index(store, search, indexed, limit, &mut found).await?;
             if found.stopped_at.is_none() {
                 search_tail(store, search, tail, limit, &mut found.positions).await?;
             }
@@ -542,7 +551,6 @@ async fn search_at(
 /// Looks through the index, in parts that grow, until there are enough or much was looked at.
 async fn search_index(
     store: &dyn Store,
-    state: &IndexState,
     search: &Search,
     range: RangeInclusive<u64>,
     limit: u64,
@@ -566,7 +574,7 @@ async fn search_index(
             None => (rest, RangeInclusive::new(1, 0)),
         };
         let wanted = limit - found.positions.len() as u64;
-        let positions = search_part(store, state, search, part, wanted).await?;
+        let positions = search_part(store, search, part, wanted).await?;
         found.positions.extend(positions);
         (rest, looked_at) = (behind, looked_at + rows);
         rows = (rows * 8).min(most.saturating_sub(looked_at)).max(1);
@@ -597,27 +605,13 @@ async fn window(
 /// What is in the index of a range.
 async fn search_part(
     store: &dyn Store,
-    state: &IndexState,
     search: &Search,
     range: RangeInclusive<u64>,
     wanted: u64,
 ) -> Result<Vec<u64>, StoreError> {
-    let table = read_name(NAME, VERSION);
-    let first = Some(*range.start()).filter(|first| *first > 1);
-    let last = Some(*range.end()).filter(|last| *last < state.position);
-    for last in [last, Some(*range.end())] {
-        let bounds = Bounds { first, last };
-        let (sql, parameters) = search.sql(&table, bounds, wanted);
-        let rows = store.query(&sql, parameters).await?;
-        let positions = rows.iter().map(|row| row.count(0));
-        let positions = positions.collect::<Result<Vec<_>, _>>()?;
-        let newer = positions.iter().filter(|at| **at > state.position);
-        // The index went on meanwhile: what is new in it was found, or is not wanted.
-        if newer.count() == 0 {
-            return Ok(positions);
-        }
-    }
-    Ok(vec![])
+    let (sql, parameters) = search.sql(&read_name(NAME, VERSION), &range, wanted);
+    let rows = store.query(&sql, parameters).await?;
+    rows.iter().map(|row| row.count(0)).collect()
 }
 
 /// Looks through the events of `range` themselves, a page at a time from the end that comes
@@ -685,10 +679,11 @@ pub async fn last_acted(
             "WITH asked (actor, hash) AS (VALUES {})
              SELECT actor,
                     (SELECT recorded_at FROM {table} AS done
-                      WHERE done.actor_hash = asked.hash AND done.actor = asked.actor
-                        AND done.position <= $2 AND done.outcome = 'ok'
+                      WHERE (done.actor_hash, done.position) >= (asked.hash, 0)
+                        AND (done.actor_hash, done.position) <= (asked.hash, $2)
+                        AND done.actor = asked.actor AND done.outcome = 'ok'
                         AND (done.workspace = $1 OR done.action = 'session.started')
-                      ORDER BY done.position DESC LIMIT 1)
+                      ORDER BY done.actor_hash DESC, done.position DESC LIMIT 1)
                FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
             rows.join(", ")
         );

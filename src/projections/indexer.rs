@@ -20,6 +20,9 @@ const GATHERS: Duration = Duration::from_millis(500);
 /// How long to wait before trying again what failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How far each projection is.
+pub const POSITION_METRIC: &str = "crewlog_projection_position";
+
 /// Brings the audit index on for as long as it lives.
 #[derive(Debug)]
 pub struct Indexer {
@@ -35,6 +38,14 @@ impl Indexer {
         Self {
             trouble,
             _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// Leaves the index to others.
+    pub fn idle() -> Self {
+        Self {
+            trouble: Arc::default(),
+            _task: AbortOnDropHandle::new(tokio::spawn(async {})),
         }
     }
 
@@ -63,7 +74,11 @@ async fn follow(
         let advanced = audit_index::advance(&*store).await;
         let told = advanced.as_ref().err().map(ToString::to_string);
         match advanced {
-            Ok(state) => position = state.position,
+            Ok(state) => {
+                position = state.position;
+                let audit = metrics::gauge!(POSITION_METRIC, "projection" => audit_index::NAME);
+                audit.set(position as f64);
+            }
             Err(error) => {
                 tracing::warn!(%error, "the audit index does not go on");
                 tokio::time::sleep(RETRY_AFTER).await;

@@ -57,7 +57,7 @@ pub use connections::{ConnectionDocument, Connections};
 pub use crew_contents::{CrewContents, CrewContentsDocument};
 pub use crews::{CrewDocument, Crews};
 pub use engine::{Engine, EngineError, ServingTable, serving_tables};
-pub use indexer::Indexer;
+pub use indexer::{Indexer, POSITION_METRIC};
 pub use into::{FoldedInto, fold_into};
 pub use invitations::{InvitationDocument, InvitationStatus, Invitations};
 pub use items::{ItemDocument, ItemVersionDocument, ItemVersions, Items};

@@ -115,6 +115,10 @@ impl Service {
         aim: &Aim,
         refusal: &Refusal,
     ) {
+        if self.is_replica() {
+            // It refuses nobody: whoever writes does, and keeps it.
+            return;
+        }
         let kept = self.try_to_keep(principal.into(), request, aim, refusal);
         if let Err(error) = kept.await {
             tracing::error!(%error, "a refused attempt was not kept");
@@ -129,6 +133,9 @@ impl Service {
         aim: &Aim,
         refusal: &Refusal,
     ) {
+        if self.is_replica() {
+            return;
+        }
         let attempt = Attempt::of(operator.actor(), aim, aim_environment(aim), refusal);
         let origin = self.origin_of_operator(operator, request, aim.organization, aim.workspace);
         if let Err(error) = self.keep_first(attempt, origin).await {

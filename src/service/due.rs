@@ -74,7 +74,7 @@ impl Service {
             if let Err(error) = self.do_what_is_due().await {
                 tracing::warn!(%error, "due work was put off");
             }
-            if tokio::time::Instant::now() >= next_sweep {
+            if !self.is_replica() && tokio::time::Instant::now() >= next_sweep {
                 if let Err(error) = self.sweep().await {
                     tracing::warn!(%error, "sweeping was put off");
                 }
@@ -92,6 +92,10 @@ impl Service {
         let mut report = DueReport::default();
         let now = self.source().now();
         self.forget_erased_keys().await?;
+        if self.is_replica() {
+            // All else writes.
+            return Ok(report);
+        }
         for (_, invitation) in self.invitations().due(now, AT_ONCE).await? {
             self.expire_invitation(&invitation).await?;
             report.invitations_expired += 1;

@@ -73,6 +73,9 @@ pub enum ServiceError {
     /// The store cannot be used now; a write may have happened or not.
     #[error("the store cannot be used now: {0}")]
     Unavailable(String),
+    /// This process only reads, and this is for one that writes to decide. Nothing was done.
+    #[error("this server only reads")]
+    ReadOnly,
     /// This process has not yet seen the position that was asked for.
     #[error("position {wanted} has not been reached; the log is at {position}")]
     PositionNotReached { wanted: u64, position: u64 },
@@ -96,6 +99,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::Newer { .. }
             | StoreError::Held { .. }
             | StoreError::Sealed { .. }
+            | StoreError::Forked { .. }
             | StoreError::Row(_) => Self::Internal(error.to_string()),
         }
     }
@@ -105,9 +109,10 @@ impl From<KeyringError> for ServiceError {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
-            KeyringError::WrongRootKey | KeyringError::Damaged(_) => {
-                Self::Internal(error.to_string())
-            }
+            KeyringError::WrongRootKey
+            | KeyringError::RotationUnfinished
+            | KeyringError::Damaged(_)
+            | KeyringError::DamagedLookup => Self::Internal(error.to_string()),
         }
     }
 }
@@ -152,6 +157,7 @@ impl From<SubmitError> for ServiceError {
             SubmitError::Full | SubmitError::Recompose => Self::Overloaded,
             SubmitError::Unavailable(detail) => Self::Unavailable(detail),
             SubmitError::Unanswered => Self::Unavailable(error.to_string()),
+            SubmitError::ReadOnly => Self::ReadOnly,
             SubmitError::TooLarge | SubmitError::Fault(_) => Self::Internal(error.to_string()),
         }
     }

@@ -57,6 +57,7 @@ mod publishing;
 mod rebuilding;
 mod remembered;
 mod reviews;
+pub mod root_key;
 mod secrets;
 mod sessions;
 mod sign_up;
@@ -76,7 +77,10 @@ mod write;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -279,6 +283,8 @@ pub struct Service {
     operator_paces: OperatorPaces,
     transparency: Transparency,
     tails: Arc<Tails>,
+    /// That it is about to stop: nobody should send it anything new.
+    is_leaving: AtomicBool,
     /// Cancelled when the server stops: what lasts as long as its reader likes ends then.
     stopping: CancellationToken,
     settings: ServiceSettings,
@@ -333,6 +339,25 @@ impl Service {
         Ok(service)
     }
 
+    /// Starts on a store that was opened for reading and that others write: a replica. It follows
+    /// the log, and answers what takes no writing; see decision 34.
+    ///
+    /// # Errors
+    /// As [`Service::start`]; it makes nothing ready.
+    pub async fn replica(
+        store: Arc<dyn Store>,
+        source: Arc<dyn Source>,
+        root: &RootKey,
+        mut settings: ServiceSettings,
+    ) -> Result<Arc<Self>, StartError> {
+        settings.journal.plans = Box::leak(Box::new(settings.catalogue.quotas()));
+        let keyring = Keyring::open(store.clone(), source.clone(), root, false).await?;
+        let engine = Arc::new(Engine::open_for_reading(&*store).await?);
+        let (fold, limits) = (engine.clone(), settings.journal);
+        let journal = Journal::following(store, source, fold, limits).await?;
+        Self::of(journal, engine, Indexer::idle(), keyring, settings)
+    }
+
     /// What there is to be read in a store that was opened for reading, beside whoever writes it:
     /// for the operator, whom nobody keeps from anything. It is not ready for anything else.
     ///
@@ -345,11 +370,9 @@ impl Service {
     ) -> Result<Arc<Self>, StartError> {
         let keyring = Keyring::open(store.clone(), source.clone(), root, false).await?;
         let engine = Arc::new(Engine::open_for_reading(&*store).await?);
-        let journal = Journal::for_reading(store.clone(), source);
-        // Nobody tells it of a head, so it ends at once.
-        let indexer = Indexer::start(store, journal.head());
+        let journal = Journal::for_reading(store, source);
         let settings = ServiceSettings::default();
-        Self::of(journal, engine, indexer, keyring, settings)
+        Self::of(journal, engine, Indexer::idle(), keyring, settings)
     }
 
     fn of(
@@ -378,6 +401,7 @@ impl Service {
             paces: Paces::default(),
             operator_paces: OperatorPaces::default(),
             tails: Arc::new(Tails::new(settings.tails)),
+            is_leaving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             indexer,
             journal,
@@ -513,6 +537,16 @@ impl Service {
         }
     }
 
+    /// Says from here on that it is not ready, and goes on answering: before it stops.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was started by [`Service::replica`].
+    pub fn is_replica(&self) -> bool {
+        self.journal.is_following()
+    }
+
     /// How things stand.
     pub async fn readiness(&self) -> Readiness {
         // What a store says goes to the log: anybody may ask how things stand.
@@ -567,6 +601,9 @@ impl Service {
             // That the store cannot be read is told above.
             Ok(Err(_)) | Err(_) => 0,
         };
+        if self.is_leaving.load(Ordering::Relaxed) {
+            problems.push("this process is about to stop".to_owned());
+        }
         if let Some(why) = self.superseded() {
             problems.push(format!("{why}; this process stops"));
         }
@@ -589,6 +626,13 @@ impl Service {
                 .collect(),
             rebuild: rebuild.filter(RebuildStatus::is_under_way),
         }
+    }
+
+    /// The projections that are folded in the append, and so are at the head: all but the audit
+    /// index.
+    pub fn projections_at_head(&self) -> impl Iterator<Item = &'static str> {
+        let names = crate::projections::names().into_iter();
+        names.filter(|name| *name != audit_index::NAME)
     }
 
     fn not_answered(&self) -> StoreError {

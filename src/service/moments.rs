@@ -23,7 +23,9 @@ impl Service {
     /// The moment that is meant; now, where nobody says.
     ///
     /// # Errors
-    /// [`ServiceError::InvalidParameter`], under the name given, for what has not come yet.
+    /// [`ServiceError::InvalidParameter`], under the name given, for what has not come yet; where a
+    /// replica does not know whether it has, [`ServiceError::ReadOnly`] or
+    /// [`ServiceError::PositionNotReached`].
     pub(super) async fn moment(
         &self,
         name: &'static str,
@@ -41,10 +43,18 @@ impl Service {
             Some(AsOf::Time(at)) if at > now => {
                 Err(to_come(format!("it is {} now", now.to_rfc3339())))
             }
+            // Entries of before then may be on their way here.
+            Some(AsOf::Time(at)) if self.is_replica() && at > head.recorded_at => {
+                Err(ServiceError::ReadOnly)
+            }
             Some(AsOf::Time(at)) => Ok(MomentInLog {
                 position: stores::last_position_at(store, at).await?,
                 at,
             }),
+            Some(AsOf::Position(wanted)) if self.is_replica() && wanted > head.position => {
+                let position = head.position;
+                Err(ServiceError::PositionNotReached { wanted, position })
+            }
             Some(AsOf::Position(position)) if position > head.position => {
                 Err(to_come(format!("the log is at {}", head.position)))
             }

@@ -6,7 +6,8 @@
 //! that is asked, and a process takes a hundredth of a minute's worth out of it at a time: what
 //! it has taken it spends from memory, so that most requests ask nobody. Whatever the processes,
 //! they admit no more in any minute than the limit, a sixteenth, and what each has taken and not
-//! spent: three of them 1.1 times the limit at most, from 60 a minute on. See decision 22.
+//! spent: three of them 1.1 times the limit at most, from 60 a minute on. See decision 22. A
+//! replica, which cannot write the row, counts by itself what it is asked.
 //!
 //! Only who is in a workspace spends of its rate: a stranger cannot use it up. What is not known,
 //! such as the plan while the store cannot be read, holds nobody up.
@@ -160,16 +161,16 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(rate: Option<Rate>, kind: StoreKind) -> Self {
+    fn new(rate: Option<Rate>, is_shared: bool) -> Self {
         let quota = rate.map_or_else(|| Quota::per_minute(NonZeroU32::MAX), Rate::quota);
-        let cell = match kind {
-            StoreKind::Sqlite => {
+        let cell = match is_shared {
+            false => {
                 let limiter = RateLimiter::direct(quota);
                 Cell::Own(Box::new(
                     limiter.with_middleware::<StateInformationMiddleware>(),
                 ))
             }
-            StoreKind::Postgres => Cell::Shared(tokio::sync::Mutex::default()),
+            true => Cell::Shared(tokio::sync::Mutex::default()),
         };
         Self {
             rate,
@@ -317,7 +318,8 @@ impl Service {
             *locked(&known.believed_until) = Instant::now() + BELIEVED_FOR;
             return Ok(known);
         }
-        let asked = Arc::new(Asked::new(rate, self.journal.store().kind()));
+        let is_shared = self.journal.store().kind() == StoreKind::Postgres && !self.is_replica();
+        let asked = Arc::new(Asked::new(rate, is_shared));
         self.paces.keep(workspace, asked.clone());
         Ok(asked)
     }

@@ -201,6 +201,7 @@ impl Service {
     }
 
     fn remember(&self, published: Published) {
+        metrics::gauge!("crewlog_published_position").set(published.size as f64);
         let known = self.transparency.published.lock();
         *known.unwrap_or_else(PoisonError::into_inner) = Some(published);
     }
@@ -231,6 +232,7 @@ impl Service {
                 Err(format!("the checkpoint that was published last: {detail}"))
             }
             Err(NotPublished::Failed(detail)) => {
+                metrics::counter!("crewlog_publishing_failed_total").increment(1);
                 tracing::warn!(detail, "the checkpoint could not be published");
                 Ok(())
             }

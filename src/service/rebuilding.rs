@@ -13,7 +13,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Why this process must not serve any more, where a newer version has taken over.
+    /// Why this process must not serve any more, where a newer version has taken over, or the log
+    /// is not the one any more that it knows.
     pub fn superseded(&self) -> Option<String> {
         let of_engine = self.engine.superseded().map(str::to_owned);
         of_engine.or_else(|| self.journal.status().superseded())

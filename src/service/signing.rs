@@ -10,7 +10,7 @@ use super::ServiceError;
 use crate::{
     domain::Timestamp,
     journal::{
-        sealing::Keyring,
+        sealing::{Keyring, rotation::Rotation},
         stores::{Statement, Store, StoreError},
     },
     proofs::note::{Origin, SigningKey, VerifierKey},
@@ -45,6 +45,17 @@ const RETIRE: &str = "
 UPDATE signing_keys
    SET newest = NULL, signs_until = $1
  WHERE newest = 1";
+
+const SELECT_WRAPPED: &str = "
+SELECT verifier, wrapped
+  FROM signing_keys
+ WHERE wrapped IS NOT NULL
+ ORDER BY verifier";
+
+const PUT_WRAPPED: &str = "
+UPDATE signing_keys
+   SET wrapped = $1
+ WHERE verifier = $2";
 
 const DESTROY: &str = "
 UPDATE signing_keys
@@ -184,6 +195,25 @@ pub async fn rotate(
     ];
     store.execute(statements).await?;
     Ok(())
+}
+
+/// What wraps the secrets anew, under the root key that a rotation brings.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) async fn wrapped_anew(
+    store: &dyn Store,
+    rotation: &mut Rotation,
+) -> Result<Vec<Statement>, StoreError> {
+    let rows = store.query(SELECT_WRAPPED, vec![]).await?;
+    let mut statements = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let verifier = row.text(0)?;
+        let anew = rotation.secret(&bound_to(verifier), row.bytes(1)?);
+        let put = |anew: Vec<u8>| Statement::new(PUT_WRAPPED, [anew.into(), verifier.into()]);
+        statements.extend(anew.map(put));
+    }
+    Ok(statements)
 }
 
 /// Destroys the secrets of keys that do not sign any more.

@@ -169,6 +169,10 @@ impl Service {
     /// Answers when this log does not extend what was published of it: then nothing may be
     /// served from it any more.
     pub async fn keep_proving(self: Arc<Self>) -> String {
+        if self.is_replica() {
+            // Whoever writes proves.
+            return std::future::pending().await;
+        }
         let mut size = 0;
         loop {
             if self.position() > size {
@@ -265,6 +269,9 @@ impl Service {
     pub async fn make_checkpoint(&self) -> Result<SignedCheckpoint, ServiceError> {
         let _one_at_a_time = self.transparency.making.lock().await;
         let made = self.try_to_make_checkpoint().await;
+        if let Ok(made) = &made {
+            metrics::gauge!("crewlog_checkpoint_position").set(made.size as f64);
+        }
         let trouble = made.as_ref().err().map(ToString::to_string);
         self.transparency.told(trouble);
         made

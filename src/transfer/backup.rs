@@ -62,6 +62,7 @@ pub async fn backup(
     mut told: impl FnMut(Step) + Send,
 ) -> Result<BackedUp, TransferError> {
     let started = Instant::now();
+    super::is_under_one_root_key(store).await?;
     let making = Making::begin(folder)?;
     let source = Source::of(store).await?;
     let seal = Seal {
@@ -112,11 +113,13 @@ pub async fn keep_keys(
     file: &Path,
     random: &dyn Random,
 ) -> Result<(u64, u64), TransferError> {
+    super::is_under_one_root_key(store).await?;
     let source = Source::of(store).await?;
     let origin = Origin {
         log: source.log().await?,
         position: source.head.position,
         made_at: random.now().to_rfc3339(),
+        root_key: source.root_key().await?,
     };
     let keys = write_keys(&source, &origin, file).await?;
     Ok((keys, origin.position))
@@ -127,6 +130,7 @@ async fn origin(source: &Source, seal: &Seal) -> Result<Origin, TransferError> {
         log: source.log().await?,
         position: source.head.position,
         made_at: seal.at.to_rfc3339(),
+        root_key: source.root_key().await?,
     })
 }
 

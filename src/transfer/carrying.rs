@@ -85,6 +85,17 @@ impl Source {
         rows.first().map(|row| row.hash(0)).transpose()
     }
 
+    /// By what the store knows its root key, where it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn root_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let proof = "SELECT proof FROM root_keys WHERE name = 'root'";
+        let rows = self.snapshot.all(proof).await?;
+        let proof = rows.first().map(|row| row.bytes(0).map(<[u8]>::to_vec));
+        proof.transpose()
+    }
+
     async fn count(&self, tables: &[TableSchema]) -> Result<u64, StoreError> {
         let mut count = 0;
         for table in tables {

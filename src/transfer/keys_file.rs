@@ -72,6 +72,9 @@ struct Head {
     log: Option<String>,
     position: u64,
     made_at: String,
+    /// By what the store knows the root key that they are wrapped under; it tells nothing of it.
+    #[serde(default)]
+    root_key: Option<String>,
 }
 
 /// The last line.
@@ -97,11 +100,18 @@ pub(super) struct Origin {
     pub log: Option<[u8; 32]>,
     pub position: u64,
     pub made_at: String,
+    /// By what the store knows its root key.
+    pub root_key: Option<Vec<u8>>,
 }
 
 impl Origin {
     fn log(&self) -> Option<String> {
         self.log.map(|leaf| BASE64_STANDARD.encode(leaf))
+    }
+
+    fn root_key(&self) -> Option<String> {
+        let known = self.root_key.as_ref();
+        known.map(|proof| BASE64_STANDARD.encode(proof))
     }
 }
 
@@ -149,6 +159,7 @@ impl Writing {
             log: origin.log(),
             position: origin.position,
             made_at: origin.made_at.clone(),
+            root_key: origin.root_key(),
         };
         writing.line(&json!(head))?;
         Ok(writing)
@@ -269,6 +280,14 @@ impl KeysFile {
                 keys: self.head.position,
                 position: origin.position,
             }),
+        }
+    }
+
+    /// Whether its keys are wrapped under the root key of a store, as far as it says so.
+    pub fn is_under_root_key_of(&self, origin: &Origin) -> bool {
+        match (&self.head.root_key, origin.root_key()) {
+            (Some(ours), Some(theirs)) => *ours == theirs,
+            (None, _) | (_, None) => true,
         }
     }
 

@@ -30,7 +30,10 @@ pub use moving::{Moved, move_store};
 pub use restore::{Backup, NotExtended, Restored, repeat_erasures, restore};
 
 use crate::{
-    journal::stores::{Statement, Store, StoreError, postgres::ServingLock},
+    journal::{
+        sealing::{KeyringError, rotation},
+        stores::{Statement, Store, StoreError, postgres::ServingLock},
+    },
     projections::EngineError,
 };
 
@@ -51,6 +54,20 @@ impl End {
             Some(lock) => lock.execute(&statements).await,
             None => self.store.execute(statements).await.map(drop),
         }
+    }
+}
+
+/// That no rotation of the root key is under way: what is carried off in the midst of one opens with
+/// neither.
+///
+/// # Errors
+/// When one is, or the store cannot be read.
+async fn is_under_one_root_key(store: &dyn Store) -> Result<(), TransferError> {
+    match rotation::is_under_way(store).await? {
+        false => Ok(()),
+        true => Err(TransferError::Refused(
+            KeyringError::RotationUnfinished.to_string(),
+        )),
     }
 }
 

@@ -62,6 +62,7 @@ pub async fn move_store(
     mut told: impl FnMut(Step) + Send,
 ) -> Result<Moved, TransferError> {
     let started = Instant::now();
+    super::is_under_one_root_key(&*source.store).await?;
     if let Some(key) = root_key {
         proof::keyring(&source.store, key).await?;
     }

@@ -26,8 +26,8 @@ use crate::{
         FailPoint, Source as Random,
         sealing::RootKey,
         stores::{
-            self, Seal, SealState, Statement, Store, StoreKind, schema::Schema, seal_of,
-            sqlite::SqliteStore,
+            self, Row, Rows, Seal, SealState, Statement, Store, StoreKind, schema::Schema, seal_of,
+            sqlite::SqliteStore, tables::TableSchema,
         },
     },
     proofs::{
@@ -95,6 +95,8 @@ pub struct Backup {
     pub manifest: Manifest,
     folder: PathBuf,
     store: Arc<dyn Store>,
+    /// By what it knows its root key.
+    root_key: Option<Vec<u8>>,
     /// Where an older one was brought up to this version.
     _scratch: Option<TempDir>,
 }
@@ -164,6 +166,7 @@ impl Backup {
         Ok(Self {
             manifest,
             folder,
+            root_key: Source::of(&*store).await?.root_key().await?,
             store,
             _scratch: scratch,
         })
@@ -210,6 +213,7 @@ impl Backup {
             log: leaf,
             position: self.manifest.position,
             made_at: self.manifest.made_at.clone(),
+            root_key: self.root_key.clone(),
         }
     }
 }
@@ -287,7 +291,7 @@ pub async fn restore(
         position: source.head.position,
         root: source.head.frontier.root(),
         rows,
-        keys: keys.taken.keys,
+        keys: keys.carried(),
         erased,
         erased_as_of: keys.taken.position(),
         elapsed: started.elapsed(),
@@ -315,8 +319,18 @@ async fn standing(
 /// The keys that are restored.
 struct Keys {
     taken: KeysFile,
-    /// The backup's own, where others are taken: of what only it has, people's are left out.
-    own: Option<KeysFile>,
+    own: Own,
+}
+
+/// What the backup's own keys are for, where others are taken.
+enum Own {
+    /// They are not there, or those that are taken.
+    Unused,
+    /// Of what only they have, people's are left out.
+    Rest(KeysFile),
+    /// Those that are taken are wrapped under another root key, as that was rotated since. They say
+    /// who is still there, and the backup's own are what opens under its root key.
+    Wrapped(KeysFile),
 }
 
 impl Keys {
@@ -345,15 +359,52 @@ impl Keys {
         };
         taken.is_of(&backup.origin())?;
         taken.is_as_new_as(&backup.origin())?;
+        let own = match (own, taken.is_under_root_key_of(&backup.origin())) {
+            (Some(own), true) => Own::Rest(own),
+            (None, true) => Own::Unused,
+            (Some(own), false) => Own::Wrapped(own),
+            (None, false) => {
+                return Err(TransferError::Refused(format!(
+                    "the root key was rotated after the backup, and the keys that are named open with \
+                     the new one; put the backup's own file of keys back into it, as {KEYS}"
+                )));
+            }
+        };
         Ok(Self { taken, own })
+    }
+
+    /// How many are carried of the file that they are from.
+    fn carried(&self) -> u64 {
+        match &self.own {
+            Own::Unused | Own::Rest(_) => self.taken.keys,
+            Own::Wrapped(own) => own.keys,
+        }
     }
 
     async fn carry(&self, target: &dyn Store) -> Result<(), TransferError> {
         let table = tables::of_keys().await?;
-        carry_rows(async || self.taken.rows(), target, &table).await?;
-        let Some(own) = &self.own else {
-            return Ok(());
-        };
+        match &self.own {
+            Own::Unused => {
+                carry_rows(async || self.taken.rows(), target, &table).await?;
+            }
+            Own::Rest(own) => {
+                carry_rows(async || self.taken.rows(), target, &table).await?;
+                Self::carry_rest(own, target, &table).await?;
+            }
+            Own::Wrapped(own) => {
+                carry_rows(async || own.rows(), target, &table).await?;
+                let gone = gone(own.rows()?, self.taken.rows()?, &table).await?;
+                target.execute(gone).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_rest(
+        own: &KeysFile,
+        target: &dyn Store,
+        table: &TableSchema,
+    ) -> Result<(), TransferError> {
         let mut rows = own.rows()?;
         let numbers: Vec<_> = (1..=table.columns.len())
             .map(|number| format!("${number}"))
@@ -405,36 +456,42 @@ pub async fn repeat_erasures(store: &mut End, keys: &Path) -> Result<Option<u64>
         log: source.log().await?,
         position: source.head.position,
         made_at: String::new(),
+        root_key: None,
     };
     keys.is_of(&origin)?;
     if keys.position() < origin.position {
         return Ok(None);
     }
-    let mut kept = keys.rows()?;
-    let mut next = kept.next().await?;
-    let mut destroyed = Vec::new();
-    let mut present = source
-        .snapshot
-        .rows(table.select(source.kind, Some(OF_PEOPLE)))
-        .await;
-    while let Some(row) = present.next().await? {
-        let owner = row.text(table.key[0])?;
-        while let Some(key) = &next
-            && key.text(table.key[0])? < owner
-        {
-            next = kept.next().await?;
-        }
-        if next
-            .as_ref()
-            .map(|key| key.text(table.key[0]))
-            .transpose()?
-            != Some(owner)
-        {
-            destroyed.push(Statement::new(DESTROY, [owner.into()]));
-        }
-    }
+    let present = table.select(source.kind, Some(OF_PEOPLE));
+    let present = source.snapshot.rows(present).await;
+    let destroyed = gone(present, keys.rows()?, &table).await?;
     let count = destroyed.len() as u64;
     store.execute(destroyed).await?;
     forget_erased(store).await?;
     Ok(Some(count))
+}
+
+/// What destroys the keys of people that are present and are not kept any more; both come in the
+/// order of their owners.
+async fn gone(
+    mut present: Rows,
+    mut kept: Rows,
+    table: &TableSchema,
+) -> Result<Vec<Statement>, TransferError> {
+    let owner_of = |row: &Row| row.text(table.key[0]).map(str::to_owned);
+    let mut next = kept.next().await?.as_ref().map(owner_of).transpose()?;
+    let mut destroyed = Vec::new();
+    while let Some(row) = present.next().await? {
+        let owner = owner_of(&row)?;
+        if !owner.starts_with(PERSON) {
+            continue;
+        }
+        while next.as_ref().is_some_and(|next| *next < owner) {
+            next = kept.next().await?.as_ref().map(owner_of).transpose()?;
+        }
+        if next.as_ref() != Some(&owner) {
+            destroyed.push(Statement::new(DESTROY, [owner.into()]));
+        }
+    }
+    Ok(destroyed)
 }

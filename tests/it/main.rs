@@ -17,9 +17,11 @@
 
 mod authority;
 mod cli;
+mod concurrent;
 mod deploy;
 mod doctor;
 mod edge;
+mod endurance;
 mod faults;
 mod flight;
 mod guide;
@@ -33,9 +35,12 @@ mod projections;
 mod proofs;
 mod readme;
 mod rebuilds;
+mod replicas;
+mod rotation;
 mod snapshots;
 mod support;
 mod tls;
+mod traces;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -48,9 +53,11 @@ fn cases() -> Vec<Case> {
     [
         authority::trials(),
         cli::trials(),
+        concurrent::trials(),
         deploy::trials(),
         doctor::trials(),
         edge::trials(),
+        endurance::trials(),
         faults::trials(),
         flight::trials(),
         guide::trials(),
@@ -64,7 +71,10 @@ fn cases() -> Vec<Case> {
         proofs::trials(),
         readme::trials(),
         rebuilds::trials(),
+        replicas::trials(),
+        rotation::trials(),
         snapshots::trials(),
+        traces::trials(),
         transfer::trials(),
         tls::trials(),
     ]

@@ -14,6 +14,7 @@ use crewlog::journal::stores::{
     self, Append, AppendError, Head, Statement, Store, StoreKind, Value,
 };
 use crewlog::journal::{JournalSettings, Source, StoredEvent, SubmitError};
+use crewlog::proofs::tree::Frontier;
 
 use crate::support::journal::{Fixture, TestSource, open_store, rename};
 use crate::support::ledger;
@@ -120,6 +121,7 @@ fn a_batch(source: &TestSource, head: &Head, id: &str) -> Append {
         batch,
         expected_position: head.position,
         expected_epoch: head.epoch,
+        expected_frontier: head.frontier.clone(),
         recorded_at,
         frontier,
         events: vec![event],
@@ -162,6 +164,12 @@ async fn lost_compare(store: StoreUnderTest) {
     let mut other_epoch = a_batch(&source, &one, "other");
     other_epoch.expected_epoch += 1;
     let lost = store.append(Arc::new(other_epoch)).await;
+    assert!(matches!(lost, Err(AppendError::Lost)), "{lost:?}");
+    // Decided on another log, which has as many entries.
+    let mut other_log = a_batch(&source, &one, "other");
+    other_log.expected_frontier = Frontier::default();
+    other_log.expected_frontier.push([7; 32]);
+    let lost = store.append(Arc::new(other_log)).await;
     assert!(matches!(lost, Err(AppendError::Lost)), "{lost:?}");
     assert_eq!(count(&*store, "claims").await, 0);
     assert_eq!(ledger::verify(&*store).await.len(), 1);

@@ -41,13 +41,17 @@ pub async fn root_key(place: &Place, store: &Arc<dyn Store>) -> Result<Vec<Findi
     }
     match Keyring::open(store.clone(), Arc::new(SystemSource), &root, false).await {
         Ok(_) => Ok(Vec::new()),
-        Err(error @ (KeyringError::WrongRootKey | KeyringError::Damaged(_))) => {
-            Ok(vec![Finding::new(
-                "root_key_wrong",
-                error.to_string(),
-                PUT_BACK,
-            )])
-        }
+        Err(
+            error @ (KeyringError::WrongRootKey
+            | KeyringError::Damaged(_)
+            | KeyringError::DamagedLookup),
+        ) => Ok(vec![Finding::new(
+            "root_key_wrong",
+            error.to_string(),
+            PUT_BACK,
+        )]),
+        // It is told with what was left half done.
+        Err(KeyringError::RotationUnfinished) => Ok(Vec::new()),
         Err(KeyringError::Store(error)) => Err(error.into()),
     }
 }

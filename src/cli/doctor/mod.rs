@@ -124,6 +124,7 @@ fn unreachable(error: &StoreError) -> Finding {
         }
         | StoreError::Unwritable { .. }
         | StoreError::Held { .. }
+        | StoreError::Forked { .. }
         | StoreError::Newer { .. }
         | StoreError::Row(_) => Finding::new(
             "store_unreachable",

@@ -4,13 +4,15 @@
 use super::Finding;
 use crate::{
     cli::Failure,
-    journal::stores::{Store, StoreKind},
+    journal::stores::{Store, StoreError, StoreKind},
 };
 
 const SELECT_WEAK: &str = "
-SELECT CAST(name AS TEXT)
+SELECT CAST(name AS TEXT), CAST(setting AS TEXT)
   FROM pg_settings
- WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'
+ WHERE (name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off')
+    OR (name = 'synchronous_commit' AND setting = 'local'
+        AND current_setting('synchronous_standby_names') <> '')
  ORDER BY name";
 
 /// Settings with which a command that was answered with success may be lost.
@@ -19,13 +21,19 @@ pub async fn durability(store: &dyn Store) -> Result<Vec<Finding>, Failure> {
         return Ok(Vec::new());
     }
     let rows = store.query(SELECT_WEAK, vec![]).await?;
-    let names = rows.iter().map(|row| row.text(0));
-    let findings = names.map(|name| Ok::<_, Failure>(weak(name?)));
+    let found = rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?)));
+    let findings = found.map(|found: Result<_, StoreError>| {
+        let (name, setting) = found?;
+        Ok(weak(name, setting))
+    });
     findings.collect()
 }
 
-fn weak(name: &str) -> Finding {
+fn weak(name: &str, setting: &str) -> Finding {
     let why = match name {
+        "synchronous_commit" if setting == "local" => {
+            "commits are answered before a standby has them, and the last ones are lost in a failover"
+        }
         "synchronous_commit" => {
             "commits are answered before they are on the disk, and the last ones are lost in a crash"
         }
@@ -34,7 +42,7 @@ fn weak(name: &str) -> Finding {
     };
     Finding::new(
         "weak_durability",
-        format!("PostgreSQL runs with {name} = off: {why}"),
+        format!("PostgreSQL runs with {name} = {setting}: {why}"),
         format!(
             "set {name} = on in the server's configuration, and where the database or the user has \
              a setting of its own (ALTER DATABASE, ALTER ROLE … RESET {name})"

@@ -3,7 +3,10 @@
 use super::Finding;
 use crate::{
     cli::Failure,
-    journal::stores::{SealState, Store, seal_of},
+    journal::{
+        sealing::rotation,
+        stores::{SealState, Store, seal_of},
+    },
     projections::{self, Unfinished},
 };
 
@@ -11,7 +14,20 @@ use crate::{
 pub async fn all(store: &dyn Store) -> Result<Vec<Finding>, Failure> {
     let mut findings = rebuilds(store).await?;
     findings.extend(transfer(store).await?);
+    findings.extend(root_key(store).await?);
     Ok(findings)
+}
+
+/// A rotation of the root key that has not come to its end.
+async fn root_key(store: &dyn Store) -> Result<Option<Finding>, Failure> {
+    Ok(rotation::is_under_way(store).await?.then(|| {
+        Finding::new(
+            "unfinished_rotation",
+            "a rotation of the root key has not ended; nobody can serve from the store",
+            "run `crewlog keys rotate-root --new-root-key-file FILE` again, with the old root key in \
+             its place and the file that it was begun with",
+        )
+    }))
 }
 
 /// A move or a restore that has not come to its end, and what is served from elsewhere.

@@ -111,6 +111,9 @@ pub enum StoreError {
     /// It takes no writer: it was moved away, it is not whole yet, or it is a backup.
     #[error("{detail}")]
     Sealed { detail: String },
+    /// Its log is another than the one that this process has read and written.
+    #[error("{detail}")]
+    Forked { detail: String },
     /// A row does not have the shape that the query promised.
     #[error("a row of the store cannot be read: {0}")]
     Row(String),
@@ -174,9 +177,11 @@ pub struct Head {
 #[derive(Debug)]
 pub struct Append {
     pub batch: BatchId,
-    /// The head must still be this.
+    /// The head must still be this. The tree is compared as well: after a failover that lost
+    /// entries, another log can have come to the same position and epoch.
     pub expected_position: u64,
     pub expected_epoch: u64,
+    pub expected_frontier: Frontier,
     /// The head afterwards: `position + events.len()`.
     pub recorded_at: Timestamp,
     pub frontier: Frontier,

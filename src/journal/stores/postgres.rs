@@ -55,12 +55,14 @@ const BELIEVED_ALIVE: Duration = Duration::from_millis(100);
 
 /// What each connection asks the server for: one plan a statement; an index also where the
 /// planner would read past rows that it believes to be cheap, which on a log is never the few
-/// that a page is of; and that a process which was stopped with the head's row locked does not
-/// keep the others from it for longer.
-const SESSION: [(&str, &str); 3] = [
+/// that a page is of; that a process which was stopped with the head's row locked does not
+/// keep the others from it for longer; and that no commit is called done because a time-out of
+/// the role ended its wait for a standby.
+const SESSION: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("random_page_cost", "1.1"),
     ("idle_in_transaction_session_timeout", "5s"),
+    ("statement_timeout", "0"),
 ];
 
 /// How the connection of a snapshot begins. It waits for whoever takes its rows; what it sorts are
@@ -136,11 +138,25 @@ impl PostgresStore {
     /// When the database cannot be reached, refuses, or its schema is newer.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let store = Self::connect(url).await?;
+        if store.is_standby().await? {
+            return Err(StoreError::Unwritable {
+                kind: StoreKind::Postgres,
+                detail:
+                    "it is a standby, which only reads; write to its primary, or serve from it \
+                         with --replica"
+                        .to_owned(),
+            });
+        }
         MIGRATIONS
             .run(&store.pool)
             .await
             .map_err(|error| migration_error(StoreKind::Postgres, &error))?;
         Ok(store)
+    }
+
+    async fn is_standby(&self) -> Result<bool, StoreError> {
+        let answer = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&self.pool);
+        answer.await.map_err(|error| store_error(&error))
     }
 
     /// Connects to a database that has been set up, for reading.
@@ -278,6 +294,18 @@ fn not_answered() -> sqlx::Error {
     let seconds = ANSWER_TIMEOUT.as_secs();
     let words = format!("it did not answer within {seconds} s");
     io::Error::new(io::ErrorKind::TimedOut, words).into()
+}
+
+/// Whether a read that was not answered can be sent again at once.
+fn is_worth_repeating(error: &sqlx::Error) -> bool {
+    is_dead(error) || is_in_the_way(error)
+}
+
+/// Whether a standby has ended a read, because the read was in the way of what it had to take
+/// over from its primary.
+fn is_in_the_way(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|refused| refused.code());
+    matches!(code.as_deref(), Some("40001" | "40P01"))
 }
 
 /// Whether the connection was gone before it was used.
@@ -472,10 +500,11 @@ fn store_error(error: &sqlx::Error) -> StoreError {
         sqlx::Error::Database(_) if matches!(code.as_deref(), Some("XX001" | "XX002")) => {
             StoreError::Damaged { kind, detail }
         }
-        // Shutting down, starting up, too many connections, an I/O error: it will pass.
+        // Shutting down, starting up, too many connections, an I/O error, a read that was in a
+        // standby's way: it will pass.
         sqlx::Error::Database(refused)
             if refused.code().is_some_and(|code| {
-                ["57P", "53", "08", "58", "25P03"]
+                ["57P", "53", "08", "58", "25P03", "40001", "40P01"]
                     .iter()
                     .any(|start| code.starts_with(start))
             }) =>
@@ -620,7 +649,7 @@ impl Store for PostgresStore {
             match self.in_time(rows).await {
                 Ok(rows) => return read_rows(&rows).map_err(|error| store_error(&error)),
                 // As in `begin`: a read can be sent again.
-                Err(error) if is_dead(&error) && tries <= CONNECTIONS => tries += 1,
+                Err(error) if is_worth_repeating(&error) && tries <= CONNECTIONS => tries += 1,
                 Err(error) => return Err(self.store_error(&error)),
             }
         }
@@ -632,7 +661,7 @@ impl Store for PostgresStore {
             match self.in_time(run_scan(&self.pool, &scan)).await {
                 Ok(events) => return Ok(events?),
                 // As in `query`.
-                Err(error) if is_dead(&error) && tries <= CONNECTIONS => tries += 1,
+                Err(error) if is_worth_repeating(&error) && tries <= CONNECTIONS => tries += 1,
                 Err(error) => return Err(self.store_error(&error).into()),
             }
         }
@@ -839,12 +868,12 @@ const HEAD: &str = "
 WITH head AS (
     UPDATE log_head
        SET position = $1, recorded_at = $2, frontier = $3, last_batch = $4
-     WHERE singleton = 1 AND position = $5 AND epoch = $6
+     WHERE singleton = 1 AND position = $5 AND epoch = $6 AND frontier = $7
     RETURNING position
 )";
 
 /// The first parameter after those of [`HEAD`].
-const FIRST_FREE: usize = 7;
+const FIRST_FREE: usize = 8;
 
 /// 1 where the head was moved, and with it everything was written.
 const COUNT_HEAD: &str = "\nSELECT count(*) FROM head";
@@ -1162,7 +1191,8 @@ fn bind_append<'q>(query: PgQuery<'q>, append: &'q Append) -> PgQuery<'q> {
         .bind(append.frontier.to_bytes())
         .bind(append.batch.to_string())
         .bind(append.expected_position as i64)
-        .bind(append.expected_epoch as i64);
+        .bind(append.expected_epoch as i64)
+        .bind(append.expected_frontier.to_bytes());
     let query = bind_events(query, &append.events);
     append.documents.iter().fold(query, bind_documents)
 }

@@ -758,7 +758,7 @@ fn run_statement(transaction: &Transaction<'_>, statement: &Statement) -> rusqli
 const MOVE_HEAD: &str = "
 UPDATE log_head
    SET position = ?1, recorded_at = ?2, frontier = ?3, last_batch = ?4
- WHERE singleton = 1 AND position = ?5 AND epoch = ?6";
+ WHERE singleton = 1 AND position = ?5 AND epoch = ?6 AND frontier = ?7";
 
 /// Whether the head was where the batch expects it; then everything has been committed.
 fn write(connection: &mut rusqlite::Connection, append: &Append) -> rusqlite::Result<bool> {
@@ -770,6 +770,7 @@ fn write(connection: &mut rusqlite::Connection, append: &Append) -> rusqlite::Re
         append.batch.to_string(),
         append.expected_position,
         append.expected_epoch,
+        append.expected_frontier.to_bytes(),
     ])?;
     if moved == 0 {
         return Ok(false);

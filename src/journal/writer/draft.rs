@@ -182,6 +182,7 @@ impl Writer {
         });
         let loads: Vec<BoxFuture<'static, (StreamRef, Result<Loaded, LoadError>)>> =
             loads.collect();
+        metrics::counter!("crewlog_cache_misses_total").increment(loads.len() as u64);
         let mut loads = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE);
         while let Some((stream, loaded)) = loads.next().await {
             match loaded {

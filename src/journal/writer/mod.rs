@@ -521,6 +521,7 @@ impl Writer {
         refused: &mut HashMap<usize, SubmitError>,
         setback: Setback,
     ) -> Option<Result<Vec<Verdict>, Trouble>> {
+        metrics::counter!("crewlog_batches_set_back_total").increment(1);
         match setback {
             Setback::Moved => {
                 metrics::counter!("crewlog_appends_lost_total").increment(1);
@@ -531,6 +532,7 @@ impl Writer {
             }
             Setback::NotAlone => None,
             Setback::Conflict(detail) => {
+                metrics::counter!("crewlog_append_conflicts_total").increment(1);
                 let found = self.find_duplicates(jobs, refused).await;
                 let unexplained = found.err()?;
                 let detail = format!("{detail}; then {unexplained}");
@@ -549,8 +551,10 @@ impl Writer {
             } => {
                 let words = "it is not known yet whether the last batch was written";
                 self.status.red(Trouble::new(words, detail));
-                let was_written = self.resolve(batch, *written).await;
-                was_written.then_some(Ok(verdicts))
+                match self.resolve(batch, *written).await {
+                    Ok(was_written) => was_written.then_some(Ok(verdicts)),
+                    Err(trouble) => Some(Err(trouble)),
+                }
             }
             Setback::Failed(trouble) => Some(Err(trouble)),
         }
@@ -605,7 +609,7 @@ impl Writer {
     async fn still_at_head(&self) -> Result<(), Setback> {
         let asked_at = Instant::now();
         let head = stores::head_for_writing(&*self.store).await?;
-        if (head.position, head.epoch) == (self.head.position, self.head.epoch) {
+        if head == self.head {
             self.status.heard(asked_at);
             Ok(())
         } else {
@@ -624,10 +628,13 @@ impl Writer {
         self.catch_up().await
     }
 
-    /// Brings memory to the head of the log, after others have written.
+    /// Brings memory to the head of the log, after others have written. What is in memory is
+    /// believed because their entries follow on it: that the tree over both is the head's proves
+    /// it. After a failover that lost entries, or a restore, it is not.
     async fn catch_up(&mut self) -> Result<(), LoadError> {
         let head = stores::head_for_writing(&*self.store).await?;
         self.fold.forget(&*self.store).await;
+        let seen = self.head.position;
         while self.head.position < head.position {
             let events = stores::events_after(&*self.store, self.head.position, 1_000).await?;
             if events.is_empty() {
@@ -641,7 +648,11 @@ impl Writer {
             {
                 self.take_note(event);
                 self.head.position = event.position;
+                self.head.frontier.push(event.leaf);
             }
+        }
+        if self.head.frontier != head.frontier {
+            return Err(forked(seen, head.position).into());
         }
         self.head = head;
         self.head_seen.send_replace(self.head.position);
@@ -667,8 +678,8 @@ impl Writer {
     }
 
     /// After an unknown outcome: asks until the store says whether the batch was written.
-    /// Where it was not, it is to be decided again.
-    async fn resolve(&mut self, batch: BatchId, written: Written) -> bool {
+    /// Where it was not, it is to be decided again, or cannot be any more.
+    async fn resolve(&mut self, batch: BatchId, written: Written) -> Result<bool, Trouble> {
         let was_written = loop {
             match self.store.resolve(batch, self.head.position + 1).await {
                 Ok(was_written) => break was_written,
@@ -682,10 +693,14 @@ impl Writer {
             self.committed(written);
         }
         while let Err(error) = self.catch_up().await {
-            self.status.red(error.into());
+            let trouble = Trouble::from(error);
+            self.status.red(trouble.clone());
+            if trouble.is_for_good() {
+                return was_written.then_some(true).ok_or(trouble);
+            }
             tokio::time::sleep(RETRY_AFTER).await;
         }
-        was_written
+        Ok(was_written)
     }
 
     /// Marks the jobs whose idempotency key was written meanwhile.
@@ -708,6 +723,18 @@ impl Writer {
             return Err("no request explains it".to_owned());
         }
         Ok(())
+    }
+}
+
+/// What to say of a log that does not follow on what this process has seen of it.
+fn forked(seen: u64, found: u64) -> StoreError {
+    StoreError::Forked {
+        detail: format!(
+            "the log in the store is not the one that this process has read and written: it knew \
+             {seen} entries, and the {found} there do not follow on them. Entries were lost that \
+             may have been answered, by a failover to a standby that lacked them or by a restore, \
+             or some were changed: run `crewlog verify`, and start again to serve what is there"
+        ),
     }
 }
 

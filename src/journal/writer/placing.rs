@@ -4,7 +4,7 @@
 //! What the draft follows on may still be on its way to the disk: chains and documents are then
 //! read from there first. If that is not written, neither is the draft. Never sends anything.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use super::{Draft, Setback, Writer, Written};
 use crate::{
@@ -40,7 +40,10 @@ impl Writer {
         let fold = self
             .fold
             .fold(&*self.store, before, &mut draft.folded, &recorded);
-        match fold.await {
+        let started = Instant::now();
+        let folded = fold.await;
+        metrics::histogram!("crewlog_fold_seconds").record(started.elapsed().as_secs_f64());
+        match folded {
             Ok(()) => Ok(()),
             Err(error) => Err(self.unfoldable(&error, &draft.owners).await),
         }
@@ -55,6 +58,7 @@ impl Writer {
             batch: draft.batch,
             expected_position: self.head.position,
             expected_epoch: self.head.epoch,
+            expected_frontier: self.head.frontier.clone(),
             recorded_at: draft.now,
             frontier: draft.frontier.clone(),
             events: std::mem::take(&mut draft.events),

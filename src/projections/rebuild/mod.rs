@@ -617,6 +617,7 @@ impl Rebuild {
             batch,
             expected_position: position,
             expected_epoch: head.epoch,
+            expected_frontier: head.frontier.clone(),
             recorded_at: head.recorded_at,
             frontier: head.frontier,
             events: Vec::new(),

@@ -46,7 +46,7 @@ mod routes;
 mod rules;
 mod secrets;
 mod statements;
-mod tails;
+pub mod tails;
 pub mod team;
 mod time;
 mod usage;

@@ -35,14 +35,14 @@ const WRITES: u64 = 8;
 
 /// One event of a tail.
 #[derive(Debug)]
-struct Told {
-    id: Option<u64>,
+pub struct Told {
+    pub id: Option<u64>,
     event: String,
     data: Value,
 }
 
 /// A tail that is open.
-struct Tail {
+pub struct Tail {
     response: reqwest::Response,
     received: String,
 }
@@ -56,7 +56,7 @@ fn client() -> Client {
 
 impl Tail {
     /// Opens one, behind `last` where something was seen.
-    async fn open(
+    pub async fn open(
         client: &Client,
         base_url: &str,
         path: &str,
@@ -84,7 +84,7 @@ impl Tail {
     }
 
     /// The next event; none where the connection has ended.
-    async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<Told> {
         loop {
             if let Some((event, rest)) = self.received.split_once("\n\n") {
                 let told = told(event);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -45,17 +45,22 @@ pub fn trials() -> Vec<Case> {
 const CLIENTS: usize = 4;
 
 /// A small file system of its own, unmounted when dropped.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
+    /// One over a folder, of whoever that belongs to.
+    ///
     /// # Errors
     /// With the reason why there is none.
-    fn new(at: &Path, megabytes: usize) -> Result<Self, String> {
+    pub fn new(at: &Path, megabytes: usize) -> Result<Self, String> {
         if !Uid::effective().is_root() {
             return Err("only root may mount a small file system".to_owned());
         }
+        let folder = fs::metadata(at).map_err(|error| format!("{}: {error}", at.display()))?;
+        let (user, group) = (folder.uid(), folder.gid());
+        let options = format!("size={megabytes}m,mode=0700,uid={user},gid={group}");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=0700")])
+            .args(["-t", "tmpfs", "-o", &options])
             .arg("tmpfs")
             .arg(at)
             .output()
@@ -64,6 +69,26 @@ impl Mounted {
             true => Ok(Self(at.to_owned())),
             false => Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned()),
         }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Fills it to the last byte, faster than anybody can take it.
+    pub fn fill(&self) {
+        let mut file = fs::File::create(self.filler()).expect("a file");
+        let mut chunk = vec![7; 1 << 20];
+        while !chunk.is_empty() {
+            if file.write_all(&chunk).is_err() {
+                chunk.truncate(chunk.len() / 2);
+            }
+        }
+    }
+
+    /// Gives back what it was filled with.
+    pub fn empty(&self) {
+        fs::remove_file(self.filler()).expect("the filler to go");
     }
 }
 
@@ -90,16 +115,7 @@ async fn full(directory: TempDir) {
     for _ in 0..rounds {
         let clients = load.start(std::slice::from_ref(&url), CLIENTS);
         load.answers(10).await;
-        let filler = mounted.0.join("filler");
-        // To the last byte, and faster than the server can take it.
-        let mut file = fs::File::create(&filler).expect("a file");
-        let mut chunk = vec![7; 1 << 20];
-        while !chunk.is_empty() {
-            if file.write_all(&chunk).is_err() {
-                chunk.truncate(chunk.len() / 2);
-            }
-        }
-        drop(file);
+        mounted.fill();
         red(&server, "its disk is full").await;
         // What fits into the blocks that a failed batch has left behind is still written.
         while load.send(&url, load.add(0, Ask::Rename).number).await != Told::Later {}
@@ -108,7 +124,7 @@ async fn full(directory: TempDir) {
         let owner = &load.owners[0];
         let path = format!("/v1/workspaces/{}", owner.workspace);
         server.get(&path).bearer(&owner.token).await.expect(200);
-        fs::remove_file(&filler).expect("the filler to go");
+        mounted.empty();
         load.answers(10).await;
         clients.stop().await;
         readiness(&server, true).await;

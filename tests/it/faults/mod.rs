@@ -6,11 +6,14 @@
 //! CREWLOG_FAULT_ROUNDS=20 cargo test --test it -- faults
 //! ```
 
+mod chaos;
 mod crashes;
 mod disks;
+pub mod failover;
 mod floods;
-mod outages;
+pub mod outages;
 mod processes;
+mod rolling;
 
 use crate::projections::assert_store_is_its_log;
 use crate::support::commands::{crewlog_on, run};
@@ -20,11 +23,14 @@ use crate::support::trials::{self, Case, StoreUnderTest};
 
 pub fn trials() -> Vec<Case> {
     [
+        chaos::trials(),
         crashes::trials(),
         disks::trials(),
+        failover::trials(),
         floods::trials(),
         outages::trials(),
         processes::trials(),
+        rolling::trials(),
     ]
     .into_iter()
     .flatten()

@@ -89,7 +89,15 @@ pub fn crewlog_on(store: &StoreUnderTest, arguments: &[&str]) -> Command {
 ///
 /// # Panics
 /// If it still runs after 30 seconds.
-pub fn run(mut command: Command) -> Ended {
+pub fn run(command: Command) -> Ended {
+    run_within(command, LIMIT)
+}
+
+/// The same for a command that has much to do.
+///
+/// # Panics
+/// If it still runs at the limit.
+pub fn run_within(mut command: Command, limit: Duration) -> Ended {
     without_settings_of_ours(&mut command);
     command
         .stdin(Stdio::null())
@@ -98,7 +106,7 @@ pub fn run(mut command: Command) -> Ended {
     let mut child = process::spawn(command, Signal::SIGKILL).expect("the command to start");
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let status = process::wait(&mut child, LIMIT);
+    let status = process::wait(&mut child, limit);
     if status.is_none() {
         process::signal(&child, Signal::SIGKILL);
     }
@@ -107,7 +115,7 @@ pub fn run(mut command: Command) -> Ended {
         stdout: stdout.join().expect("its output"),
         stderr: stderr.join().expect("its error output"),
     };
-    assert!(status.is_some(), "it did not end in {LIMIT:?}: {ended:#?}");
+    assert!(status.is_some(), "it did not end in {limit:?}: {ended:#?}");
     ended
 }
 

@@ -41,6 +41,8 @@ pub enum Ask {
     CreateWorkspace,
     /// Of the colleague in the owner's workspace.
     ChangeRole(&'static str),
+    /// By the colleague, who may only while they are an admin.
+    InviteByColleague,
 }
 
 /// A command, and what its client was told.
@@ -102,6 +104,8 @@ pub struct Load {
     slowest: Mutex<Duration>,
     /// Whether the store is known to be damaged: then `500` is an answer, and not the last.
     pub is_damaged: AtomicBool,
+    /// Whether the colleague sends commands too, some of which are refused.
+    pub colleague_asks: AtomicBool,
 }
 
 impl Load {
@@ -152,6 +156,7 @@ impl Load {
             put_off: AtomicUsize::new(0),
             slowest: Mutex::new(Duration::ZERO),
             is_damaged: AtomicBool::new(false),
+            colleague_asks: AtomicBool::new(false),
         })
     }
 
@@ -168,11 +173,16 @@ impl Load {
     /// A new random command, not sent yet.
     fn another(&self) -> Command {
         let owner = self.below(self.owners.len());
-        let ask = match self.below(10) {
+        let kinds = match self.colleague_asks.load(Ordering::SeqCst) {
+            true => 12,
+            false => 10,
+        };
+        let ask = match self.below(kinds) {
             0..=3 => Ask::Rename,
             4..=5 => Ask::Invite,
             6..=7 => Ask::CreateWorkspace,
-            _ => Ask::ChangeRole(["viewer", "member", "admin"][self.below(3)]),
+            8..=9 => Ask::ChangeRole(["viewer", "member", "admin"][self.below(3)]),
+            _ => Ask::InviteByColleague,
         };
         self.add(owner, ask)
     }
@@ -206,7 +216,7 @@ impl Load {
         let workspace = format!("/v1/workspaces/{}", owner.workspace);
         let (method, path, body) = match &command.ask {
             Ask::Rename => (Method::PATCH, workspace, json!({"name": name})),
-            Ask::Invite => (
+            Ask::Invite | Ask::InviteByColleague => (
                 Method::POST,
                 format!("{workspace}/invitations"),
                 json!({"email": format!("{name}@example.com"), "role": "viewer"}),
@@ -222,11 +232,15 @@ impl Load {
                 json!({"role": role}),
             ),
         };
+        let sender = match command.ask {
+            Ask::InviteByColleague => &self.colleague_token,
+            _ => &owner.token,
+        };
         let started = Instant::now();
         let sent = self
             .client
             .request(method, format!("{base_url}{path}"))
-            .bearer_auth(&owner.token)
+            .bearer_auth(sender)
             .header("idempotency-key", &name)
             .header("x-request-id", format!("cmd.{number}.{attempt}"))
             .json(&body)
@@ -364,14 +378,14 @@ impl Load {
     /// # Panics
     /// If it does not.
     pub async fn check(&self, store: &dyn Store) -> Figures {
-        let events = ledger::verify(store).await;
+        let all = ledger::verify(store).await;
         let mut figures = Figures {
-            entries: events.len(),
+            entries: all.len(),
             slowest: *self.slowest.lock().unwrap_or_else(PoisonError::into_inner),
             ..Figures::default()
         };
         let mut written: BTreeMap<usize, BTreeMap<usize, Vec<&StoredEvent>>> = BTreeMap::new();
-        for event in &events {
+        for event in &all {
             if let Some((number, attempt)) = asked_for(event) {
                 let attempts = written.entry(number).or_default();
                 attempts.entry(attempt).or_default().push(event);
@@ -390,6 +404,10 @@ impl Load {
                     "{command:?} was sent so often"
                 );
                 self.is_its_effect(command, events);
+                if matches!(command.ask, Ask::InviteByColleague) {
+                    let role = self.role_at(command.owner, events[0].position, &all);
+                    assert_eq!(role, "admin", "{command:?} had no right to {events:?}");
+                }
                 figures.found += usize::from(command.attempts > 1 && *attempt < command.attempts);
             }
             match &command.answer {
@@ -397,7 +415,7 @@ impl Load {
                     figures.done += 1;
                     match last {
                         Some(event) => assert_eq!(event.position, *position, "{command:?}"),
-                        None => self.was_so_already(command, *position, &events),
+                        None => self.was_so_already(command, *position, &all),
                     }
                 }
                 Some(Answer::Refused(_)) => {
@@ -421,7 +439,7 @@ impl Load {
         let name = format!("\"{}\"", name_of(command.number));
         let (kind, holds, entries) = match &command.ask {
             Ask::Rename => ("workspace_renamed", name, 1),
-            Ask::Invite => ("member_invited", "viewer".to_owned(), 1),
+            Ask::Invite | Ask::InviteByColleague => ("member_invited", "viewer".to_owned(), 1),
             Ask::CreateWorkspace => ("workspace_created", name, 3),
             Ask::ChangeRole(role) => ("member_role_changed", format!("\"{role}\""), 1),
         };
@@ -438,22 +456,72 @@ impl Load {
         let Ask::ChangeRole(role) = &command.ask else {
             panic!("{command:?} is lost");
         };
-        let workspace = &self.owners[command.owner].workspace;
+        let was = self.role_at(command.owner, position, events);
+        assert_eq!(was, *role, "{command:?} is lost");
+    }
+
+    /// The role that the colleague had in a workspace as of a position.
+    fn role_at(&self, owner: usize, position: u64, events: &[StoredEvent]) -> String {
+        let workspace = &self.owners[owner].workspace;
         let before = events.iter().filter(|event| event.position <= position);
         let mut changes = before
             .filter(|event| event.scope == *workspace && event.event_type == "member_role_changed");
-        let last = changes.next_back().map(|event| -> String {
-            let payload: Value = serde_json::from_str(&event.payload).expect("JSON");
-            payload["member_role_changed"]["to"]
-                .as_str()
-                .expect("a role")
-                .to_owned()
+        let Some(last) = changes.next_back() else {
+            return "member".to_owned();
+        };
+        let payload: Value = serde_json::from_str(&last.payload).expect("JSON");
+        let to = payload["member_role_changed"]["to"].as_str();
+        to.expect("a role").to_owned()
+    }
+
+    /// That a server answers with what the commands have made, when all have been answered: what
+    /// workspaces are called, and what the colleague is in them.
+    pub async fn is_what_is_read(&self, server: &Server) {
+        let commands = self.commands().clone();
+        let done = commands.iter().filter_map(|command| match command.answer {
+            Some(Answer::Done(position)) => Some((position, command)),
+            _ => None,
         });
-        assert_eq!(
-            last.as_deref().unwrap_or("member"),
-            *role,
-            "{command:?} is lost"
-        );
+        let mut last: BTreeMap<(usize, bool), (u64, &Command)> = BTreeMap::new();
+        for (position, command) in done {
+            let is_role = match command.ask {
+                Ask::Rename => false,
+                Ask::ChangeRole(_) => true,
+                Ask::Invite | Ask::CreateWorkspace | Ask::InviteByColleague => continue,
+            };
+            let newest = last.entry((command.owner, is_role)).or_insert((0, command));
+            if position > newest.0 {
+                *newest = (position, command);
+            }
+        }
+        for ((owner, _), (_, command)) in last {
+            let owner = &self.owners[owner];
+            let workspace = format!("/v1/workspaces/{}", owner.workspace);
+            match command.ask {
+                Ask::ChangeRole(role) => {
+                    let path = format!("{workspace}/members?limit=200");
+                    let read = server.get(&path).bearer(&owner.token).await.expect(200);
+                    let mut members = read.body["data"].as_array().expect("members").iter();
+                    let found = members.find(|member| member["user"] == *self.colleague);
+                    let found = found.map(|member| &member["role"]);
+                    assert_eq!(found, Some(&json!(role)), "{command:?}: {}", read.text);
+                }
+                _ => {
+                    let read = server
+                        .get(&workspace)
+                        .bearer(&owner.token)
+                        .await
+                        .expect(200);
+                    assert_eq!(read.body["name"], name_of(command.number), "{command:?}");
+                }
+            }
+        }
+    }
+
+    /// What must never be written anywhere.
+    pub fn secrets(&self) -> Vec<&str> {
+        let tokens = self.owners.iter().map(|owner| &*owner.token);
+        tokens.chain([&*self.colleague_token, PASSWORD]).collect()
     }
 
     /// That the audit log over HTTP has a handful of the answered commands where it was told.

@@ -7,6 +7,7 @@
 //! - [`ledger`]: what must be true of any log, checked without the code that wrote it.
 //! - [`postgres`]: a PostgreSQL to test on, and a database of its own for each test.
 //! - [`proxy`]: a proxy in front of PostgreSQL that cuts connections.
+//! - [`balancer`]: a balancer in front of servers.
 //! - [`server`]: the real program as a child process, and a client for it.
 //! - [`operated`]: what an operator was given in a store before its server started.
 //! - [`commands`]: the program's other commands, run to their end.
@@ -15,6 +16,7 @@
 //! - [`scratch`]: directories that never outlive the tests.
 //! - [`witness`]: a witness of the log.
 
+pub mod balancer;
 pub mod commands;
 pub mod journal;
 pub mod ledger;

@@ -65,6 +65,8 @@ pub enum Durability {
 pub enum Ending {
     Fast,
     Crash,
+    /// SIGKILL: its sessions find out by themselves.
+    Killed,
 }
 
 /// A PostgreSQL server; if it is ours, dropping it stops it and removes its files.
@@ -173,6 +175,7 @@ impl Cluster {
         running.stop(match ending {
             Ending::Fast => Signal::SIGINT,
             Ending::Crash => IMMEDIATE,
+            Ending::Killed => Signal::SIGKILL,
         });
     }
 
@@ -190,7 +193,7 @@ impl Cluster {
     }
 
     /// A cluster on files that `make` puts into a folder that is not there yet, with this one's
-    /// passwords: a backup that is restored.
+    /// passwords: a backup that is restored, or a standby.
     ///
     /// # Panics
     /// If the server is not ours, or does not start on them.
@@ -227,17 +230,52 @@ impl Cluster {
 
     /// The database that was at this URL before its files were restored here.
     pub fn adopted(&self, url: &str) -> Database {
-        let name = Url::parse(url)
-            .expect("a URL")
-            .path()
-            .trim_start_matches('/')
-            .to_owned();
-        let mut url = self.administrator_url.clone();
-        url.set_path(&name);
+        let url = self.here(url);
         Database {
-            name,
+            name: url.path().trim_start_matches('/').to_owned(),
             url,
-            administrator_url: self.administrator_url.clone(),
+            administrator_url: Some(self.administrator_url.clone()),
+        }
+    }
+
+    /// Where a database is in this cluster that is at a URL in another, of which this one is a copy.
+    pub fn here(&self, url: &str) -> Url {
+        let elsewhere = Url::parse(url).expect("a URL");
+        let mut url = self.administrator_url.clone();
+        url.set_path(elsewhere.path());
+        url
+    }
+
+    /// Runs statements as its administrator.
+    ///
+    /// # Panics
+    /// If it refuses one.
+    pub async fn run(&self, statements: &[&str]) {
+        for statement in statements {
+            let ran = administer(&self.administrator_url, statement).await;
+            ran.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+    }
+
+    /// Waits until a condition holds in it.
+    ///
+    /// # Panics
+    /// If it does not by the limit, or cannot be asked.
+    pub async fn until(&self, condition: &str) {
+        let connecting = PgConnection::connect(self.administrator_url.as_str());
+        let mut connection = connecting.await.expect("the cluster to be there");
+        let deadline = Instant::now() + START_LIMIT;
+        let question = format!("SELECT {condition}");
+        while !sqlx::query_scalar::<_, bool>(&question)
+            .fetch_one(&mut connection)
+            .await
+            .expect("an answer")
+        {
+            assert!(
+                Instant::now() < deadline,
+                "waited {START_LIMIT:?} for {condition}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -274,7 +312,7 @@ impl Cluster {
         Ok(Database {
             name,
             url,
-            administrator_url: self.administrator_url.clone(),
+            administrator_url: Some(self.administrator_url.clone()),
         })
     }
 
@@ -296,22 +334,33 @@ impl Cluster {
 pub struct Database {
     name: String,
     url: Url,
-    administrator_url: Url,
+    /// Who drops it; nobody, where it ends with its cluster.
+    administrator_url: Option<Url>,
 }
 
 impl Database {
     pub fn url(&self) -> &str {
         self.url.as_str()
     }
+
+    /// The same at another URL, behind which its cluster may be replaced.
+    pub fn behind(mut self, url: &str) -> Self {
+        self.url = Url::parse(url).expect("a URL");
+        self.administrator_url = None;
+        self
+    }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
+        let Some(administrator_url) = &self.administrator_url else {
+            return;
+        };
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // On a thread of its own: this one may be driving a runtime, which must not be nested.
         let dropped = thread::scope(|scope| {
             scope
-                .spawn(|| runtime().block_on(administer(&self.administrator_url, &statement)))
+                .spawn(|| runtime().block_on(administer(administrator_url, &statement)))
                 .join()
         });
         if let Ok(Err(error)) = dropped {

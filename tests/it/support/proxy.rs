@@ -28,8 +28,9 @@ pub struct Proxy {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
+    /// Where connections go.
+    target: Mutex<(String, u16)>,
     /// Ends all connections of now.
     connections: Mutex<CancellationToken>,
     /// What is to be done with the next commit.
@@ -44,20 +45,25 @@ impl Proxy {
     /// Listens in front of the server of a URL.
     pub async fn start(url: &str) -> Self {
         let mut url = Url::parse(url).expect("a database URL");
-        let target = (
-            url.host_str().expect("a host").to_owned(),
-            url.port().expect("a port"),
-        );
+        let target = address_of(&url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address: SocketAddr = listener.local_addr().expect("the port");
         url.set_port(Some(address.port())).expect("a port");
-        let state = Arc::new(State::default());
+        let state = Arc::new(State {
+            target: Mutex::new(target),
+            connections: Mutex::default(),
+            next: Mutex::default(),
+            cuts: AtomicUsize::new(0),
+            is_silent: AtomicBool::new(false),
+            is_over: CancellationToken::new(),
+        });
         let listening = state.clone();
         tokio::spawn(async move {
             let is_over = listening.is_over.clone();
             let accepting = async {
                 while let Ok((client, _)) = listener.accept().await {
-                    let Ok(server) = TcpStream::connect(target.clone()).await else {
+                    let target = listening.target().clone();
+                    let Ok(server) = TcpStream::connect(target).await else {
                         continue; // dropping the client ends it, as if nobody listened
                     };
                     tokio::spawn(listening.clone().carry(client, server));
@@ -80,6 +86,13 @@ impl Proxy {
     pub fn cut_all(&self) {
         let mut connections = self.state.connections();
         std::mem::take(&mut *connections).cancel();
+    }
+
+    /// Leads to the server of another URL from now on, and ends every connection to the one before:
+    /// what an address that moves to the new primary does.
+    pub fn lead_to(&self, url: &Url) {
+        *self.state.target() = address_of(url);
+        self.cut_all();
     }
 
     /// Ends the connection of the next commit.
@@ -105,7 +118,16 @@ impl Drop for Proxy {
     }
 }
 
+fn address_of(url: &Url) -> (String, u16) {
+    let host = url.host_str().expect("a host").to_owned();
+    (host, url.port().expect("a port"))
+}
+
 impl State {
+    fn target(&self) -> std::sync::MutexGuard<'_, (String, u16)> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connections(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
         let connections = self.connections.lock();
         connections.unwrap_or_else(PoisonError::into_inner)

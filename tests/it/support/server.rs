@@ -42,6 +42,11 @@ pub const SIGN_UPS_PER_HOUR: &str = "CREWLOG_SIGN_UPS_PER_HOUR";
 /// The catalogue of plans; here one that limits next to nothing, unless a test is about limits.
 pub const PLANS: &str = "CREWLOG_PLANS";
 
+/// A catalogue that limits next to nothing.
+pub const fn plans() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json")
+}
+
 /// What the program prints when it accepts connections, before the address.
 const LISTENING: &str = "listening on ";
 
@@ -75,17 +80,19 @@ impl Server {
     ///
     /// [`launch`]: Server::launch
     pub fn command(store: &StoreUnderTest) -> Command {
+        Self::command_at(store, store.database_url())
+    }
+
+    /// The same with the store's database at another address: through a proxy.
+    pub fn command_at(store: &StoreUnderTest, database_url: Option<&str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crewlog"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(store.data_dir())
             .env(SIGN_UPS_PER_HOUR, "0")
-            .env(
-                PLANS,
-                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plans.json"),
-            )
+            .env(PLANS, plans())
             .env("CREWLOG_WITNESS", witness::verifier());
-        if let Some(url) = store.database_url() {
+        if let Some(url) = database_url {
             command.args(["--database-url", url]);
         }
         command

@@ -46,6 +46,8 @@ pub const LIMIT: Duration = Duration::from_secs(300);
 pub const FAULT_ROUNDS: &str = "CREWLOG_FAULT_ROUNDS";
 /// See [`FAULT_ROUNDS`].
 pub const AUTHORITY_ROUNDS: &str = "CREWLOG_AUTHORITY_ROUNDS";
+/// See [`FAULT_ROUNDS`]; of minutes.
+pub const LOAD_MINUTES: &str = "CREWLOG_LOAD_MINUTES";
 
 /// How often a test does what it does: as often as the environment says, in the short form
 /// `short` times.
@@ -59,9 +61,10 @@ pub fn rounds(variable: &str, short: usize) -> usize {
 /// The limit of this run: the long form of tests takes what it takes.
 fn limit() -> Duration {
     let is_long = |variable| env::var_os(variable).is_some();
+    let minutes = rounds(LOAD_MINUTES, 0) as u64;
     match [FAULT_ROUNDS, AUTHORITY_ROUNDS].into_iter().any(is_long) {
         true => Duration::from_secs(3_600),
-        false => LIMIT,
+        false => LIMIT + Duration::from_secs(60 * minutes),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn trials() -> Vec<Case> {
 }
 
 /// An empty store of a kind.
-async fn empty(kind: StoreKind) -> StoreUnderTest {
+pub async fn empty(kind: StoreKind) -> StoreUnderTest {
     match kind {
         StoreKind::Sqlite => StoreUnderTest::in_directory(scratch::directory("data")),
         StoreKind::Postgres => {

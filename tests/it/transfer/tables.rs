@@ -27,6 +27,7 @@ const CARRIED: &[&str] = &[
     "idempotency",
     "key_activity",
     "legal_holds",
+    "lookup_keys",
     "name_words",
     "passwords",
     "root_keys",
