@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use crewlog::domain::ids::WorkspaceId;
 use crewlog::domain::sealed::KeyOwner;
-use crewlog::journal::SystemSource;
 use crewlog::journal::sealing::{Keyring, RootKey};
 use crewlog::journal::stores::{Row, Store};
+use crewlog::journal::{Source, SystemSource};
 use nix::sys::signal::Signal;
-use rand::Rng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -133,7 +132,7 @@ async fn add_keys(store: &StoreUnderTest) {
     let keyring = Keyring::open(opened.clone(), Arc::new(SystemSource), &root, false).await;
     let keyring = keyring.expect("the keys");
     let statements = (0..MANY_KEYS).map(|_| {
-        let owner = KeyOwner::Workspace(WorkspaceId::from_uuid(uuid::Uuid::now_v7()));
+        let owner = KeyOwner::Workspace(WorkspaceId::from_uuid(SystemSource.uuid()));
         keyring.create(owner).1
     });
     let added = opened.execute(statements.collect()).await;
@@ -297,7 +296,7 @@ async fn killed(store: StoreUnderTest) {
             if step == 2 && round == 0 {
                 is_between(&store, &backups);
             }
-            let moment = Duration::from_millis(rand::thread_rng().gen_range(0..120));
+            let moment = Duration::from_millis(u64::from(rand::random::<u8>() / 2));
             if killed_after(rotate(&store), moment) == Some(Some(0)) {
                 break;
             }
