@@ -249,7 +249,7 @@ async fn backed_up(store: StoreUnderTest) {
     let (rounds, mut kills) = (rounds(FAULT_ROUNDS, 4), 0);
     for round in 0..rounds {
         let kill = match round % 4 {
-            0 => Kill::At("transfer_carried", 1 + load.below(10)),
+            0 => Kill::At("transfer_carried", 1 + load.below(3)),
             1 => Kill::At("transfer_proven", 1),
             _ => Kill::After(Duration::from_millis(20 + load.below(1_200) as u64)),
         };
@@ -322,7 +322,7 @@ async fn restored(store: StoreUnderTest) {
     let mut kills = 0;
     for round in 0..rounds(FAULT_ROUNDS, 4) {
         let kill = match round % 4 {
-            0 => Kill::At("transfer_carried", 1 + load.below(10)),
+            0 => Kill::At("transfer_carried", 1 + load.below(3)),
             1 => Kill::At("transfer_filled", 1),
             2 => Kill::At("transfer_proven", 1),
             _ => Kill::After(Duration::from_millis(20 + load.below(1_200) as u64)),
