@@ -301,7 +301,13 @@ impl Search {
     }
 
     /// The statement that finds the row which is the last of the next so many along the index.
-    fn window_sql(&self, table: &str, range: &RangeInclusive<u64>, rows: u64) -> WindowSql {
+    fn window_sql(
+        &self,
+        kind: StoreKind,
+        table: &str,
+        range: &RangeInclusive<u64>,
+        rows: u64,
+    ) -> WindowSql {
         let (column, value) = self.along()?;
         let direction = self.order.direction();
         let sql = format!(
@@ -309,14 +315,12 @@ impl Search {
               WHERE {along}
               ORDER BY {column}_hash {direction}, position {direction} LIMIT 1 OFFSET {}",
             rows - 1,
-            along = along_index(column.name(), 1),
+            along = along_index(kind, table, column.name(), "$1", [first_of(range), "$2"]),
             column = column.name(),
         );
-        let range = [*range.start(), (*range.end()).min(POSITION_MAX)];
-        Some((
-            sql,
-            vec![hash_of(value).into(), range[0].into(), range[1].into()],
-        ))
+        let mut parameters = vec![hash_of(value).into()];
+        parameters.extend(bounds_of(range));
+        Some((sql, parameters))
     }
 
     /// Those whose column is this value.
@@ -368,18 +372,26 @@ impl Search {
     }
 
     /// The same as [`Search::matches`], for the table.
-    fn sql(&self, table: &str, range: &RangeInclusive<u64>, limit: u64) -> (String, Vec<Value>) {
+    fn sql(
+        &self,
+        kind: StoreKind,
+        table: &str,
+        range: &RangeInclusive<u64>,
+        limit: u64,
+    ) -> (String, Vec<Value>) {
         let along = self.along();
         let mut parameters: Vec<Value> = Vec::new();
         let bounds = match along {
             Some((column, value)) => {
                 parameters.push(hash_of(value).into());
-                along_index(column.name(), 1)
+                along_index(kind, table, column.name(), "$1", [first_of(range), "$2"])
             }
-            None => "position >= $1 AND position <= $2".to_owned(),
+            None => match first_of(range) {
+                FIRST => "position <= $1".to_owned(),
+                _ => "position <= $1 AND position >= $2".to_owned(),
+            },
         };
-        parameters.push((*range.start()).into());
-        parameters.push((*range.end()).min(POSITION_MAX).into());
+        parameters.extend(bounds_of(range));
         let mut sql = format!("SELECT position FROM {table} WHERE {bounds}");
         for condition in &self.conditions {
             let next = parameters.len() + 1;
@@ -431,16 +443,48 @@ impl Search {
     }
 }
 
-/// The rows of an index between two positions: `$first` is the hash that it begins with, and the two
-/// after it are the positions. Said of both columns together, and found in the order of both: a
-/// planner that is told "this hash, in the order of the positions" may go along the positions in the
-/// place of the index, in the hope of meeting one soon, and walks through everybody else's.
-fn along_index(column: &str, first: usize) -> String {
-    let (from, to) = (first + 1, first + 2);
-    format!(
-        "({column}_hash, position) >= (${first}, ${from})
-           AND ({column}_hash, position) <= (${first}, ${to})"
-    )
+/// The rows of an index with a hash (`hash`) and between two positions.
+///
+/// For PostgreSQL it is said of both columns together, and found in the order of both: told "this
+/// hash, in the order of the positions" its planner may go along the positions in the place of the
+/// index, in the hope of meeting one soon, and walks through everybody else's. SQLite goes along the
+/// index, and of bounds on two columns together would use the first alone.
+fn along_index(kind: StoreKind, table: &str, column: &str, hash: &str, range: [&str; 2]) -> String {
+    let [from, to] = range;
+    let (of_hash, position) = (
+        format!("{table}.{column}_hash"),
+        format!("{table}.position"),
+    );
+    match kind {
+        // That the bounds are likely keeps it from going along the positions for them.
+        StoreKind::Sqlite => format!(
+            "{of_hash} = {hash} AND likely({position} >= {from}) AND likely({position} <= {to})"
+        ),
+        StoreKind::Postgres => format!(
+            "({of_hash}, {position}) >= ({hash}, {from})
+               AND ({of_hash}, {position}) <= ({hash}, {to})"
+        ),
+    }
+}
+
+/// Before every position.
+const FIRST: &str = "0";
+
+/// The last position of a range, and the first where it bounds anything.
+fn bounds_of(range: &RangeInclusive<u64>) -> Vec<Value> {
+    let mut bounds = vec![(*range.end()).min(POSITION_MAX).into()];
+    if first_of(range) != FIRST {
+        bounds.push((*range.start()).into());
+    }
+    bounds
+}
+
+/// `$3`, or before every position where the range begins with the first.
+fn first_of(range: &RangeInclusive<u64>) -> &'static str {
+    match *range.start() {
+        0 | 1 => FIRST,
+        _ => "$3",
+    }
 }
 
 /// The pattern that a text with `word` in it matches.
@@ -517,7 +561,7 @@ pub async fn plan(
 ) -> Result<Vec<String>, StoreError> {
     let state = state(store).await?;
     let range = *search.range.start()..=(*search.range.end()).min(state.position);
-    let (sql, parameters) = search.sql(&read_name(NAME, VERSION), &range, limit);
+    let (sql, parameters) = search.sql(store.kind(), &read_name(NAME, VERSION), &range, limit);
     stores::plan(store, &sql, parameters).await
 }
 
@@ -594,7 +638,7 @@ async fn window(
     if search.conditions.len() <= 1 {
         return Ok(None);
     }
-    let Some((sql, parameters)) = search.window_sql(table, range, rows) else {
+    let Some((sql, parameters)) = search.window_sql(store.kind(), table, range, rows) else {
         return Ok(None);
     };
     let found = store.query(&sql, parameters).await?;
@@ -609,7 +653,7 @@ async fn search_part(
     range: RangeInclusive<u64>,
     wanted: u64,
 ) -> Result<Vec<u64>, StoreError> {
-    let (sql, parameters) = search.sql(&read_name(NAME, VERSION), &range, wanted);
+    let (sql, parameters) = search.sql(store.kind(), &read_name(NAME, VERSION), &range, wanted);
     let rows = store.query(&sql, parameters).await?;
     rows.iter().map(|row| row.count(0)).collect()
 }
@@ -679,13 +723,13 @@ pub async fn last_acted(
             "WITH asked (actor, hash) AS (VALUES {})
              SELECT actor,
                     (SELECT recorded_at FROM {table} AS done
-                      WHERE (done.actor_hash, done.position) >= (asked.hash, 0)
-                        AND (done.actor_hash, done.position) <= (asked.hash, $2)
+                      WHERE {along}
                         AND done.actor = asked.actor AND done.outcome = 'ok'
                         AND (done.workspace = $1 OR done.action = 'session.started')
                       ORDER BY done.actor_hash DESC, done.position DESC LIMIT 1)
                FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
-            rows.join(", ")
+            rows.join(", "),
+            along = along_index(store.kind(), "done", "actor", "asked.hash", [FIRST, "$2"]),
         );
         let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
         let last = actors.last().into_iter().cycle();
