@@ -1,5 +1,5 @@
 //! The audit log at one and at ten million events: what each filter takes, on its first page and on
-//! its thousandth; who had access; exports, proofs, and what it all takes on the disk.
+//! its thousandth; who had access; exports, proofs, the start of a server, and what it all takes on the disk.
 //!
 //! `cargo bench --bench audit`; `AUDIT_EVENTS=1000000,10000000` says at which sizes, and
 //! `AUDIT_STORES=sqlite,postgresql` on which stores. A log is filled by real appends of real
@@ -17,7 +17,10 @@ mod support;
 mod whole;
 mod world;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::TimeDelta;
 use crewlog::{
@@ -145,8 +148,7 @@ async fn measure(place: &Place, sizes: &[u64]) {
     let behind = |nth: usize| Arc::new(Earlier((sizes.len() - nth) as i64));
     let early = serve(place.open().await, behind(0), &root).await;
     let owner = Owner::of(early, 3).await;
-    let limit = std::time::Duration::from_secs(60);
-    let mut owner = owner.outlive(limit).await;
+    let mut owner = owner.outlive(STOP).await;
     let mut world = World::new();
     let mut told = Told::default();
     for (nth, size) in sizes.iter().enumerate() {
@@ -160,6 +162,11 @@ async fn measure(place: &Place, sizes: &[u64]) {
         let until = behind(nth + 1).now().plus(-TimeDelta::hours(1));
         fill(&mut world, &desk, place.name, *size, (until, &owner)).await;
         drop(desk);
+        store.close().await;
+        drop(store);
+        let starts = starts(place, behind(nth + 1), &root).await;
+        told.add("the start of a server, until it serves", starts);
+        let store = place.open().await;
         let service = serve(store.clone(), behind(nth + 1), &root).await;
         let bench = Bench {
             store: store.clone(),
@@ -171,9 +178,28 @@ async fn measure(place: &Place, sizes: &[u64]) {
         println!("{}, up to {size} events:", place.name);
         println!();
         told.print(&sizes[..=nth]);
-        owner = bench.owner.outlive(limit).await;
+        owner = bench.owner.outlive(STOP).await;
     }
 }
+
+const STARTS: usize = 5;
+
+/// What opening the store and starting the service on it takes, in ms.
+async fn starts(place: &Place, source: Arc<dyn Source>, root: &RootKey) -> Vec<f64> {
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        // Waits until whoever had it has let go.
+        place.open().await.close().await;
+        let started = Instant::now();
+        let service = serve(place.open().await, source.clone(), root).await;
+        starts.push(started.elapsed().as_secs_f64() * 1e3);
+        assert!(service.stop(STOP).await, "it stops");
+    }
+    starts
+}
+
+/// How long a stop may take.
+const STOP: Duration = Duration::from_secs(60);
 
 /// Lets the log grow to a size, by a moment.
 async fn fill(

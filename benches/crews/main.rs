@@ -69,12 +69,13 @@ async fn run(cluster: &Cluster) {
             eprintln!("{}: filling {} crews", place.name, crews / smaller);
             sites.push(Site::filled(place, &root, crews / smaller).await);
         }
-        eprintln!("measuring");
+        eprintln!("starts, reads and commands");
         let mut rows = Vec::new();
         starts(&mut sites, &mut rows).await;
         reads(&sites, &mut rows).await;
         commands(&sites, &mut rows).await;
         columns.push(rows);
+        eprintln!("activity and knowledge");
         let largest = &mut sites[0];
         let mut told = activity::measure(largest).await;
         told.extend(knowledge::measure(largest).await);

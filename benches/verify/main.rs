@@ -3,7 +3,7 @@
 //! the same layers, and beside a bare one that has none of them.
 //!
 //! `cargo bench --bench verify` runs the sides in turn; the client is part of this process,
-//! and the same for all.
+//! and the same for all. `CREWLOG_BENCH_ONLY` names a side to run alone, for a profiler.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -92,6 +92,13 @@ async fn run(cluster: &Cluster) {
     let behind_layers = middleware::layers(empty(), &settings);
     sides.push(of_axum("empty route", listen(behind_layers).await));
     sides.push(of_axum("bare route", listen_plainly(empty()).await));
+    if let Ok(only) = std::env::var("CREWLOG_BENCH_ONLY") {
+        sides.retain(|side| side.name == only);
+        let only = sides.first().expect("CREWLOG_BENCH_ONLY names a side");
+        let figure = measure(only, 1).await;
+        let taken = "with one connection";
+        return println!("{}: {:.0} a second {taken}", only.name, figure.per_second);
+    }
     println!("Requests a second (processor µs of this process for one, the client's included):");
     println!();
     let names: Vec<_> = sides.iter().map(|side| side.name).collect();

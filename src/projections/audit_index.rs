@@ -315,7 +315,7 @@ impl Search {
               WHERE {along}
               ORDER BY {column}_hash {direction}, position {direction} LIMIT 1 OFFSET {}",
             rows - 1,
-            along = along_index(kind, table, column.name(), "$1", [first_of(range), "$2"]),
+            along = along_index(kind, table, column.name(), "$1", ["$2", "$3"]),
             column = column.name(),
         );
         let mut parameters = vec![hash_of(value).into()];
@@ -384,12 +384,9 @@ impl Search {
         let bounds = match along {
             Some((column, value)) => {
                 parameters.push(hash_of(value).into());
-                along_index(kind, table, column.name(), "$1", [first_of(range), "$2"])
+                along_index(kind, table, column.name(), "$1", ["$2", "$3"])
             }
-            None => match first_of(range) {
-                FIRST => "position <= $1".to_owned(),
-                _ => "position <= $1 AND position >= $2".to_owned(),
-            },
+            None => "position >= $1 AND position <= $2".to_owned(),
         };
         parameters.extend(bounds_of(range));
         let mut sql = format!("SELECT position FROM {table} WHERE {bounds}");
@@ -467,24 +464,9 @@ fn along_index(kind: StoreKind, table: &str, column: &str, hash: &str, range: [&
     }
 }
 
-/// Before every position.
-const FIRST: &str = "0";
-
-/// The last position of a range, and the first where it bounds anything.
-fn bounds_of(range: &RangeInclusive<u64>) -> Vec<Value> {
-    let mut bounds = vec![(*range.end()).min(POSITION_MAX).into()];
-    if first_of(range) != FIRST {
-        bounds.push((*range.start()).into());
-    }
-    bounds
-}
-
-/// `$3`, or before every position where the range begins with the first.
-fn first_of(range: &RangeInclusive<u64>) -> &'static str {
-    match *range.start() {
-        0 | 1 => FIRST,
-        _ => "$3",
-    }
+/// The first and the last position of a range, as a store can hold them.
+fn bounds_of(range: &RangeInclusive<u64>) -> [Value; 2] {
+    [*range.start(), *range.end()].map(|bound| bound.min(POSITION_MAX).into())
 }
 
 /// The pattern that a text with `word` in it matches.
@@ -712,31 +694,9 @@ pub async fn last_acted(
     actors: &[String],
     through: u64,
 ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-    let table = read_name(NAME, VERSION);
     let mut acted = Vec::new();
     for actors in actors.chunks(512) {
-        // Filled up to a power of two, so that few different statements are prepared.
-        let size = actors.len().next_power_of_two();
-        let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
-        let rows: Vec<_> = (0..size).map(row).collect();
-        let sql = format!(
-            "WITH asked (actor, hash) AS (VALUES {})
-             SELECT actor,
-                    (SELECT recorded_at FROM {table} AS done
-                      WHERE {along}
-                        AND done.actor = asked.actor AND done.outcome = 'ok'
-                        AND (done.workspace = $1 OR done.action = 'session.started')
-                      ORDER BY done.actor_hash DESC, done.position DESC LIMIT 1)
-               FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
-            rows.join(", "),
-            along = along_index(store.kind(), "done", "actor", "asked.hash", [FIRST, "$2"]),
-        );
-        let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
-        let last = actors.last().into_iter().cycle();
-        for actor in actors.iter().chain(last).take(size) {
-            parameters.push(actor.as_str().into());
-            parameters.push(hash_of(actor).into());
-        }
+        let (sql, parameters) = last_acted_sql(store.kind(), workspace, actors, through);
         for row in store.query(&sql, parameters).await? {
             if let Some(at) = row.optional_integer(1)? {
                 acted.push((row.text(0)?.to_owned(), Timestamp(at)));
@@ -744,6 +704,52 @@ pub async fn last_acted(
         }
     }
     Ok(acted)
+}
+
+fn last_acted_sql(
+    kind: StoreKind,
+    workspace: &str,
+    actors: &[String],
+    through: u64,
+) -> (String, Vec<Value>) {
+    let table = read_name(NAME, VERSION);
+    // Filled up to a power of two, so that few different statements are prepared.
+    let size = actors.len().next_power_of_two();
+    let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
+    let rows: Vec<_> = (0..size).map(row).collect();
+    let sql = format!(
+        "WITH asked (actor, hash) AS (VALUES {})
+         SELECT actor,
+                (SELECT recorded_at FROM {table} AS done
+                  WHERE {along}
+                    AND done.actor = asked.actor AND done.outcome = 'ok'
+                    AND (done.workspace = $1 OR done.action = 'session.started')
+                  ORDER BY done.actor_hash DESC, done.position DESC LIMIT 1)
+           FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
+        rows.join(", "),
+        along = along_index(kind, "done", "actor", "asked.hash", ["0", "$2"]),
+    );
+    let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
+    let last = actors.last().into_iter().cycle();
+    for actor in actors.iter().chain(last).take(size) {
+        parameters.push(actor.as_str().into());
+        parameters.push(hash_of(actor).into());
+    }
+    (sql, parameters)
+}
+
+/// How the store goes about [`last_acted`]: the lines of its plan.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn last_acted_plan(
+    store: &dyn Store,
+    workspace: &str,
+    actors: &[String],
+    through: u64,
+) -> Result<Vec<String>, StoreError> {
+    let (sql, parameters) = last_acted_sql(store.kind(), workspace, actors, through);
+    stores::plan(store, &sql, parameters).await
 }
 
 /// What somebody did, of one action.

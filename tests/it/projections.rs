@@ -69,6 +69,11 @@ pub fn trials() -> Vec<Case> {
         ),
         both(
             "projections",
+            "when_somebody_last_acted_is_found_along_what_they_did",
+            last_acted_plans,
+        ),
+        both(
+            "projections",
             "no_list_of_documents_reads_all_of_them",
             list_plans,
         ),
@@ -1234,9 +1239,9 @@ async fn index_and_tail(store: StoreUnderTest) {
 /// A row of the index for each of this many positions, of a hundred workspaces.
 const PLANNED_ROWS: u64 = 40_000;
 
-/// A store with rows of the index that nothing was written for: their number is what plans are made
-/// by.
-async fn with_rows(store: &StoreUnderTest) -> Fixture {
+/// A store with rows of the index that nothing was written for, of so many people: their number is
+/// what plans are made by.
+async fn with_rows(store: &StoreUnderTest, people: u64) -> Fixture {
     let fixture = Fixture::open(store).await;
     let rows = (1..=PLANNED_ROWS).map(|position| AuditRow {
         position,
@@ -1245,7 +1250,7 @@ async fn with_rows(store: &StoreUnderTest) -> Fixture {
         workspace: Some(format!("ws_{}", position % 100)),
         crew: Some(format!("crw_{}", position % 300)),
         environment: Some("production".to_owned()),
-        actor: (position % 7 > 0).then(|| format!("usr_{}", position % 900)),
+        actor: (position % 7 > 0).then(|| format!("usr_{}", position % people)),
         action: "agent.updated".to_owned(),
         target: Some(format!("agt_{}", position % 5_000)),
         outcome: "ok",
@@ -1274,13 +1279,35 @@ async fn with_rows(store: &StoreUnderTest) -> Fixture {
 /// page and on a late one: each is looked for along the index of what it names, or of where it
 /// looks; on SQLite without statistics as well, which nothing gathers there.
 async fn index_plans(store: StoreUnderTest) {
-    let fixture = with_rows(&store).await;
+    let fixture = with_rows(&store, 900).await;
     let analyze = || fixture.store.execute(vec![Statement::new("ANALYZE", [])]);
     if fixture.store.kind() == StoreKind::Sqlite {
         assert_plans(&*fixture.store).await;
     }
     analyze().await.expect("statistics");
     assert_plans(&*fixture.store).await;
+}
+
+/// When somebody last did something is looked for along what they did, also where nearly all of the
+/// log is of one other: there a planner hopes to meet them soon, whatever it goes along.
+async fn last_acted_plans(store: StoreUnderTest) {
+    let fixture = with_rows(&store, 1).await;
+    let analyze = fixture.store.execute(vec![Statement::new("ANALYZE", [])]);
+    analyze.await.expect("statistics");
+    let asked = ["usr_0", "usr_8"].map(str::to_owned);
+    let plan = audit_index::last_acted_plan(&*fixture.store, "ws_7", &asked, PLANNED_ROWS).await;
+    let plan = plan.expect("a plan").join("\n");
+    assert!(plan.contains("audit_1_by_actor"), "{plan}");
+    let others = [
+        "audit_1_pkey",
+        "PRIMARY KEY",
+        "Seq Scan on audit_1",
+        "SCAN done",
+    ];
+    assert!(!others.iter().any(|other| plan.contains(other)), "{plan}");
+    let acted = audit_index::last_acted(&*fixture.store, "ws_7", &asked, PLANNED_ROWS).await;
+    let acted = acted.expect("it is read").into_iter().map(|(who, _)| who);
+    assert_eq!(acted.collect::<Vec<_>>(), ["usr_0"]);
 }
 
 async fn assert_plans(store: &dyn Store) {
@@ -1403,7 +1430,7 @@ async fn list_plans(store: StoreUnderTest) {
 
 /// What is rare is looked for in so many rows at once, and found in the end, each once.
 async fn bounded_search(store: StoreUnderTest) {
-    let fixture = with_rows(&store).await;
+    let fixture = with_rows(&store, 900).await;
     for order in [Order::NewestFirst, Order::OldestFirst] {
         let mut search = Search::new(order);
         search.is(Column::Workspace, "ws_7");

@@ -11,17 +11,15 @@ use crewlog::domain::sealed::KeyOwner;
 use crewlog::journal::sealing::{Keyring, RootKey};
 use crewlog::journal::stores::{Row, Store};
 use crewlog::journal::{Source, SystemSource};
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::edge::team::Person;
-use crate::support::commands::{Ended, crewlog_on, run};
+use crate::support::commands::{Ended, crewlog_on, killed_after, run};
 use crate::support::journal::{open_store, reading};
 use crate::support::pages::Page;
-use crate::support::process;
 use crate::support::scratch;
-use crate::support::server::{Server, without_settings_of_ours};
+use crate::support::server::Server;
 use crate::support::trials::{Case, FAULT_ROUNDS, StoreKind, StoreUnderTest, both, on, rounds};
 
 pub fn trials() -> Vec<Case> {
@@ -237,22 +235,6 @@ async fn as_the_page_says(store: StoreUnderTest) {
     all_opens(&store, &person, &made).await;
 }
 
-/// Runs it, and kills it; nothing where it ended by itself before.
-fn killed_after(mut command: std::process::Command, moment: Duration) -> Option<Option<i32>> {
-    without_settings_of_ours(&mut command);
-    command
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
-    let mut child = process::spawn(command, Signal::SIGKILL).expect("the command to start");
-    let status = process::wait(&mut child, moment);
-    if status.is_none() {
-        process::signal(&child, Signal::SIGKILL);
-        process::wait(&mut child, Duration::from_secs(10)).expect("it to be killed");
-    }
-    status.map(|status| status.code())
-}
-
 fn found(store: &StoreUnderTest) -> Vec<String> {
     let findings = run(crewlog_on(store, &["doctor", "--json"])).json();
     let findings = findings["findings"].as_array().expect("a list").clone();
@@ -297,7 +279,8 @@ async fn killed(store: StoreUnderTest) {
                 is_between(&store, &backups);
             }
             let moment = Duration::from_millis(u64::from(rand::random::<u8>() / 2));
-            if killed_after(rotate(&store), moment) == Some(Some(0)) {
+            let ended = killed_after(rotate(&store), moment);
+            if ended.is_some_and(|ended| ended.status == Some(0)) {
                 break;
             }
         }

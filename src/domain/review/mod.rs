@@ -110,6 +110,8 @@ pub struct Review {
     status: ReviewStatus,
     /// Who closes it; none while it is open, or where its time ran out.
     closed_by: Option<UserId>,
+    /// Position of what opened it again; 0 where nothing has, or the log has given it none.
+    reopened_at: u64,
     reminded: BTreeSet<u16>,
     decisions: BTreeMap<PrincipalId, Decided>,
     settled: BTreeMap<PrincipalId, Settlement>,
@@ -128,6 +130,12 @@ impl Review {
     /// How it stands.
     pub fn status(&self) -> ReviewStatus {
         self.status
+    }
+
+    /// Whether it was opened again after a position: whoever closes it as it was then has not seen
+    /// what came back.
+    pub fn is_reopened_since(&self, position: u64) -> bool {
+        self.reopened_at > position
     }
 
     /// Whether the next one is still to open by itself at `now`.
@@ -485,11 +493,12 @@ impl Aggregate for Review {
 }
 
 impl Stream for Review {
-    const STATE_VERSION: i64 = 1;
+    const STATE_VERSION: i64 = 2;
 
     fn positioned(&mut self, event: &ReviewEvent, position: u64) {
         match event {
             ReviewEvent::ReviewOpened { .. } => self.position = position,
+            ReviewEvent::ReviewReopened { .. } => self.reopened_at = position,
             ReviewEvent::AccessDecided { item, .. } => {
                 if let Some(decided) = self.decisions.get_mut(item) {
                     decided.position = position;
@@ -498,7 +507,6 @@ impl Stream for Review {
             ReviewEvent::ReviewReminded { .. }
             | ReviewEvent::ReviewClosing { .. }
             | ReviewEvent::AccessSettled { .. }
-            | ReviewEvent::ReviewReopened { .. }
             | ReviewEvent::ReviewClosed { .. }
             | ReviewEvent::ReviewRecurred { .. }
             | ReviewEvent::ReviewRecurrenceStopped { .. } => {}

@@ -44,7 +44,8 @@ const MORE: u16 = 202;
 impl Service {
     /// Closes a campaign, and carries out what was decided; closing it twice is closing it once.
     /// Where something changed since it was decided about, and there is time left, the campaign is
-    /// open again with that.
+    /// open again with that; whoever asked before that closes nothing more, as nobody has shown them
+    /// what came back.
     ///
     /// # Errors
     /// A refusal unless the caller may run reviews.
@@ -58,11 +59,12 @@ impl Service {
     ) -> Result<Written<ReviewDocument>, ServiceError> {
         let place = self.known_place(workspace).await?;
         let at = ReviewAt { place, id: review };
+        let asked_at = stores::head(&**self.journal.store()).await?.position;
         let sender = Sender::Person(caller.clone());
         let aim = place.aim("access_review.closed", review);
         let receipt = self
             .submit(&sender, request, Some(&aim), || {
-                self.compose_closing(request, caller, at, stops_recurring)
+                self.compose_closing(request, caller, (at, asked_at), stops_recurring)
                     .boxed()
             })
             .await?;
@@ -93,7 +95,7 @@ impl Service {
         &self,
         request: &Request,
         caller: &Caller,
-        at: ReviewAt,
+        (at, asked_at): (ReviewAt, u64),
         stops_recurring: bool,
     ) -> Result<Composed, ServiceError> {
         let (place, permission) = (at.place, Permission::RunReviews);
@@ -105,8 +107,13 @@ impl Service {
                 let stop = ReviewCommand::StopRecurring { actor };
                 desk.execute::<Review>(&at.stream(), stop, &[])?;
             }
-            let begin = ReviewCommand::BeginClosing { actor: Some(actor) };
-            desk.execute::<Review>(&at.stream(), begin, &[])?;
+            if !desk
+                .read::<Review>(&at.stream())
+                .is_reopened_since(asked_at)
+            {
+                let begin = ReviewCommand::BeginClosing { actor: Some(actor) };
+                desk.execute::<Review>(&at.stream(), begin, &[])?;
+            }
             Ok(Made::Review(at.id))
         });
         let composed =

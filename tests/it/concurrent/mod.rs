@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::support::load::until;
+use crate::support::newcomer::Newcomer;
 use crate::support::server::Server;
 use crate::support::trials::{self, Case, StoreKind, StoreUnderTest, both, once};
 
@@ -191,31 +192,17 @@ impl World {
 
 impl Place {
     async fn make(server: &Server) -> Self {
-        let text = |value: &Value| value.as_str().expect("text").to_owned();
-        let body = json!({
-            "email": format!("somebody{}@example.com", rand::random::<u64>()),
-            "password": "a long enough password",
-            "name": "Somebody",
-            "organization": {"name": "Acme"},
-            "workspace": {"name": "Acme", "plan": "team"},
-        });
-        let made = server.post("/v1/signup").json(body).await.expect(201).body;
-        let token = text(&made["session"]["token"]);
-        let workspace = format!("/v1/workspaces/{}", text(&made["workspace"]["id"]));
-        let post = |path: String, body: Value| server.post(&path).bearer(&token).json(body);
-        let crew = json!({"name": "Crew", "environment": "development"});
-        let crew = post(format!("{workspace}/crews"), crew)
-            .await
-            .expect(201)
-            .body;
-        let agents = format!("{workspace}/crews/{}/agents", text(&crew["id"]));
-        let agent = post(agents.clone(), agent_of(0)).await.expect(201).body;
+        let newcomer = Newcomer::make(server).await;
+        let agent = newcomer.agent(server, agent_of(0)).await;
+        let Newcomer {
+            token, workspace, ..
+        } = newcomer;
         // The last event of its stream, so that its version is what the next one counts from.
         let call = server.patch(&workspace).bearer(&token);
         let named = call.json(body_of(Thing::Name, 0)).await.expect(200);
         let position = named.header("crewlog-position").expect("a position");
         let mut place = Self {
-            agent: format!("{agents}/{}", text(&agent["id"])),
+            agent,
             token,
             workspace,
             begin: Workspace::default(),

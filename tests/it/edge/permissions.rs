@@ -13,7 +13,7 @@ use crewlog::journal::{Source, SystemSource};
 use serde_json::{Value, json};
 
 use super::Running;
-use super::routes::{Answer, ROUTES, Route, World, all, problem, whole_problem};
+use super::routes::{Answer, Ask, ROUTES, Route, World, all, problem, whole_problem};
 use super::team::{Person, Who, text};
 use crate::support::trials::{Case, StoreUnderTest, both};
 
@@ -624,8 +624,9 @@ async fn walk(store: StoreUnderTest) {
     auditors_have_these_routes();
     let mut refused: HashMap<&str, Vec<String>> = HashMap::new();
     for route in ROUTES {
+        let mut refused_with = None;
         for who in Who::ALL {
-            let path = visit(&world, route, who).await;
+            let path = visit(&world, route, who, &mut refused_with).await;
             // An operator's attempts are kept with those that they aim at.
             let is_told = |path: &String| {
                 let of_somebody = ["/workspaces/", "/organizations/"];
@@ -724,13 +725,26 @@ async fn refusals_are_kept(world: &World, actor: &str, paths: &[String]) {
 }
 
 /// Answers with the path, where it was refused.
-async fn visit(world: &World, route: &Route, who: Who) -> Option<String> {
+async fn visit(
+    world: &World,
+    route: &Route,
+    who: Who,
+    refused_with: &mut Option<Ask>,
+) -> Option<String> {
     let name = format!("{} by {who:?}", route.name());
     let stand_in = world.team.person(world.entitled(route)).expect("a person");
     let caller = world.team.person(who);
     // Who has no account asks for what somebody else would.
     let asks = caller.filter(|_| who != Who::Operator).unwrap_or(stand_in);
-    let ask = world.fresh(route, asks).await;
+    let verdict = Verdict::of(row(route).access, who);
+    // What changes nothing can be asked again, by the next who may not.
+    let ask = match refused_with {
+        Some(ask) if verdict != Verdict::Yes => ask.clone(),
+        _ => world.fresh(route, asks).await,
+    };
+    if verdict != Verdict::Yes && !route.is_of_the_caller() {
+        *refused_with = Some(ask.clone());
+    }
     let call = world.send(&ask);
     let reply = match caller {
         Some(person) => call.bearer(&person.token).await,
@@ -745,7 +759,7 @@ async fn visit(world: &World, route: &Route, who: Who) -> Option<String> {
         problem(&reply, 403, "invitation_for_another");
         return None;
     }
-    match Verdict::of(row(route).access, who) {
+    match verdict {
         Verdict::Yes => {
             assert!(
                 reply.status < 300,
@@ -961,10 +975,15 @@ async fn walk_with_keys(store: StoreUnderTest) {
     let keys = keys(&world).await;
     let mut kept: HashMap<&str, Vec<String>> = HashMap::new();
     for route in all() {
+        let mut refused_with: Option<Ask> = None;
         for key in &keys {
             let name = format!("{} by {:?}", route.name(), key.kind);
             let stand_in = world.team.person(world.entitled(route)).expect("a person");
-            let mut ask = world.fresh(route, stand_in).await;
+            let refusal = refused(route, key.kind);
+            let mut ask = match refused_with.take().filter(|_| refusal.is_some()) {
+                Some(ask) => ask,
+                None => world.fresh(route, stand_in).await,
+            };
             if let ("/v1/organizations/{org}/workspaces", Some(body)) = (route.path, &mut ask.body)
             {
                 body["owner"] = json!(world.team.stranger.user);
@@ -973,7 +992,7 @@ async fn walk_with_keys(store: StoreUnderTest) {
             // What can be done once is asked of a workspace made for it: nobody's key is of that.
             let elsewhere =
                 route.path.contains("{ws}") && !ask.path.contains(&world.team.workspace);
-            let expected = match refused(route, key.kind) {
+            let expected = match refusal {
                 Some((status, _)) if elsewhere && status != 401 && !route.is_operators() => {
                     Some((404, "not_found"))
                 }
@@ -989,8 +1008,9 @@ async fn walk_with_keys(store: StoreUnderTest) {
                     }
                     // Of another organization's key the other organization is told.
                     if status != 401 && key.kind != KeyKind::OfAnother {
-                        kept.entry(&key.id).or_default().push(ask.path);
+                        kept.entry(&key.id).or_default().push(ask.path.clone());
                     }
+                    refused_with = Some(ask);
                 }
                 None => assert!(
                     reply.status < 300,

@@ -937,6 +937,11 @@ impl Route {
         self.path.starts_with("/v1/operator/")
     }
 
+    /// Whether what is asked for is made for who asks: it would be another for somebody else.
+    pub fn is_of_the_caller(&self) -> bool {
+        [("POST", TRANSFER), ("DELETE", WS)].contains(&(self.method, self.path))
+    }
+
     /// Whether it takes an `Idempotency-Key`; asking whether somebody may does not.
     pub fn writes(&self) -> bool {
         self.takes_a_body() && ![CAN, VERIFY_KEY, COMPARE, COSIGNATURES].contains(&self.path)

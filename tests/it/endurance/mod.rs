@@ -32,6 +32,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::edge::tails::Tail;
 use crate::support::commands::{crewlog_on, run_within};
+use crate::support::newcomer::Newcomer;
 use crate::support::postgres::Cluster;
 use crate::support::scratch;
 use crate::support::server::Server;
@@ -455,29 +456,13 @@ impl World {
 
 impl Place {
     async fn make(server: &Server) -> Self {
-        let text = |value: &Value| value.as_str().expect("text").to_owned();
-        let body = json!({
-            "email": format!("somebody{}@example.com", rand::random::<u64>()),
-            "password": "a long enough password",
-            "name": "Somebody",
-            "organization": {"name": "Acme"},
-            "workspace": {"name": "Acme", "plan": "team"},
-        });
-        let made = server.post("/v1/signup").json(body).await.expect(201).body;
-        let token = text(&made["session"]["token"]);
-        let path = format!("/v1/workspaces/{}", text(&made["workspace"]["id"]));
-        let post = |path: String, body: Value| server.post(&path).bearer(&token).json(body);
-        let crew = json!({"name": "Crew", "environment": "development"});
-        let crew = post(format!("{path}/crews"), crew).await.expect(201).body;
-        let crew = format!("{path}/crews/{}", text(&crew["id"]));
+        let newcomer = Newcomer::make(server).await;
         let agent = json!({"name": "Agent", "config": {"value": 0}});
-        let agents = format!("{crew}/agents");
-        let agent = post(agents.clone(), agent).await.expect(201).body;
         Self {
-            agent: format!("{agents}/{}", text(&agent["id"])),
-            token,
-            path,
-            crew,
+            agent: newcomer.agent(server, agent).await,
+            token: newcomer.token,
+            path: newcomer.workspace,
+            crew: newcomer.crew,
         }
     }
 

@@ -52,7 +52,7 @@ async fn check(store: &StoreUnderTest, load: &Load) -> Figures {
 
 /// The same, and that the documents are a fold of it, by three ways of looking: the naive fold,
 /// `replay --check` and `verify`.
-async fn check_all(store: &StoreUnderTest, load: &Load) -> Figures {
+pub async fn check_all(store: &StoreUnderTest, load: &Load) -> Figures {
     let figures = check(store, load).await;
     let reading = reading(store).await;
     assert_store_is_its_log(&*reading).await;

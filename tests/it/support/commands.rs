@@ -119,6 +119,27 @@ pub fn run_within(mut command: Command, limit: Duration) -> Ended {
     ended
 }
 
+/// Runs a command, and kills it after a while; none where it ended by itself before. What it printed
+/// is not kept.
+pub fn killed_after(mut command: Command, moment: Duration) -> Option<Ended> {
+    without_settings_of_ours(&mut command);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = process::spawn(command, Signal::SIGKILL).expect("the command to start");
+    let status = process::wait(&mut child, moment);
+    if status.is_none() {
+        process::signal(&child, Signal::SIGKILL);
+        process::wait(&mut child, Duration::from_secs(10)).expect("it to be killed");
+    }
+    status.map(|status| Ended {
+        status: status.code(),
+        stdout: String::new(),
+        stderr: String::new(),
+    })
+}
+
 fn collect(output: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
     let mut output = output.expect("a piped output");
     thread::spawn(move || {

@@ -22,6 +22,7 @@ pub mod journal;
 pub mod ledger;
 pub mod load;
 pub mod mishaps;
+pub mod newcomer;
 pub mod operated;
 pub mod pages;
 pub mod postgres;

@@ -5,18 +5,16 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use super::{
     assert_same, bring_the_key, empty, everything_in, move_to, takes_a_writer, target, text,
 };
+use crate::faults::check_all;
 use crate::projections::assert_store_is_its_log;
-use crate::support::commands::{Ended, crewlog_on, run};
+use crate::support::commands::{Ended, crewlog_on, killed_after, run};
 use crate::support::journal::reading;
-use crate::support::load::{Figures, Load};
-use crate::support::process;
+use crate::support::load::Load;
 use crate::support::scratch;
-use crate::support::server::{Server, without_settings_of_ours};
+use crate::support::server::Server;
 use crate::support::trials::{Case, FAULT_ROUNDS, StoreKind, StoreUnderTest, both, on, rounds};
 
 const WITH_BOTH: &[StoreKind] = &[StoreKind::Postgres];
@@ -66,24 +64,7 @@ fn killed(mut command: std::process::Command, kill: Kill<'_>) -> Option<Ended> {
             let ended = run(command);
             ended.status.is_some().then_some(ended)
         }
-        Kill::After(time) => {
-            without_settings_of_ours(&mut command);
-            command
-                .stdin(std::process::Stdio::null())
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null());
-            let mut child = process::spawn(command, Signal::SIGKILL).expect("the command to start");
-            let status = process::wait(&mut child, time);
-            if status.is_none() {
-                process::signal(&child, Signal::SIGKILL);
-                process::wait(&mut child, Duration::from_secs(10)).expect("it to be killed");
-            }
-            status.map(|status| Ended {
-                status: status.code(),
-                stdout: String::new(),
-                stderr: String::new(),
-            })
-        }
+        Kill::After(time) => killed_after(command, time),
     }
 }
 
@@ -105,16 +86,6 @@ async fn work(server: &Server, load: &std::sync::Arc<Load>, answers: usize) {
     load.answers(answers).await;
     clients.stop().await;
     load.settle(server.base_url()).await;
-}
-
-async fn check_all(store: &StoreUnderTest, load: &Load) -> Figures {
-    let reading = reading(store).await;
-    let figures = load.check(&*reading).await;
-    assert_store_is_its_log(&*reading).await;
-    reading.close().await;
-    run(crewlog_on(store, &["verify"])).expect(0);
-    run(crewlog_on(store, &["replay", "--check"])).expect(0);
-    figures
 }
 
 /// That at most one of them takes a writer; which.
