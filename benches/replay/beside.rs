@@ -5,7 +5,7 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use crewlog::{
-    journal::{SystemSource, sealing::RootKey, stores::Store},
+    journal::{sealing::RootKey, stores::Store},
     projections::{self, Pace, Projections, Rebuild, Rebuilt},
 };
 
@@ -51,10 +51,11 @@ fn sides() -> [Side; 4] {
     ]
 }
 
-/// Measures on a store with a log in it.
+/// Measures on a store with a log in it, which the program has been started on.
 pub async fn measure(place: &Place, store: &Arc<dyn Store>) {
-    let root = RootKey::generate(&SystemSource);
-    let service = owner::serve(store.clone(), &root).await;
+    let root = std::fs::read_to_string(place.folder.path().join("root.key"));
+    let root = RootKey::from_text(root.expect("the program has made one").trim());
+    let service = owner::serve(store.clone(), &root.expect("a root key")).await;
     let owner = Owner::of(service, WORKSPACES).await;
     let seconds = setting("CREWLOG_BENCH_SECONDS", 5.0);
     let mut sides = sides();

@@ -713,12 +713,9 @@ fn last_acted_sql(
     through: u64,
 ) -> (String, Vec<Value>) {
     let table = read_name(NAME, VERSION);
-    // Filled up to a power of two, so that few different statements are prepared.
-    let size = actors.len().next_power_of_two();
-    let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
-    let rows: Vec<_> = (0..size).map(row).collect();
+    let (rows, parameters) = asked(workspace, actors, through);
     let sql = format!(
-        "WITH asked (actor, hash) AS (VALUES {})
+        "WITH asked (actor, hash) AS (VALUES {rows})
          SELECT actor,
                 (SELECT recorded_at FROM {table} AS done
                   WHERE {along}
@@ -726,15 +723,8 @@ fn last_acted_sql(
                     AND (done.workspace = $1 OR done.action = 'session.started')
                   ORDER BY done.actor_hash DESC, done.position DESC LIMIT 1)
            FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
-        rows.join(", "),
         along = along_index(kind, "done", "actor", "asked.hash", ["0", "$2"]),
     );
-    let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
-    let last = actors.last().into_iter().cycle();
-    for actor in actors.iter().chain(last).take(size) {
-        parameters.push(actor.as_str().into());
-        parameters.push(hash_of(actor).into());
-    }
     (sql, parameters)
 }
 
@@ -774,29 +764,9 @@ pub async fn deeds(
     actors: &[String],
     through: u64,
 ) -> Result<Vec<Deed>, StoreError> {
-    let table = read_name(NAME, VERSION);
     let mut deeds = Vec::new();
     for actors in actors.chunks(256) {
-        let size = actors.len().next_power_of_two();
-        let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
-        let rows: Vec<_> = (0..size).map(row).collect();
-        // The words of an entry end so where glass was broken for it, and never else.
-        let sql = format!(
-            "WITH asked (actor, hash) AS (VALUES {})
-             SELECT done.actor, done.action, MAX(done.recorded_at),
-                    MAX(CASE WHEN done.words LIKE '% break glass' THEN 1 ELSE 0 END)
-               FROM (SELECT DISTINCT actor, hash FROM asked) AS asked
-               JOIN {table} AS done ON done.actor_hash = asked.hash AND done.actor = asked.actor
-              WHERE done.workspace = $1 AND done.position <= $2 AND done.outcome = 'ok'
-              GROUP BY done.actor, done.action",
-            rows.join(", ")
-        );
-        let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
-        let last = actors.last().into_iter().cycle();
-        for actor in actors.iter().chain(last).take(size) {
-            parameters.push(actor.as_str().into());
-            parameters.push(hash_of(actor).into());
-        }
+        let (sql, parameters) = deeds_sql(store.kind(), workspace, actors, through);
         for row in store.query(&sql, parameters).await? {
             deeds.push(Deed {
                 actor: row.text(0)?.to_owned(),
@@ -807,6 +777,71 @@ pub async fn deeds(
         }
     }
     Ok(deeds)
+}
+
+fn deeds_sql(
+    kind: StoreKind,
+    workspace: &str,
+    actors: &[String],
+    through: u64,
+) -> (String, Vec<Value>) {
+    let table = read_name(NAME, VERSION);
+    let (rows, parameters) = asked(workspace, actors, through);
+    let along = along_index(kind, "done", "actor", "asked.hash", ["0", "$2"]);
+    // The words of an entry end so where glass was broken for it, and never else.
+    let deed = "done.action,
+                MAX(done.recorded_at) AS last_at,
+                MAX(CASE WHEN done.words LIKE '% break glass' THEN 1 ELSE 0 END) AS broke_glass";
+    let theirs = format!(
+        "{along} AND done.actor = asked.actor AND done.workspace = $1 AND done.outcome = 'ok'"
+    );
+    let select = match kind {
+        StoreKind::Sqlite => format!(
+            "SELECT done.actor, {deed}
+               FROM (SELECT DISTINCT actor, hash FROM asked) AS asked
+               JOIN {table} AS done ON {theirs}
+              GROUP BY done.actor, done.action"
+        ),
+        // Of a join it may read the whole log, in the hope that it is all theirs.
+        StoreKind::Postgres => format!(
+            "SELECT asked.actor, deed.action, deed.last_at, deed.broke_glass
+               FROM (SELECT DISTINCT actor, hash FROM asked) AS asked
+              CROSS JOIN LATERAL
+                    (SELECT {deed} FROM {table} AS done WHERE {theirs} GROUP BY done.action) AS deed"
+        ),
+    };
+    let sql = format!("WITH asked (actor, hash) AS (VALUES {rows}) {select}");
+    (sql, parameters)
+}
+
+/// How the store goes about [`deeds`]: the lines of its plan.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn deeds_plan(
+    store: &dyn Store,
+    workspace: &str,
+    actors: &[String],
+    through: u64,
+) -> Result<Vec<String>, StoreError> {
+    let (sql, parameters) = deeds_sql(store.kind(), workspace, actors, through);
+    stores::plan(store, &sql, parameters).await
+}
+
+/// Rows of those who are asked about, each with its hash, and the parameters of a statement about
+/// them: the workspace, the last position, and the rows. They are filled up to a power of two, so
+/// that few different statements are prepared.
+fn asked(workspace: &str, actors: &[String], through: u64) -> (String, Vec<Value>) {
+    let size = actors.len().next_power_of_two();
+    let row = |at: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * at + 3, 2 * at + 4);
+    let rows: Vec<_> = (0..size).map(row).collect();
+    let mut parameters: Vec<Value> = vec![workspace.into(), through.into()];
+    let last = actors.last().into_iter().cycle();
+    for actor in actors.iter().chain(last).take(size) {
+        parameters.push(actor.as_str().into());
+        parameters.push(hash_of(actor).into());
+    }
+    (rows.join(", "), parameters)
 }
 
 /// The same of what the index had not come to at `behind`: looked for in the log itself, for who

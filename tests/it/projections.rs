@@ -69,8 +69,8 @@ pub fn trials() -> Vec<Case> {
         ),
         both(
             "projections",
-            "when_somebody_last_acted_is_found_along_what_they_did",
-            last_acted_plans,
+            "what_somebody_did_is_found_along_what_they_did",
+            deeds_plans,
         ),
         both(
             "projections",
@@ -1288,26 +1288,34 @@ async fn index_plans(store: StoreUnderTest) {
     assert_plans(&*fixture.store).await;
 }
 
-/// When somebody last did something is looked for along what they did, also where nearly all of the
+/// What somebody did, and when last, is looked for along what they did, also where nearly all of the
 /// log is of one other: there a planner hopes to meet them soon, whatever it goes along.
-async fn last_acted_plans(store: StoreUnderTest) {
+async fn deeds_plans(store: StoreUnderTest) {
     let fixture = with_rows(&store, 1).await;
-    let analyze = fixture.store.execute(vec![Statement::new("ANALYZE", [])]);
+    let store = &*fixture.store;
+    let analyze = store.execute(vec![Statement::new("ANALYZE", [])]);
     analyze.await.expect("statistics");
     let asked = ["usr_0", "usr_8"].map(str::to_owned);
-    let plan = audit_index::last_acted_plan(&*fixture.store, "ws_7", &asked, PLANNED_ROWS).await;
-    let plan = plan.expect("a plan").join("\n");
-    assert!(plan.contains("audit_1_by_actor"), "{plan}");
-    let others = [
-        "audit_1_pkey",
-        "PRIMARY KEY",
-        "Seq Scan on audit_1",
-        "SCAN done",
-    ];
-    assert!(!others.iter().any(|other| plan.contains(other)), "{plan}");
-    let acted = audit_index::last_acted(&*fixture.store, "ws_7", &asked, PLANNED_ROWS).await;
+    let last_acted = audit_index::last_acted_plan(store, "ws_7", &asked, PLANNED_ROWS).await;
+    let deeds = audit_index::deeds_plan(store, "ws_7", &asked, PLANNED_ROWS).await;
+    for plan in [last_acted, deeds] {
+        let plan = plan.expect("a plan").join("\n");
+        assert!(plan.contains("audit_1_by_actor"), "{plan}");
+        let others = [
+            "audit_1_pkey",
+            "PRIMARY KEY",
+            "Seq Scan on audit_1",
+            "SCAN done",
+        ];
+        assert!(!others.iter().any(|other| plan.contains(other)), "{plan}");
+    }
+    let acted = audit_index::last_acted(store, "ws_7", &asked, PLANNED_ROWS).await;
     let acted = acted.expect("it is read").into_iter().map(|(who, _)| who);
     assert_eq!(acted.collect::<Vec<_>>(), ["usr_0"]);
+    let deeds = audit_index::deeds(store, "ws_7", &asked, PLANNED_ROWS).await;
+    let deeds = deeds.expect("they are read").into_iter();
+    let deeds: Vec<_> = deeds.map(|deed| (deed.actor, deed.action)).collect();
+    assert_eq!(deeds, [("usr_0".to_owned(), "agent.updated".to_owned())]);
 }
 
 async fn assert_plans(store: &dyn Store) {
