@@ -1286,6 +1286,29 @@ async fn index_plans(store: StoreUnderTest) {
     }
     analyze().await.expect("statistics");
     assert_plans(&*fixture.store).await;
+    // Nothing is sorted for a page of all that there is of one thing.
+    for order in [Order::NewestFirst, Order::OldestFirst] {
+        for (column, of) in [
+            (Column::Workspace, "ws_7"),
+            (Column::Organization, "org_7"),
+            (Column::Actor, "usr_8"),
+            (Column::Target, "agt_7"),
+        ] {
+            let mut search = Search::new(order);
+            search.is(column, of);
+            let plan = audit_index::plan(&*fixture.store, &search, 256).await;
+            let plan = plan.expect("a plan").join("\n");
+            let sorts = ["Sort", "TEMP B-TREE", "Bitmap"];
+            assert!(
+                !sorts.iter().any(|sort| plan.contains(sort)),
+                "{search:?}: {plan}"
+            );
+            assert!(
+                plan.contains(&format!("audit_1_by_{column:?}").to_lowercase()),
+                "{plan}"
+            );
+        }
+    }
 }
 
 /// What somebody did, and when last, is looked for along what they did, also where nearly all of the
