@@ -125,7 +125,21 @@ async fn opened_for_reading(
     })
 }
 
+/// Moves are killed until one is whole, and begun anew on other stores, until there were enough.
 async fn moved(from: StoreUnderTest, to: StoreUnderTest) {
+    let (of, kinds) = (from.kind(), (from.kind(), to.kind()));
+    let (wanted, mut kills, mut next) = (rounds(FAULT_ROUNDS, 1), 0, Some((from, to)));
+    while kills < wanted {
+        let (from, to) = match next.take() {
+            Some(stores) => stores,
+            None => (empty(kinds.0).await, empty(kinds.1).await),
+        };
+        kills += moved_once(from, to).await;
+    }
+    println!("moved from {of:?}: {kills} kills");
+}
+
+async fn moved_once(from: StoreUnderTest, to: StoreUnderTest) -> usize {
     let load = loaded(&from, 400).await;
     let arguments = ["move", "--to", &target(&to)];
     let (mut kills, mut longest) = (0, 600);
@@ -176,6 +190,7 @@ async fn moved(from: StoreUnderTest, to: StoreUnderTest) {
     let figures = check_all(&to, &load).await;
     println!("moved from {:?}: {kills} kills, {figures:?}", from.kind());
     assert!(kills > 0, "it was killed at least once");
+    kills
 }
 
 async fn places(store: StoreUnderTest) {
@@ -284,45 +299,56 @@ async fn is_a_beginning_of(store: &StoreUnderTest, whole: &StoreUnderTest, posit
     run(crewlog_on(store, &["replay", "--check"])).expect(0);
 }
 
+/// Restores are killed until one is whole, and begun anew on another store, until there were enough.
 async fn restored(store: StoreUnderTest) {
-    let from = empty(super::other(store.kind())).await;
+    let kind = store.kind();
+    let from = empty(super::other(kind)).await;
     let load = loaded(&from, 200).await;
     let folder = scratch::directory("backups");
     let backup = text(&folder.path().join("backup"));
     let made = run(crewlog_on(&from, &["backup", "--json", &backup]))
         .expect(0)
         .json();
-    bring_the_key(&from, &store);
-    let arguments = ["restore", "--json", &backup];
-    let mut kills = 0;
-    for round in 0..rounds(FAULT_ROUNDS, 4) {
-        let kill = match round % 4 {
-            0 => Kill::At("transfer_carried", 1 + load.below(3)),
-            1 => Kill::At("transfer_filled", 1),
-            2 => Kill::At("transfer_proven", 1),
-            _ => Kill::After(Duration::from_millis(20 + load.below(1_200) as u64)),
-        };
-        match killed(crewlog_on(&store, &arguments), kill) {
-            None => kills += 1,
-            Some(ended) => {
-                assert_eq!(ended.status, Some(0), "{ended:?}");
-                break;
-            }
-        }
-        let is_there = began(&store).await;
-        assert!(
-            !is_there || !takes_a_writer(&store).await,
-            "it is not whole"
-        );
-    }
-    if !takes_a_writer(&store).await || !began(&store).await {
-        run(crewlog_on(&store, &arguments)).expect(0);
-    }
     let position = made["manifest"]["position"].as_u64().expect("a position");
-    is_a_beginning_of(&store, &from, position).await;
-    check_all(&store, &load).await;
-    // It is a store that is in use now: nothing is restored over it.
-    run(crewlog_on(&store, &arguments)).refused_with(&["is not empty"]);
-    println!("restored to {:?}: {kills} kills", store.kind());
-    assert!(kills > 0);
+    let (wanted, mut kills, mut next) = (rounds(FAULT_ROUNDS, 3), 0, Some(store));
+    while kills < wanted {
+        let to = match next.take() {
+            Some(store) => store,
+            None => empty(kind).await,
+        };
+        bring_the_key(&from, &to);
+        kills += restored_to(&to, &backup, &load).await;
+        is_a_beginning_of(&to, &from, position).await;
+        check_all(&to, &load).await;
+        // It is a store that is in use now: nothing is restored over it.
+        run(crewlog_on(&to, &["restore", "--json", &backup])).refused_with(&["is not empty"]);
+    }
+    println!("restored to {kind:?}: {kills} kills");
+}
+
+/// Restores a backup, killed at each place and then at some moment; how often it was killed.
+async fn restored_to(to: &StoreUnderTest, backup: &str, load: &Load) -> usize {
+    let arguments = ["restore", "--json", backup];
+    let moment = Duration::from_millis(20 + load.below(1_200) as u64);
+    let mut kills = 0;
+    for kill in [
+        Kill::At("transfer_carried", 1 + load.below(3)),
+        Kill::At("transfer_filled", 1),
+        Kill::At("transfer_proven", 1),
+        Kill::After(moment),
+    ] {
+        let is_at_a_place = matches!(kill, Kill::At(..));
+        match killed(crewlog_on(to, &arguments), kill) {
+            None => kills += 1,
+            Some(ended) => assert_eq!(ended.status, Some(0), "{ended:?}"),
+        }
+        let takes = began(to).await && takes_a_writer(to).await;
+        // A kill at some moment may come when it is whole already.
+        assert!(!(takes && is_at_a_place), "it is not whole");
+        if takes {
+            return kills;
+        }
+    }
+    run(crewlog_on(to, &arguments)).expect(0);
+    kills
 }
