@@ -57,9 +57,10 @@ impl Service {
         review: ReviewId,
         stops_recurring: bool,
     ) -> Result<Written<ReviewDocument>, ServiceError> {
+        // Before anything else: what is opened again from here on, they have not seen.
+        let asked_at = stores::head(&**self.journal.store()).await?.position;
         let place = self.known_place(workspace).await?;
         let at = ReviewAt { place, id: review };
-        let asked_at = stores::head(&**self.journal.store()).await?.position;
         let sender = Sender::Person(caller.clone());
         let aim = place.aim("access_review.closed", review);
         let receipt = self
