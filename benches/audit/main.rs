@@ -1,5 +1,6 @@
 //! The audit log at one and at ten million events: what each filter takes, on its first page and on
-//! its thousandth; who had access; exports, proofs, the start of a server, and what it all takes on the disk.
+//! its thousandth; who had access; exports, proofs, the start of a server, and what it all takes on
+//! the disk.
 //!
 //! `cargo bench --bench audit`; `AUDIT_EVENTS=1000000,10000000` says at which sizes, and
 //! `AUDIT_STORES=sqlite,postgresql` on which stores. A log is filled by real appends of real

@@ -96,8 +96,11 @@ async fn run(cluster: &Cluster) {
         sides.retain(|side| side.name == only);
         let only = sides.first().expect("CREWLOG_BENCH_ONLY names a side");
         let figure = measure(only, 1).await;
-        let taken = "with one connection";
-        return println!("{}: {:.0} a second {taken}", only.name, figure.per_second);
+        println!(
+            "{}, one connection: {:.0} a second",
+            only.name, figure.per_second
+        );
+        return;
     }
     println!("Requests a second (processor µs of this process for one, the client's included):");
     println!();

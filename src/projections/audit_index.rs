@@ -394,15 +394,12 @@ impl Search {
             let next = parameters.len() + 1;
             match condition {
                 Condition::Is(column, value) => {
-                    let is_along = along.is_some_and(|(along, _)| along == *column);
                     let is = format!("{} = ${next}", column.name());
-                    sql.push_str(&match (kind, is_along) {
-                        // The hash has said so nearly always. Told plainly, its planner takes it for
-                        // another condition that few rows meet, and sorts all that it finds.
-                        (StoreKind::Postgres, true) => {
-                            format!(" AND CASE WHEN {is} THEN TRUE ELSE FALSE END")
-                        }
-                        (StoreKind::Postgres | StoreKind::Sqlite, _) => format!(" AND {is}"),
+                    let is_along = along.is_some_and(|(along, _)| along == *column);
+                    sql.push_str(" AND ");
+                    sql.push_str(&match is_along {
+                        true => as_hashed(kind, &is),
+                        false => is,
                     });
                     parameters.push(value.as_str().into());
                 }
@@ -470,6 +467,17 @@ fn along_index(kind: StoreKind, table: &str, column: &str, hash: &str, range: [&
             "({of_hash}, {position}) >= ({hash}, {from})
                AND ({of_hash}, {position}) <= ({hash}, {to})"
         ),
+    }
+}
+
+/// That what was found by its hash is it, which the hash has said nearly always.
+///
+/// Told plainly, the planner of PostgreSQL takes it for another condition that few rows meet, and
+/// sorts all that the index finds in the place of going along it until there is enough.
+fn as_hashed(kind: StoreKind, is: &str) -> String {
+    match kind {
+        StoreKind::Sqlite => is.to_owned(),
+        StoreKind::Postgres => format!("CASE WHEN {is} THEN TRUE ELSE FALSE END"),
     }
 }
 
@@ -715,7 +723,8 @@ pub async fn last_acted(
     Ok(acted)
 }
 
-fn last_acted_sql(
+/// The statement of [`last_acted`], for so many people at once, with its parameters.
+pub fn last_acted_sql(
     kind: StoreKind,
     workspace: &str,
     actors: &[String],
@@ -728,27 +737,14 @@ fn last_acted_sql(
          SELECT actor,
                 (SELECT recorded_at FROM {table} AS done
                   WHERE {along}
-                    AND done.actor = asked.actor AND done.outcome = 'ok'
+                    AND {is_actor} AND done.outcome = 'ok'
                     AND (done.workspace = $1 OR done.action = 'session.started')
                   ORDER BY done.actor_hash DESC, done.position DESC LIMIT 1)
            FROM (SELECT DISTINCT actor, hash FROM asked) AS asked",
         along = along_index(kind, "done", "actor", "asked.hash", ["0", "$2"]),
+        is_actor = as_hashed(kind, "done.actor = asked.actor"),
     );
     (sql, parameters)
-}
-
-/// How the store goes about [`last_acted`]: the lines of its plan.
-///
-/// # Errors
-/// When the store cannot be read.
-pub async fn last_acted_plan(
-    store: &dyn Store,
-    workspace: &str,
-    actors: &[String],
-    through: u64,
-) -> Result<Vec<String>, StoreError> {
-    let (sql, parameters) = last_acted_sql(store.kind(), workspace, actors, through);
-    stores::plan(store, &sql, parameters).await
 }
 
 /// What somebody did, of one action.
@@ -788,7 +784,8 @@ pub async fn deeds(
     Ok(deeds)
 }
 
-fn deeds_sql(
+/// The statement of [`deeds`], for so many people at once, with its parameters.
+pub fn deeds_sql(
     kind: StoreKind,
     workspace: &str,
     actors: &[String],
@@ -821,20 +818,6 @@ fn deeds_sql(
     };
     let sql = format!("WITH asked (actor, hash) AS (VALUES {rows}) {select}");
     (sql, parameters)
-}
-
-/// How the store goes about [`deeds`]: the lines of its plan.
-///
-/// # Errors
-/// When the store cannot be read.
-pub async fn deeds_plan(
-    store: &dyn Store,
-    workspace: &str,
-    actors: &[String],
-    through: u64,
-) -> Result<Vec<String>, StoreError> {
-    let (sql, parameters) = deeds_sql(store.kind(), workspace, actors, through);
-    stores::plan(store, &sql, parameters).await
 }
 
 /// Rows of those who are asked about, each with its hash, and the parameters of a statement about

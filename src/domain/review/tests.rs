@@ -354,6 +354,17 @@ fn what_changed_is_shown_again_while_there_is_time() {
 }
 
 #[test]
+fn it_is_told_since_when_it_is_open_again() {
+    let reopened = ReviewEvent::ReviewReopened {
+        returned: vec![person(4)],
+    };
+    let events = vec![opened(), closing(Some(1)), reopened];
+    assert!(!folded(events[..2].to_vec()).is_reopened_since(0));
+    assert!(folded(events.clone()).is_reopened_since(101));
+    assert!(!folded(events).is_reopened_since(102));
+}
+
+#[test]
 fn the_next_one_opens_once_when_it_is_over_and_its_time_has_come() {
     let next = ReviewId::from_uuid(Uuid::from_u128(2));
     let recur = || ReviewCommand::Recur { next: Ok(next) };
@@ -518,12 +529,18 @@ fn keys_that_were_rotated_before_the_pin_are_decided_about_one_by_one() {
     assert_eq!(newer.expect("it lives").keys, [key_id(10), key_id(11)]);
 }
 
-fn task(events: Vec<ReviewEvent>, mark: Option<u64>) -> Option<Task> {
+/// A campaign whose events are at 100 and the positions after it.
+fn folded(events: Vec<ReviewEvent>) -> Review {
     let mut review = Review::default();
     for (event, position) in events.into_iter().zip(100..) {
         review.apply(event.clone());
         review.positioned(&event, position);
     }
+    review
+}
+
+fn task(events: Vec<ReviewEvent>, mark: Option<u64>) -> Option<Task> {
+    let review = folded(events);
     let team = team(vec![joined(1), joined(4)]);
     let items = pinned(&team, 10);
     let item = items.get(person(4)).expect("it is in the campaign");

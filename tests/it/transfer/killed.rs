@@ -56,9 +56,16 @@ enum Kill<'a> {
     At(&'a str, usize),
 }
 
+impl Kill<'_> {
+    /// Whether what it ends is surely not whole: at some moment it may be, and about to say so.
+    fn is_amid(&self) -> bool {
+        matches!(self, Self::At(..))
+    }
+}
+
 /// Runs a command, and kills it; none where it ended by itself before.
-fn killed(mut command: std::process::Command, kill: Kill<'_>) -> Option<Ended> {
-    match kill {
+fn killed(mut command: std::process::Command, kill: &Kill<'_>) -> Option<Ended> {
+    match *kill {
         Kill::At(place, time) => {
             command.env("CREWLOG_FAIL_POINT", format!("{place}:{time}"));
             let ended = run(command);
@@ -127,14 +134,10 @@ async fn opened_for_reading(
 
 /// Moves are killed until one is whole, and begun anew on other stores, until there were enough.
 async fn moved(from: StoreUnderTest, to: StoreUnderTest) {
-    let (of, kinds) = (from.kind(), (from.kind(), to.kind()));
-    let (wanted, mut kills, mut next) = (rounds(FAULT_ROUNDS, 1), 0, Some((from, to)));
-    while kills < wanted {
-        let (from, to) = match next.take() {
-            Some(stores) => stores,
-            None => (empty(kinds.0).await, empty(kinds.1).await),
-        };
-        kills += moved_once(from, to).await;
+    let (of, into) = (from.kind(), to.kind());
+    let mut kills = moved_once(from, to).await;
+    while kills < rounds(FAULT_ROUNDS, 1) {
+        kills += moved_once(empty(of).await, empty(into).await).await;
     }
     println!("moved from {of:?}: {kills} kills");
 }
@@ -150,7 +153,7 @@ async fn moved_once(from: StoreUnderTest, to: StoreUnderTest) -> usize {
             2 => Kill::At("transfer_proven", 1),
             _ => Kill::After(Duration::from_millis(20 + load.below(longest) as u64)),
         };
-        let ended = killed(crewlog_on(&from, &arguments), kill);
+        let ended = killed(crewlog_on(&from, &arguments), &kill);
         let writable = at_most_one(&from, &to).await;
         match ended {
             None => kills += 1,
@@ -174,7 +177,7 @@ async fn moved_once(from: StoreUnderTest, to: StoreUnderTest) -> usize {
         kills += 1;
         let sealed = killed(
             crewlog_on(&from, &arguments),
-            Kill::At("transfer_sealed", 1),
+            &Kill::At("transfer_sealed", 1),
         );
         assert!(sealed.is_none(), "{sealed:?}");
         assert_eq!(at_most_one(&from, &to).await, None);
@@ -204,7 +207,7 @@ async fn places(store: StoreUnderTest) {
         ("transfer_sealed", None),
         ("transfer_opened", Some(true)),
     ] {
-        let ended = killed(crewlog_on(&from, &arguments), Kill::At(place, 1));
+        let ended = killed(crewlog_on(&from, &arguments), &Kill::At(place, 1));
         assert!(ended.is_none(), "{place}: {ended:?}");
         assert_eq!(at_most_one(&from, &store).await, takes, "{place}");
         let refused = match takes {
@@ -239,14 +242,21 @@ async fn backed_up(store: StoreUnderTest) {
             1 => Kill::At("transfer_proven", 1),
             _ => Kill::After(Duration::from_millis(20 + load.below(1_200) as u64)),
         };
-        match killed(crewlog_on(&store, &arguments), kill) {
-            None => kills += 1,
+        match killed(crewlog_on(&store, &arguments), &kill) {
+            None => {
+                kills += 1;
+                let is_named = backup.exists();
+                assert!(
+                    !(is_named && kill.is_amid()),
+                    "it has its name once it is whole"
+                );
+            }
             Some(ended) => {
                 assert_eq!(ended.status, Some(0), "{ended:?}");
                 assert!(backup.exists());
             }
         }
-        // It has its name once it is whole, also where the kill came behind that.
+        // Also where the kill came behind that.
         if backup.exists() {
             let to = empty(super::other(store.kind())).await;
             run(crewlog_on(&to, &["restore", &text(&backup)])).expect(0);
@@ -310,18 +320,18 @@ async fn restored(store: StoreUnderTest) {
         .expect(0)
         .json();
     let position = made["manifest"]["position"].as_u64().expect("a position");
-    let (wanted, mut kills, mut next) = (rounds(FAULT_ROUNDS, 3), 0, Some(store));
-    while kills < wanted {
-        let to = match next.take() {
-            Some(store) => store,
-            None => empty(kind).await,
-        };
+    let (mut kills, mut to) = (0, store);
+    loop {
         bring_the_key(&from, &to);
         kills += restored_to(&to, &backup, &load).await;
         is_a_beginning_of(&to, &from, position).await;
         check_all(&to, &load).await;
         // It is a store that is in use now: nothing is restored over it.
         run(crewlog_on(&to, &["restore", "--json", &backup])).refused_with(&["is not empty"]);
+        if kills >= rounds(FAULT_ROUNDS, 3) {
+            break;
+        }
+        to = empty(kind).await;
     }
     println!("restored to {kind:?}: {kills} kills");
 }
@@ -337,14 +347,18 @@ async fn restored_to(to: &StoreUnderTest, backup: &str, load: &Load) -> usize {
         Kill::At("transfer_proven", 1),
         Kill::After(moment),
     ] {
-        let is_at_a_place = matches!(kill, Kill::At(..));
-        match killed(crewlog_on(to, &arguments), kill) {
-            None => kills += 1,
-            Some(ended) => assert_eq!(ended.status, Some(0), "{ended:?}"),
-        }
+        let ended = killed(crewlog_on(to, &arguments), &kill);
         let takes = began(to).await && takes_a_writer(to).await;
-        // A kill at some moment may come when it is whole already.
-        assert!(!(takes && is_at_a_place), "it is not whole");
+        match ended {
+            None => {
+                kills += 1;
+                assert!(!(takes && kill.is_amid()), "it is not whole");
+            }
+            Some(ended) => {
+                assert_eq!(ended.status, Some(0), "{ended:?}");
+                assert!(takes, "it is whole");
+            }
+        }
         if takes {
             return kills;
         }

@@ -38,7 +38,8 @@ pub fn trials() -> Vec<Case> {
 }
 
 const CLIENTS: usize = 6;
-const PEOPLE: usize = 18;
+/// So many that most are given nothing of their own that they could not leave.
+const PEOPLE: usize = 54;
 const WORKSPACES: usize = 3;
 const VOLLEYS: usize = 12;
 
@@ -260,7 +261,7 @@ async fn race(store: StoreUnderTest, processes: usize) {
         seen.erased.len(),
         seen.kinds
     );
-    assert!(!seen.erased.is_empty(), "people are erased");
+    assert!(seen.erased.len() >= PEOPLE / 3, "people are erased");
     for happens in ["legal_hold_placed", "member_joined", "person_erased"] {
         assert!(seen.kinds.contains_key(happens), "{:?}", seen.kinds);
     }
