@@ -659,7 +659,7 @@ impl Validate for RollOutBody {
             (count > TARGETS_MAX).then(|| FieldError::too_many("/targets", TARGETS_MAX)),
             (different.len() < count).then(|| FieldError::invalid("/targets", "each once")),
             include(self.include.as_ref()).err(),
-            super::promotions::check_why(&self.reason),
+            FieldError::check_why("/reason", &self.reason),
         ])
     }
 }

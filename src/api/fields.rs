@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 const POINTER_LENGTH_MAX: usize = 1_024;
 
 /// The longest `reason` that a command takes, in characters.
-pub const REASON_LENGTH_MAX: usize = 500;
+const REASON_LENGTH_MAX: usize = 500;
 
 /// The kind of a mistake in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -124,6 +124,16 @@ impl FieldError {
     pub fn check_reason(reason: Option<&str>) -> Option<Self> {
         let long = reason.is_some_and(|text| text.chars().count() > REASON_LENGTH_MAX);
         long.then(|| Self::too_long("/reason", REASON_LENGTH_MAX))
+    }
+
+    /// Checks a reason that must be there, at `pointer`: as [`FieldError::check_reason`], and not
+    /// blank.
+    pub fn check_why(pointer: &str, reason: &str) -> Option<Self> {
+        if reason.trim().is_empty() {
+            return Some(Self::invalid(pointer, "say why"));
+        }
+        let long = reason.chars().count() > REASON_LENGTH_MAX;
+        long.then(|| Self::too_long(pointer, REASON_LENGTH_MAX))
     }
 
     /// Where.

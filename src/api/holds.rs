@@ -37,11 +37,7 @@ pub struct LegalHoldBody {
 
 impl Validate for LegalHoldBody {
     fn validate(&self) -> Vec<FieldError> {
-        let empty = self.reason.trim().is_empty();
-        wrong([
-            empty.then(|| FieldError::invalid("/reason", "say why")),
-            FieldError::check_reason(Some(&self.reason)),
-        ])
+        wrong([FieldError::check_why("/reason", &self.reason)])
     }
 }
 

@@ -137,14 +137,7 @@ pub struct ItemDraftBody {
 }
 
 fn check_glass(glass: Option<&Object<BreakGlassBody>>) -> Option<FieldError> {
-    let reason = &glass?.0.reason;
-    let blank = reason.trim().is_empty();
-    let long = reason.chars().count() > super::fields::REASON_LENGTH_MAX;
-    let pointer = "/break_glass/reason";
-    if blank {
-        return Some(FieldError::invalid(pointer, "say why"));
-    }
-    long.then(|| FieldError::too_long(pointer, super::fields::REASON_LENGTH_MAX))
+    FieldError::check_why("/break_glass/reason", &glass?.0.reason)
 }
 
 fn found(code: FieldCode, findings: Vec<Finding>) -> impl Iterator<Item = FieldError> {

@@ -16,7 +16,6 @@ use super::{
     json::Json,
     organizations::OrganizationStatus,
     problem::Problem,
-    promotions::check_why,
     query::Path,
     respond::Resource,
     values::{self, Time, wrong},
@@ -47,7 +46,7 @@ pub struct WhyBody {
 
 impl Validate for WhyBody {
     fn validate(&self) -> Vec<FieldError> {
-        wrong([check_why(&self.reason)])
+        wrong([FieldError::check_why("/reason", &self.reason)])
     }
 }
 
@@ -83,7 +82,10 @@ impl RecoverBody {
 
 impl Validate for RecoverBody {
     fn validate(&self) -> Vec<FieldError> {
-        wrong([self.heir().err(), check_why(&self.reason)])
+        wrong([
+            self.heir().err(),
+            FieldError::check_why("/reason", &self.reason),
+        ])
     }
 }
 

@@ -306,14 +306,6 @@ impl PromotionBody {
     }
 }
 
-/// Checks a reason that must be there.
-pub(super) fn check_why(reason: &str) -> Option<FieldError> {
-    if reason.trim().is_empty() {
-        return Some(FieldError::invalid("/reason", "say why"));
-    }
-    FieldError::check_reason(Some(reason))
-}
-
 /// What is to be promoted: from a crew of the workspace, or from a bundle.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -340,7 +332,7 @@ impl Validate for NewPromotionBody {
         let mut errors = wrong([
             one_of(self.source.is_some(), self.bundle.is_some(), "source"),
             include(self.include.as_ref()).err(),
-            check_why(&self.reason),
+            FieldError::check_why("/reason", &self.reason),
         ]);
         errors.extend(self.bundle.iter().flat_map(|bundle| bundle.0.wrong()));
         errors
@@ -735,11 +727,10 @@ pub struct RollBackBody {
 impl Validate for RollBackBody {
     fn validate(&self) -> Vec<FieldError> {
         let reason = self.reason.as_deref();
-        let is_blank = reason.is_none_or(|reason| reason.trim().is_empty());
-        wrong([
-            (self.force && is_blank).then(|| FieldError::invalid("/reason", "say why")),
-            FieldError::check_reason(reason),
-        ])
+        wrong([match self.force {
+            true => FieldError::check_why("/reason", reason.unwrap_or_default()),
+            false => FieldError::check_reason(reason),
+        }])
     }
 }
 

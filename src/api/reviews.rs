@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     app::Edge,
     exchange::{Command, PrincipalReader, ReadQuery, Writer},
-    fields::{FieldError, REASON_LENGTH_MAX, Validate},
+    fields::{FieldError, Validate},
     headers::{CREWLOG_POSITION, IdempotencyKey, IfMatch, MinimumPosition},
     json::Json,
     paging::{Cursor, Limit, PageQuery, ReviewCursor, ReviewItemCursor},
@@ -569,14 +569,11 @@ impl DecisionBody {
     fn wrong(&self, at: usize) -> Vec<FieldError> {
         let pointer = |field: &str| format!("/decisions/{at}/{field}");
         let is_change = self.decision == DecisionName::Change;
-        let long = self.reason.chars().count() > REASON_LENGTH_MAX;
-        let empty = self.reason.trim().is_empty();
         wrong([
             (is_change && self.role.is_none()).then(|| FieldError::missing(pointer("role"))),
             (!is_change && self.role.is_some())
                 .then(|| FieldError::invalid(pointer("role"), "only a `change` gives a role")),
-            long.then(|| FieldError::too_long(pointer("reason"), REASON_LENGTH_MAX)),
-            empty.then(|| FieldError::invalid(pointer("reason"), "say why")),
+            FieldError::check_why(&pointer("reason"), &self.reason),
         ])
     }
 
