@@ -1,12 +1,14 @@
 //! Who had access at a position, with the event that gave it to each: a fold of the streams of a
 //! workspace and its organization up to there.
 //!
-//! Nothing is stored: a report of the past is made when it is asked for, and one of now in the
-//! same way. The rules are the domain's ([`crate::domain::access`]); this remembers the events.
+//! A report of the past is made when it is asked for, and one of now in the same way; what is kept
+//! of it only saves time ([`super::access_snapshots`]). The rules are the domain's
+//! ([`crate::domain::access`]); this remembers the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cqrs_es::Aggregate;
+use serde::{Deserialize, Serialize};
 
 use super::{SealedAt, api_keys::of_key};
 use crate::{
@@ -17,13 +19,13 @@ use crate::{
         event::Event,
         ids::{EventId, InvitationId, KeyId, PrincipalId, UserId},
         organization::{Organization, OrganizationEvent},
-        workspace::{MembershipSource, Workspace, WorkspaceEvent},
+        workspace::{Limit, MembershipSource, Workspace, WorkspaceEvent},
     },
     journal::{Recorded, entry::REASON},
 };
 
 /// The event that gave access.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
     pub position: u64,
     pub event: EventId,
@@ -44,20 +46,65 @@ pub struct AccessHeld {
     pub responsible: BTreeSet<UserId>,
 }
 
-/// The fold. Events of other streams leave it as it is.
-#[derive(Debug, Clone, Default)]
+/// The fold, of either stream or of both. Events of other streams leave it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AccessFold {
     workspace: Workspace,
     organization: Organization,
     grants: BTreeMap<u64, Grant>,
     invitations: BTreeMap<InvitationId, Option<SealedAt>>,
     responsible: BTreeMap<KeyId, BTreeSet<UserId>>,
-    /// When roles came back that others had taken the place of for a time, by person and the
-    /// position at which that was decided.
-    came_back: BTreeMap<(UserId, u64), Timestamp>,
+    /// Roles that came back after others had taken their place for a time.
+    came_back: BTreeMap<UserId, CameBack>,
+}
+
+/// Somebody's role that came back, the last one that did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct CameBack {
+    /// Position of the event that decided so.
+    decided_at: u64,
+    at: Timestamp,
 }
 
 impl AccessFold {
+    /// Raised when the fold makes something else of the same events, or is written in another way.
+    const FOLD_VERSION: i64 = 1;
+    /// Of the fold and what it is made of: what was kept of another is folded anew.
+    pub const VERSION: i64 = Self::FOLD_VERSION * 1_000_000
+        + Workspace::STATE_VERSION * 1_000
+        + Organization::STATE_VERSION;
+
+    /// The fold of a workspace's stream, with that of its organization's.
+    pub fn with_organization(mut self, of: Self) -> Self {
+        self.organization = of.organization;
+        self.grants.extend(of.grants);
+        self.responsible.extend(of.responsible);
+        self
+    }
+
+    /// Forgets the events that gave what has ended. Says the same of every moment that is not
+    /// before the last event taken, and goes on in the same way.
+    pub fn forget_what_ended(&mut self) {
+        let members = self.workspace.members();
+        let of_members = members.flat_map(|(_, member)| {
+            let limit = member.limit.map(|limit| limit.decided_at);
+            [Some(member.granted_at), limit].into_iter().flatten()
+        });
+        let auditors = self.workspace.auditors();
+        let organization = self.organization.members();
+        let keys = || (self.workspace.keys().live()).chain(self.organization.keys().live());
+        let in_force: BTreeSet<u64> = of_members
+            .chain(auditors.map(|(_, grant)| grant.granted_at))
+            .chain(organization.map(|(_, member)| member.granted_at))
+            .chain(keys().map(|(_, key)| key.position))
+            .collect();
+        let live: BTreeSet<KeyId> = keys().map(|(id, _)| id).collect();
+        self.grants.retain(|at, _| in_force.contains(at));
+        self.responsible.retain(|key, _| live.contains(key));
+        self.came_back
+            .retain(|_, back| in_force.contains(&back.decided_at));
+    }
+
     /// Takes the next event of either stream; those of each in order.
     pub fn take(&mut self, event: &Recorded) {
         if let Some(happened) = of_key(event) {
@@ -116,8 +163,9 @@ impl AccessFold {
             WorkspaceEvent::MembershipLimitReached { user, until, .. } => {
                 let reached = self.workspace.members().find(|(member, _)| member == user);
                 let limit = reached.and_then(|(_, member)| member.limit);
-                if let Some(limit) = limit {
-                    self.came_back.insert((*user, limit.decided_at), *until);
+                if let Some(Limit { decided_at, .. }) = limit {
+                    let at = *until;
+                    self.came_back.insert(*user, CameBack { decided_at, at });
                 }
             }
             WorkspaceEvent::InvitationDeclined { invitation }
@@ -198,8 +246,9 @@ impl AccessFold {
             if let (PrincipalId::User(user), Through::Membership(_)) =
                 (held.principal, held.through)
             {
-                let noted = self.came_back.get(&(user, held.granted_at));
-                held.counts_since = held.counts_since.or(noted.copied());
+                let noted = self.came_back.get(&user);
+                let noted = noted.filter(|back| back.decided_at == held.granted_at);
+                held.counts_since = held.counts_since.or(noted.map(|back| back.at));
             }
             let responsible = match held.principal {
                 PrincipalId::Key(key) => self.responsible.get(&key).cloned(),

@@ -10,6 +10,7 @@
 //! one: raise its `VERSION`; it is then rebuilt.
 
 pub mod access;
+pub mod access_snapshots;
 mod api_keys;
 pub mod audit;
 pub mod audit_index;

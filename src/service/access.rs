@@ -1,17 +1,17 @@
 //! Who has access to a workspace, now and at any moment that was: who could touch production on a
 //! day, who gave them that, and what differs between two moments.
 //!
-//! A report is folded from the streams of the workspace and its organization up to the moment,
-//! and is itself an entry of the log, written before it is answered.
+//! A report is folded from the streams of the workspace and its organization up to the moment, on
+//! from what was kept of them on the way, and is itself an entry of the log, written before it is
+//! answered.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     sync::Arc,
 };
 
 use cqrs_es::Aggregate;
-use futures::TryStreamExt;
 
 use super::{
     AsOf, Principal, Request, Service, ServiceError, moments::MomentInLog, remembered::Remembered,
@@ -27,16 +27,18 @@ use crate::{
         organization::Organization,
         workspace::Workspace,
     },
-    journal::{StreamRef, Unit, stores},
+    journal::{StreamRef, Unit, beside, stores},
     projections::{
         Found,
         access::{AccessFold, AccessHeld},
-        audit_index,
+        access_snapshots, audit_index,
     },
     service::write::Made,
 };
 
-/// Folds that are kept: what was, is for good.
+/// Events of a stream from one access snapshot to the next, where nobody says.
+pub(super) const SNAPSHOT_EVENTS: NonZeroU64 = NonZeroU64::new(4_096).unwrap();
+/// Folds that are kept in memory: what was, is for good.
 pub(super) const FOLDS_KEPT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// What a report on access is asked.
@@ -256,24 +258,40 @@ impl Service {
         if let Some(fold) = self.access_folds.get(&key) {
             return Ok(fold);
         }
-        let mut fold = AccessFold::default();
-        let organization = place.organization.to_string();
         let workspace = place.workspace.to_string();
-        for stream in [
-            (Organization::TYPE, organization.as_str()),
-            (Workspace::TYPE, workspace.as_str()),
-        ] {
-            let store = &**self.journal.store();
-            let mut pages = stores::stream_pages(store, stream, position);
-            while let Some(page) = pages.try_next().await? {
-                for event in &page {
-                    fold.take(&event.decode()?);
-                }
-            }
-        }
-        let fold = Arc::new(fold);
+        let workspace = self.access_of((Workspace::TYPE, &workspace), position);
+        let organization = place.organization.to_string();
+        let organization = self.access_of((Organization::TYPE, &organization), position);
+        let fold = Arc::new(workspace.await?.with_organization(organization.await?));
         self.access_folds.put(key, fold.clone());
         Ok(fold)
+    }
+
+    /// One stream, folded up to a position from what was kept of it, and some of that kept.
+    async fn access_of(
+        &self,
+        stream: (&str, &str),
+        position: u64,
+    ) -> Result<AccessFold, ServiceError> {
+        let (store, keyring) = (&**self.journal.store(), &self.keyring);
+        let page_events = self.settings.access_snapshot_events.get();
+        let mut snapshot = access_snapshots::newest(store, keyring, stream, position).await?;
+        loop {
+            let after = snapshot.sequence;
+            let page = stores::stream_page(store, stream, after, position, page_events).await?;
+            let is_last = (page.len() as u64) < page_events;
+            snapshot = beside(move || snapshot.followed_by(&page)).await?;
+            if is_last {
+                return Ok(snapshot.fold);
+            }
+            if self.journal.is_for_reading() {
+                continue;
+            }
+            let kept = access_snapshots::keep(store, keyring, stream, &snapshot).await;
+            if let Err(error) = kept {
+                tracing::warn!(stream = %stream.1, %error, "access is not kept");
+            }
+        }
     }
 
     /// Access with everything that an answer shows of it.

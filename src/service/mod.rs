@@ -76,7 +76,7 @@ mod workspaces;
 mod write;
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -229,6 +229,8 @@ pub struct ServiceSettings {
     pub projections: Projections,
     /// How many may follow audit logs at once.
     pub tails: TailsAllowed,
+    /// Events of a stream from one access snapshot to the next, which are folded at once.
+    pub access_snapshot_events: NonZeroU64,
 }
 
 /// How many may sign up from one client network in an hour, where nobody says otherwise.
@@ -253,6 +255,7 @@ impl Default for ServiceSettings {
             publishing: None,
             projections: Projections::default(),
             tails: TailsAllowed::default(),
+            access_snapshot_events: access::SNAPSHOT_EVENTS,
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::journal::stores::{
 };
 
 /// What never goes along: it is made where it is needed.
-pub const STAYS: [(&str, &str); 5] = [
+pub const STAYS: [(&str, &str); 6] = [
+    ("access_snapshots", "made again where they are wanted"),
     ("log_head", "it is set when all that it stands for is there"),
     ("projections", "read models are folded anew from the log"),
     ("rebuild", "a rebuild is of one store's own read models"),

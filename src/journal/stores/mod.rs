@@ -23,7 +23,7 @@ use async_trait::async_trait;
 
 pub use queries::{
     Chosen, decoded, events_after, events_at, events_span, head, last_position_at, padded,
-    page_rows, plan, stream_after, stream_pages, stream_pages_of,
+    page_rows, plan, stream_after, stream_page, stream_pages, stream_pages_of,
 };
 pub use seals::{Seal, SealState, head_for_writing, may_be_written, seal_of};
 pub use sheet::{Cell, ColumnKind, Sheet, SheetRow, Span};

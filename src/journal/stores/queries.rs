@@ -263,6 +263,27 @@ pub async fn stream_after(
     read_events(store.query(STREAM_AFTER, parameters).await?)
 }
 
+/// At most `limit` events of one stream after `sequence` (exclusive), up to `position` (inclusive).
+///
+/// # Errors
+/// When the store cannot be read or a row is malformed.
+pub async fn stream_page(
+    store: &dyn Store,
+    (aggregate_type, aggregate_id): (&str, &str),
+    sequence: u64,
+    position: u64,
+    limit: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let parameters = vec![
+        aggregate_type.into(),
+        aggregate_id.into(),
+        sequence.into(),
+        position.into(),
+        limit.into(),
+    ];
+    read_events(store.query(STREAM_PAGE, parameters).await?)
+}
+
 /// Pages of events, none of them empty; an error where the store cannot be read or a row is
 /// malformed.
 pub type Pages<'a> = BoxStream<'a, Result<Vec<StoredEvent>, StoreError>>;

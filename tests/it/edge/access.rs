@@ -2,6 +2,7 @@
 //! the program's types.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crewlog::domain::Timestamp;
@@ -11,8 +12,10 @@ use crewlog::domain::environment::Environment;
 use crewlog::domain::ids::{KeyId, PrincipalId};
 use crewlog::domain::workspace::{Policy, ProductionChanges};
 use crewlog::journal::Source;
-use crewlog::journal::stores::Store;
-use crewlog::service::{AccessQuestion, AccessView, AsOf, Caller, NewKey, Request, ServiceError};
+use crewlog::journal::stores::{Statement, Store};
+use crewlog::service::{
+    AccessQuestion, AccessView, AsOf, Caller, NewKey, Request, ServiceError, ServiceSettings,
+};
 use serde_json::{Value, json};
 
 use super::Running;
@@ -25,6 +28,11 @@ pub fn trials() -> Vec<Case> {
     vec![
         both("edge", "who_had_access_is_what_the_log_says", oracle),
         both("edge", "access_is_told_and_compared", told),
+        both(
+            "edge",
+            "what_is_kept_of_access_only_saves_time",
+            only_saves_time,
+        ),
     ]
 }
 
@@ -411,20 +419,35 @@ impl Changing<'_> {
     }
 }
 
-async fn oracle(store: StoreUnderTest) {
-    let clocked = Clocked::on(store).await;
+/// A service that keeps access every few events of a stream.
+async fn keeping(store: StoreUnderTest) -> Clocked {
+    let settings = ServiceSettings {
+        access_snapshot_events: NonZeroU64::new(5).expect("some"),
+        ..ServiceSettings::default()
+    };
+    Clocked::with(store, settings).await
+}
+
+/// A team after so many random steps.
+async fn changed(clocked: &Clocked, steps: usize) -> Owned {
     let owner = clocked.owner().await;
     let first = clocked.member(&owner).await;
     let mut changing = Changing {
-        clocked: &clocked,
+        clocked,
         owner: &owner,
         people: vec![first],
         keys: vec![],
         organization_keys: vec![],
     };
-    for _ in 0..120 {
+    for _ in 0..steps {
         changing.step().await;
     }
+    owner
+}
+
+async fn oracle(store: StoreUnderTest) {
+    let clocked = keeping(store).await;
+    let owner = changed(&clocked, 120).await;
     let rows = rows(&*clocked.rows, &owner).await;
     let head = clocked.service.position();
     let last = rows.last().expect("rows").recorded_at;
@@ -546,6 +569,57 @@ async fn differences(clocked: &Clocked, owner: &Owned, rows: &[Row], head: u64) 
     assert_eq!(through, ["membership", "organization_role"]);
     assert!(of_owner.iter().all(|view| view.last_used_at.is_some()));
     assert!(clocked.source.now() > Timestamp(0));
+}
+
+/// Whoever changes what is kept of access, as far as they can write to the store, changes no report.
+async fn only_saves_time(store: StoreUnderTest) {
+    let clocked = keeping(store).await;
+    let owner = changed(&clocked, 60).await;
+    let (head, request) = (clocked.service.position(), request());
+    // Of more moments than are remembered.
+    let asked: Vec<u64> = (1..=16).map(|part| head * part / 16).collect();
+    let reports = async || {
+        let mut reports = Vec::new();
+        for position in &asked {
+            let question = AccessQuestion {
+                as_of: Some(AsOf::Position(*position)),
+                ..AccessQuestion::default()
+            };
+            let report = (clocked.service)
+                .access(&request, &owner.caller, owner.workspace, question)
+                .await;
+            reports.push(report.expect("a report").value.principals);
+        }
+        reports
+    };
+    let rows = async |of: &str| {
+        let sql = format!("SELECT count(*) FROM access_snapshots WHERE {of}");
+        let counted = clocked.rows.query(&sql, vec![]).await.expect("a count");
+        counted[0].count(0).expect("a count")
+    };
+    let change = async |sql: &'static str| {
+        let changed = clocked.rows.execute(vec![Statement::new(sql, [])]).await;
+        changed.expect("a change")[0]
+    };
+    let told = reports().await;
+    let kept = rows("fold_version > 0").await;
+    assert!(kept > 10, "{kept} snapshots");
+    for changing in [
+        "UPDATE access_snapshots SET payload = replace(payload, 'owner', 'viewer')",
+        "UPDATE access_snapshots SET payload = '{'",
+        "UPDATE access_snapshots SET sequence = sequence + 1",
+        "UPDATE access_snapshots SET position = position - 1",
+        "UPDATE access_snapshots SET fold_version = fold_version - 1",
+        "DELETE FROM access_snapshots WHERE sequence > 20",
+    ] {
+        assert!(change(changing).await > 0, "{changing}");
+        assert_eq!(reports().await, told, "{changing}");
+        let signed = "payload LIKE '%owner%' AND sequence % 5 = 0";
+        assert!(rows(signed).await >= kept, "made again: {changing}");
+    }
+    let old = "fold_version < (SELECT max(fold_version) FROM access_snapshots)";
+    assert_eq!(rows(old).await, 0, "what an older fold has left");
+    clocked.holds().await;
 }
 
 /// The shape over HTTP, the entry that a report is, and who may not.

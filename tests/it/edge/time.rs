@@ -88,10 +88,13 @@ pub(super) fn request() -> Request {
 
 impl Clocked {
     pub async fn on(store: StoreUnderTest) -> Self {
+        Self::with(store, ServiceSettings::default()).await
+    }
+
+    pub async fn with(store: StoreUnderTest, settings: ServiceSettings) -> Self {
         let source = Arc::new(TestSource::new(7));
         let root = RootKey::from_text(ROOT_KEY).expect("the tests' root key");
         let opened = open_store(&store).await;
-        let settings = ServiceSettings::default();
         let service = Service::start(opened.clone(), source.clone(), &root, settings).await;
         Self {
             service: service.expect("the service to start"),
