@@ -2,7 +2,8 @@
 //! SQLite, and `pg_dump` into a directory on PostgreSQL. Neither of these proves what it has copied.
 //!
 //! `cargo bench --bench data` writes a log of `CREWLOG_BENCH_EVENTS` events (default 100,000) to both
-//! stores, and runs all sides in turn, `CREWLOG_BENCH_ROUNDS` (default 3) times.
+//! stores, and runs all sides in turn, `CREWLOG_BENCH_ROUNDS` (default 3) times. Then it rotates the root
+//! key of stores with as many keys as there were events.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -19,8 +20,10 @@ use std::{
 };
 
 use crewlog::{
+    domain::{ids::WorkspaceId, sealed::KeyOwner},
     journal::{
-        SystemSource,
+        Source, SystemSource,
+        sealing::{Keyring, RootKey, rotation::Rotation},
         stores::{Store, sqlite::SqliteStore},
     },
     transfer::{Backup, End, Step, backup, move_store, restore},
@@ -72,6 +75,46 @@ async fn run(cluster: &Cluster) {
         let middle = median(seconds);
         println!("| {side} | {middle:.1} | {:.0} |", events / middle);
     }
+    println!();
+    println!("{events:.0} keys, under another root key:");
+    println!();
+    println!("| | s | keys/s |");
+    println!("|---|---|---|");
+    for place in Place::both(cluster).await {
+        let seconds = rotated(&place, events as u64).await;
+        let rate = events / seconds;
+        println!(
+            "| {}: rotation of the root key | {seconds:.1} | {rate:.0} |",
+            place.name
+        );
+    }
+}
+
+/// How long a rotation takes, for nobody else has the store meanwhile.
+async fn rotated(place: &Place, keys: u64) -> f64 {
+    let source = Arc::new(SystemSource);
+    let (old, new) = (RootKey::generate(&*source), RootKey::generate(&*source));
+    let store = place.open().await;
+    let keyring = Keyring::open(store.clone(), source.clone(), &old, true).await;
+    let keyring = keyring.expect("the keys");
+    let owners = (0..keys).map(|_| KeyOwner::Workspace(WorkspaceId::from_uuid(source.uuid())));
+    let statements: Vec<_> = owners.map(|owner| keyring.create(owner).1).collect();
+    for some in statements.chunks(500) {
+        let added = store.execute(some.to_vec()).await;
+        added.expect("the keys are kept");
+    }
+    drop(keyring);
+    let started = Instant::now();
+    let rotation = Rotation::begin(store.clone(), None, source, &old, &new).await;
+    let mut rotation = rotation
+        .expect("it begins")
+        .expect("it was not done before");
+    while rotation.step().await.expect("a step").is_some() {}
+    let (wrapped, left) = rotation.end(vec![]).await.expect("it ends");
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(wrapped >= keys && left.is_empty(), "{wrapped} of {keys}");
+    store.close().await;
+    seconds
 }
 
 async fn round(cluster: &Cluster, place: &Place, figures: &mut Figures) {

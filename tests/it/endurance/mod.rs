@@ -73,7 +73,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 const EXPLAINED: [&str; 2] = [
     // Of a second or more; how long things take is told by the latencies.
     "slow statement: execution time exceeded alert threshold",
-    // PostgreSQL's word when the server stops before a transaction of its background has begun.
+    // PostgreSQL's word to the ROLLBACK that sqlx sends for a transaction which was dropped while its
+    // COMMIT was on the way, as work in the background is when the server stops: it has committed.
     "there is no transaction in progress",
 ];
 /// From here on growth fails a run: before, caches fill.
@@ -164,7 +165,10 @@ fn warnings(logs: &str) -> Vec<String> {
 
 /// Writes down what was seen.
 fn leave(store: &StoreUnderTest, length: Length, samples: &[Sample]) {
-    let name = format!("{:?}", store.kind());
+    let name = match store.kind() {
+        StoreKind::Sqlite => "SQLite",
+        StoreKind::Postgres => "PostgreSQL",
+    };
     // A short run leaves alone what a long one has left.
     let (_folder, path): (Option<TempDir>, PathBuf) = match length.minutes {
         0 => {
@@ -175,7 +179,7 @@ fn leave(store: &StoreUnderTest, length: Length, samples: &[Sample]) {
         _ => (None, Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned()),
     };
     let file = path.join(format!("endurance-{}", name.to_lowercase()));
-    for (extension, text) in [("csv", csv(samples)), ("svg", svg(&name, samples))] {
+    for (extension, text) in [("csv", csv(samples)), ("svg", svg(name, samples))] {
         let file = file.with_extension(extension);
         std::fs::write(&file, text).expect("a file");
         if length.minutes > 0 {
