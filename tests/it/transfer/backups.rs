@@ -38,7 +38,8 @@ pub fn trials() -> Vec<Case> {
 }
 
 /// What a restored store has for itself.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
+    "access_snapshots",
     "log_head",
     "projections",
     "rebuild",

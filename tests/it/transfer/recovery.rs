@@ -116,7 +116,9 @@ async fn recovers(cluster: Cluster) {
     load.answers(30).await;
     page.run_block_with(&store, "base", &settings);
     load.answers(30).await;
-    let (until, at_least) = (now(&url).await, head_of(&server).await);
+    // What is there before the moment is in what is recovered up to it.
+    let at_least = head_of(&server).await;
+    let until = now(&url).await;
     load.answers(30).await;
     clients.stop().await;
     load.settle(server.base_url()).await;
