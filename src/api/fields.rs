@@ -122,8 +122,7 @@ impl FieldError {
 
     /// Checks a command's `reason`: at most 500 characters, of any kind.
     pub fn check_reason(reason: Option<&str>) -> Option<Self> {
-        let long = reason.is_some_and(|text| text.chars().count() > REASON_LENGTH_MAX);
-        long.then(|| Self::too_long("/reason", REASON_LENGTH_MAX))
+        reason.and_then(|text| Self::long_reason("/reason", text))
     }
 
     /// Checks a reason that must be there, at `pointer`: as [`FieldError::check_reason`], and not
@@ -132,6 +131,10 @@ impl FieldError {
         if reason.trim().is_empty() {
             return Some(Self::invalid(pointer, "say why"));
         }
+        Self::long_reason(pointer, reason)
+    }
+
+    fn long_reason(pointer: &str, reason: &str) -> Option<Self> {
         let long = reason.chars().count() > REASON_LENGTH_MAX;
         long.then(|| Self::too_long(pointer, REASON_LENGTH_MAX))
     }

@@ -15,11 +15,11 @@ use crate::{
     domain::{
         Stream, Timestamp,
         access::{Held, Through, held},
-        api_keys::KeyEvent,
+        api_keys::{ApiKey, KeyEvent},
         event::Event,
         ids::{EventId, InvitationId, KeyId, PrincipalId, UserId},
         organization::{Organization, OrganizationEvent},
-        workspace::{Limit, MembershipSource, Workspace, WorkspaceEvent},
+        workspace::{MembershipSource, Workspace, WorkspaceEvent},
     },
     journal::{Recorded, entry::REASON},
 };
@@ -53,7 +53,6 @@ pub struct AccessFold {
     organization: Organization,
     grants: BTreeMap<u64, Grant>,
     invitations: BTreeMap<InvitationId, Option<SealedAt>>,
-    responsible: BTreeMap<KeyId, BTreeSet<UserId>>,
     /// Roles that came back after others had taken their place for a time.
     came_back: BTreeMap<UserId, CameBack>,
 }
@@ -78,7 +77,6 @@ impl AccessFold {
     pub fn with_organization(mut self, of: Self) -> Self {
         self.organization = of.organization;
         self.grants.extend(of.grants);
-        self.responsible.extend(of.responsible);
         self
     }
 
@@ -92,15 +90,13 @@ impl AccessFold {
         });
         let auditors = self.workspace.auditors();
         let organization = self.organization.members();
-        let keys = || (self.workspace.keys().live()).chain(self.organization.keys().live());
+        let keys = (self.workspace.keys().live()).chain(self.organization.keys().live());
         let in_force: BTreeSet<u64> = of_members
             .chain(auditors.map(|(_, grant)| grant.granted_at))
             .chain(organization.map(|(_, member)| member.granted_at))
-            .chain(keys().map(|(_, key)| key.position))
+            .chain(keys.map(|(_, key)| key.position))
             .collect();
-        let live: BTreeSet<KeyId> = keys().map(|(id, _)| id).collect();
         self.grants.retain(|at, _| in_force.contains(at));
-        self.responsible.retain(|key, _| live.contains(key));
         self.came_back
             .retain(|_, back| in_force.contains(&back.decided_at));
     }
@@ -163,9 +159,13 @@ impl AccessFold {
             WorkspaceEvent::MembershipLimitReached { user, until, .. } => {
                 let reached = self.workspace.members().find(|(member, _)| member == user);
                 let limit = reached.and_then(|(_, member)| member.limit);
-                if let Some(Limit { decided_at, .. }) = limit {
-                    let at = *until;
-                    self.came_back.insert(*user, CameBack { decided_at, at });
+                if let Some(limit) = limit {
+                    let decided_at = limit.decided_at;
+                    let back = CameBack {
+                        decided_at,
+                        at: *until,
+                    };
+                    self.came_back.insert(*user, back);
                 }
             }
             WorkspaceEvent::InvitationDeclined { invitation }
@@ -204,22 +204,11 @@ impl AccessFold {
         match happened {
             KeyEvent::Created(created) => {
                 self.granted(event, Some(created.created_by), reason_of(event));
-                let before = created.rotated_from;
-                let before = before.and_then(|key| self.responsible.get(&key));
-                let mut people = before.cloned().unwrap_or_default();
-                people.insert(created.created_by);
-                self.responsible.insert(created.key, people);
             }
             KeyEvent::Updated(updated) => {
                 self.granted(event, Some(updated.updated_by), reason_of(event));
-                let people = self.responsible.entry(updated.key).or_default();
-                people.insert(updated.updated_by);
             }
-            KeyEvent::Rotated(rotated) => {
-                let people = self.responsible.entry(rotated.key).or_default();
-                people.insert(rotated.rotated_by);
-            }
-            KeyEvent::Revoked(_) | KeyEvent::Expired(_) => {}
+            KeyEvent::Rotated(_) | KeyEvent::Revoked(_) | KeyEvent::Expired(_) => {}
         }
     }
 
@@ -232,6 +221,11 @@ impl AccessFold {
             reason,
         };
         self.grants.insert(event.position, grant);
+    }
+
+    fn key(&self, key: KeyId) -> Option<&ApiKey> {
+        let of_workspace = self.workspace.keys().get(key);
+        of_workspace.or_else(|| self.organization.keys().get(key))
     }
 
     /// The workspace as it was.
@@ -251,7 +245,7 @@ impl AccessFold {
                 held.counts_since = held.counts_since.or(noted.map(|back| back.at));
             }
             let responsible = match held.principal {
-                PrincipalId::Key(key) => self.responsible.get(&key).cloned(),
+                PrincipalId::Key(key) => self.key(key).map(|key| key.responsible.clone()),
                 PrincipalId::User(_) => None,
             };
             let grant = self.grants.get(&held.granted_at);

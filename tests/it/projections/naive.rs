@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crewlog::journal::stores::Store;
-use crewlog::projections::{self};
+use crewlog::projections;
 use serde_json::{Value, json};
 
 /// Documents by key, as JSON.
